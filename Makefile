@@ -1,0 +1,65 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+CODE := redir frontends passes backends
+PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+MYPY := ../$(BIN)/mypy --config-file ../pyproject.toml --strict
+
+.PHONY: help demo test check lint types docs bench nightly format
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+
+# Both stamps lie inside .venv, so that making it anew drops them.
+.venv/dev.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	$(PIP_INSTALL) -e '.[dev,ort,cli]'
+	touch $@
+
+.venv/torch.stamp: .venv/dev.stamp
+	$(PIP_INSTALL) -e '.[dev,ort,cli,torch]'
+	touch $@
+
+demo: .venv/dev.stamp  ## compress the model that ships with redir
+	$(BIN)/redir demo
+
+test: .venv/dev.stamp  ## run the tests
+	$(PYTEST) -n 2
+
+check: lint types test docs  ## everything a change must pass
+
+lint: .venv/dev.stamp  ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: .venv/dev.stamp  ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# mypy follows no package-dir: it is given a tree of links, and must have checked every file.
+types: .venv/dev.stamp  ## mypy --strict over code, tests and examples
+	@rm -rf .typing/redir .typing/tests .typing/docs
+	@for file in $$(find $(CODE) -name '*.py'); do \
+		link=".typing/redir/$${file#redir/}"; \
+		mkdir -p "$${link%/*}"; \
+		ln -s "$(CURDIR)/$$file" "$$link"; \
+	done
+	@ln -s ../tests ../docs .typing
+	cd .typing && $(MYPY) -p redir | tee package.log
+	@checked=$$(sed -n 's/.* in \([0-9]*\) source file.*/\1/p' .typing/package.log); \
+	found=$$(find $(CODE) -name '*.py' | wc -l); \
+	test "$$checked" -eq "$$found" || { echo "mypy checked $$checked of $$found files" >&2; exit 1; }
+	cd .typing && $(MYPY) tests $$(find docs/examples -name '*.py' 2>/dev/null)
+
+docs: .venv/dev.stamp  ## run every snippet of the documentation
+	$(PYTEST) tests/test_docs.py
+
+bench: .venv/torch.stamp  ## measure on real models
+	$(PYTEST) -m bench tests/benchmarks -s
+
+nightly: .venv/torch.stamp  ## all tests but the benchmarks, with many more examples
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 -m 'not bench'

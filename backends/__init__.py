@@ -1,0 +1,1 @@
+"""What writes redir's graph out again."""

@@ -1,0 +1,1 @@
+"""What reads models into redir's graph."""

@@ -1,0 +1,319 @@
+"""Reading ONNX: each model keeps its operator set, its names and what redir does not understand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, external_data_helper
+from onnx.reference import ReferenceEvaluator
+
+from redir import ops
+from redir.errors import BadInput, IllTyped, Unsupported
+from redir.ir import (
+    UNKNOWN,
+    Array,
+    Attr,
+    Graph,
+    Node,
+    Op,
+    Source,
+    Tensor,
+    TensorType,
+    Type,
+    Value,
+)
+from redir.ops import protos
+
+Overridable = Literal["input", "constant"]
+
+
+def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable = "input") -> Graph:
+    """Read an ``.onnx`` file, with external data beside it memory-mapped.
+
+    ``overridable_initializers`` says what an initializer is that is an input too: an input with
+    a default, or a constant, which then is no input any more.
+
+    Raises:
+        BadInput: the file is not a model, or its external data cannot be had.
+    """
+    path = Path(path)
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except (DecodeError, UnicodeDecodeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(f"{path}: not an ONNX model, or a damaged one: {reason}") from None
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
+    try:
+        return from_proto(model, path.parent, overridable_initializers=overridable_initializers)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def from_proto(
+    model: onnx.ModelProto,
+    folder: str | os.PathLike[str] = ".",
+    *,
+    overridable_initializers: Overridable = "input",
+) -> Graph:
+    """The graph of a model in memory; ``folder`` is where its external data lies.
+
+    Raises:
+        BadInput: the model is incomplete or refers to what is not there.
+    """
+    if not model.HasField("graph") or not (model.graph.output or model.graph.node):
+        raise BadInput("the file holds no model: it has no graph")
+    if not model.opset_import:
+        raise BadInput("the model does not say which operator set it uses (opset_import)")
+    file = _File(model, Path(folder))
+    constant = overridable_initializers == "constant"
+    graph = _Scope(file, model.graph, constant=constant).graph()
+    return replace(graph, opset=file.opset, shell=_shell(model).SerializeToString(deterministic=True))
+
+
+def _shell(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without what the graph holds."""
+    shell = onnx.ModelProto()
+    for descriptor, value in model.ListFields():
+        if descriptor.name == "graph":
+            shell.graph.CopyFrom(_graph_shell(value))
+        elif descriptor.is_repeated:
+            getattr(shell, descriptor.name).extend(value)
+        else:
+            setattr(shell, descriptor.name, value)
+    return shell
+
+
+def _graph_shell(graph: onnx.GraphProto) -> onnx.GraphProto:
+    shell = onnx.GraphProto(name=graph.name, doc_string=graph.doc_string)
+    shell.input.extend(graph.input)
+    shell.output.extend(graph.output)
+    shell.quantization_annotation.extend(graph.quantization_annotation)
+    shell.metadata_props.extend(graph.metadata_props)
+    return shell
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """What holds for every graph of a model."""
+
+    model: onnx.ModelProto
+    folder: Path
+
+    @cached_property
+    def opset(self) -> dict[str, int]:
+        return {_domain(o.domain): o.version for o in self.model.opset_import}
+
+    @cached_property
+    def functions(self) -> dict[tuple[str, str], onnx.FunctionProto]:
+        return {(_domain(f.domain), f.name): f for f in self.model.functions}
+
+    def tensor(self, proto: TensorProto) -> Tensor:
+        if external_data_helper.uses_external_data(proto):
+            return Tensor(_external(proto, self.folder))
+        try:
+            return protos.tensor_from(proto)
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"tensor {proto.name!r} is damaged: {error}") from None
+
+    def run_function(self, node: Node, *arrays: Any) -> Sequence[Any]:
+        function = self.functions[node.op.domain, node.op.name]
+        if node.attrs:
+            raise Unsupported(f"{node}: a local function with attributes cannot be run")
+        run = ReferenceEvaluator(function, functions=list(self.model.functions)).run
+        return run(None, dict(zip(function.input, arrays, strict=False)), {})  # type: ignore[no-any-return]
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def _external(proto: TensorProto, folder: Path) -> Array:
+    info = external_data_helper.ExternalDataInfo(proto)
+    path = (folder / info.location).resolve()
+    where = f"external data {info.location!r} of tensor {proto.name!r}"
+    if not info.location or not path.is_relative_to(folder.resolve()):
+        raise BadInput(f"{where} lies outside the model's folder")
+    if not path.is_file():
+        raise BadInput(f"{where} is not there")
+    dtype = protos.dtype_from(proto.data_type)
+    offset, shape = int(info.offset or 0), tuple(proto.dims)
+    packed = dtype is None or dtype.itemsize * 8 != onnx.helper.tensor_dtype_to_np_dtype(
+        proto.data_type
+    ).itemsize * 8 or "int4" in dtype.name or "int2" in dtype.name or "float4" in dtype.name
+    size = _stored_bytes(proto, dtype)
+    if int(info.length or size) < size or path.stat().st_size < offset + size:
+        raise BadInput(f"{where} is too short: it needs {size} bytes from {offset} on")
+    if packed or size == 0:
+        raw = onnx.TensorProto(dims=proto.dims, data_type=proto.data_type)
+        raw.raw_data = np.fromfile(path, np.uint8, size, offset=offset).tobytes()
+        return protos.tensor_from(raw).array
+    return np.memmap(path, dtype, "r", offset, shape or (1,)).reshape(shape)
+
+
+def _stored_bytes(proto: TensorProto, dtype: Any) -> int:
+    bits = 8 * dtype.itemsize
+    for name, width in (("int4", 4), ("float4", 4), ("int2", 2)):
+        bits = width if name in dtype.name else bits
+    return (int(np.prod(proto.dims, dtype=np.int64)) * bits + 7) // 8
+
+
+@dataclass(eq=False)
+class _Scope:
+    """One graph being read: the names it can see, and those it took from around it."""
+
+    file: _File
+    proto: onnx.GraphProto
+    parent: _Scope | None = None
+    constant: bool = True
+    env: dict[str, Value] = field(default_factory=dict)
+    captured: dict[str, Value] = field(default_factory=dict)
+
+    @cached_property
+    def declared(self) -> dict[str, Type]:
+        infos = [*self.proto.value_info, *self.proto.output]
+        return {i.name: protos.type_from(i.type) for i in infos if i.HasField("type")}
+
+    def graph(self) -> Graph:
+        self._initializers()
+        given = {i.name: i for i in self.proto.input}
+        defaults = {} if self.constant else {
+            t.name: self.file.tensor(t) for t in self.proto.initializer if t.name in given
+        }
+        inputs = {
+            name: Value(_trusted(protos.type_from(info.type)))
+            for name, info in given.items()
+            if name in defaults or name not in self.env
+        }
+        self.env.update(inputs)
+        for node in self.proto.node:
+            self._node(node)
+        outputs = {o.name: self.lookup(o.name, "the graph's outputs") for o in self.proto.output}
+        return Graph(
+            {**inputs, **self.captured},
+            outputs,
+            self.proto.name,
+            defaults=defaults,
+            shell=_graph_shell(self.proto).SerializeToString(deterministic=True),
+        )
+
+    def _initializers(self) -> None:
+        for proto in self.proto.initializer:
+            if self.constant or proto.name not in {i.name for i in self.proto.input}:
+                self.env[proto.name] = _const(self.file.tensor(proto), proto.name)
+        for sparse in self.proto.sparse_initializer:
+            self.env[sparse.values.name] = _const(protos.sparse_from(sparse), sparse.values.name)
+
+    def lookup(self, name: str, reader: str) -> Value:
+        """The value called ``name``; one from around is captured first."""
+        if not name:
+            return _ABSENT
+        if name in self.env:
+            return self.env[name]
+        if self.parent is None:
+            raise BadInput(f"{reader} reads {name!r}, which nothing defines")
+        outer = self.parent.lookup(name, reader)
+        self.env[name] = self.captured[name] = Value(outer.type)
+        return self.env[name]
+
+    def _node(self, proto: onnx.NodeProto) -> None:
+        reader = f"{proto.op_type} {proto.name or next(iter(proto.output), '')!r}"
+        if proto.op_type == "Constant" and not _domain(proto.domain):
+            self.env[proto.output[0]] = self._constant(proto)
+            return
+        inputs = [self.lookup(name, reader) for name in proto.input]
+        attrs, captured = self._attributes(proto)
+        inputs += [self.lookup(name, reader) for name in captured]
+        node = self._typed(proto, inputs, attrs)
+        self.env.update({name: v for name, v in zip(proto.output, node.outputs, strict=True) if name})
+
+    def _attributes(self, proto: onnx.NodeProto) -> tuple[dict[str, Attr], Iterable[str]]:
+        captured: dict[str, None] = {}
+
+        def body(graph: onnx.GraphProto) -> Graph:
+            scope = _Scope(self.file, graph, self)
+            read = scope.graph()
+            captured.update(dict.fromkeys(scope.captured))
+            return read
+
+        attrs = {a.name: protos.attr_from(a, body) for a in proto.attribute}
+        if captured:
+            attrs["captures"] = tuple(sorted(captured))
+        return attrs, sorted(captured)
+
+    def _typed(self, proto: onnx.NodeProto, inputs: list[Value], attrs: dict[str, Attr]) -> Node:
+        """The node by its schema, or with the types that the file states where that fails."""
+        declared = tuple(self.declared.get(name) for name in proto.output)
+        source = Source(
+            proto.name,
+            tuple(proto.output),
+            proto.doc_string,
+            tuple((p.key, p.value) for p in proto.metadata_props),
+            declared,
+        )
+        op = self._op(proto, declared)
+        try:
+            node = Node(op, tuple(inputs), attrs, arity=len(proto.output), source=source)
+        except (IllTyped, AttributeError, IndexError, KeyError, AssertionError):
+            types = [t or UNKNOWN for t in declared]
+            op = ops.opaque(op.name, op.domain, op.version, types, op.evaluate)
+            return Node(op, tuple(inputs), attrs, arity=len(proto.output), source=source)
+        return _without_implied(node)
+
+    def _op(self, proto: onnx.NodeProto, declared: Sequence[Type | None]) -> Op:
+        domain = _domain(proto.domain)
+        version = self.file.opset.get(domain, 1)
+        function = (domain, proto.op_type) in self.file.functions
+        op = None if function else ops.lookup(proto.op_type, version, domain)
+        if op is not None:
+            return op
+        types = [t or UNKNOWN for t in declared]
+        run = self.file.run_function if function else None
+        return ops.opaque(proto.op_type, domain, version, types, run)
+
+    def _constant(self, proto: onnx.NodeProto) -> Value:
+        (attr,) = proto.attribute
+        held: Any
+        if attr.name == "value":
+            held = self.file.tensor(attr.t)
+        else:
+            held = protos.attr_from(attr, lambda _: Graph({}, {}))
+        if attr.name.startswith(("value_float", "value_int")):
+            held = Tensor(np.array(held, np.float32 if "float" in attr.name else np.int64))
+        elif attr.name.startswith("value_string"):
+            held = Tensor(np.array(held, object))
+        return _const(held, proto.output[0])
+
+
+_ABSENT = ops.Absent()
+
+
+def _const(held: Attr, name: str) -> Value:
+    return Node(ops.Const, (), {"value": held}, source=Source(outputs=(name,))).outputs[0]
+
+
+def _trusted(type_: Type) -> Type:
+    """Drop the symbols that one shape uses twice, such as ``?``: they name no one number."""
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_
+    once = {d for d in type_.shape if type_.shape.count(d) == 1 and d != "?"}
+    return TensorType(type_.dtype, tuple(d if isinstance(d, int) or d in once else None for d in type_.shape))
+
+
+def _without_implied(node: Node) -> Node:
+    """Leave out the attributes that the shapes say, and state those that contradict them."""
+    implied: Mapping[str, Attr] = node.op.implied(node)
+    if not implied:
+        return node
+    attrs = {k: v for k, v in node.attrs.items() if k not in implied or v != implied[k]}
+    if implied.get("group", 1) != node.attrs.get("group", 1):
+        attrs["group"] = node.attrs.get("group", 1)
+    return replace(node, attrs=attrs)

@@ -1,0 +1,1 @@
+"""The passes that redir ships, one in a file."""

@@ -1,0 +1,68 @@
+"""Remove the operators that change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
+from redir.ir import Graph, Node, TensorType, Value
+from redir.ops import tensor_of
+from redir.ops.schema import trains
+from redir.pipeline import Pass
+from redir.rewrite import Outputs, transform
+
+_SAME_SHAPE = frozenset({"Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+
+
+@dataclass(frozen=True)
+class EliminateIdentity(Pass):
+    """Drop Identity, Dropout in inference, and what moves or casts nothing.
+
+    A Reshape, Expand, Squeeze or Flatten to the shape it had, a Transpose in order, a Cast to the
+    same type, a Pad by nothing, a Concat of one operand.
+    """
+
+    guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
+
+    def run(self, graph: Graph) -> Graph:
+        """Let the operand stand for the result."""
+
+        def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+            masked = any(graph.uses[v] for v in node.outputs[1:])
+            if not inputs or masked or not _is_identity(node):
+                return None
+            return [inputs[0]] * node.arity
+
+        return transform(graph, visit)
+
+
+def _is_identity(node: Node) -> bool:
+    x, y = node.inputs[0], node.outputs[0]
+    match node.op.name if node.op.domain == "" else "":
+        case "Identity":
+            return True
+        case "Dropout":
+            return not trains(node)
+        case "Cast":
+            return x.type.dtype is not None and x.type.dtype == y.type.dtype
+        case "Concat":
+            return len(node.inputs) == 1
+        case "Transpose":
+            perm = node.attrs.get("perm")
+            return perm is not None and perm == tuple(range(len(perm)))  # type: ignore[arg-type]
+        case "Pad":
+            return _pads_nothing(node)
+        case name if name in _SAME_SHAPE:
+            return isinstance(x.type, TensorType) and x.type.static is not None and x.type == y.type
+    return False
+
+
+def _pads_nothing(node: Node) -> bool:
+    pads = node.attrs.get("pads", node.attrs.get("paddings"))
+    if pads is not None:
+        return not any(pads)  # type: ignore[arg-type]
+    given = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    return given is not None and not np.any(given.array)
+

@@ -1,0 +1,164 @@
+"""Compute once, now, what does not depend on the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir import ops
+from redir.errors import Unsupported
+from redir.guarantees import NO_GROWTH, SAME_INTERFACE, SAME_OUTPUTS
+from redir.ir import Array, Dim, Graph, Node, Source, Tensor, TensorType, Value
+from redir.ops import is_absent, tensor_of
+from redir.pipeline import Pass
+from redir.rewrite import Outputs, transform
+
+Known = tuple[Dim | tuple[Value, int], ...]
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Replace what can be computed from constants, and sizes that are known, by constants.
+
+    A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
+    constants it is computed from. Random operators and control flow are left alone.
+    """
+
+    limit: int = 1 << 20
+    guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH)
+
+    def run(self, graph: Graph) -> Graph:
+        """Fold from inputs to outputs, in one sweep."""
+        sizes: dict[Value, Known] = {}
+
+        def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+            if _is_constant(node) or not node.repeatable or node.bodies:
+                return None
+            new = node.on(inputs)
+            return self._folded(new) or _sized(new, sizes) or new.outputs
+
+        return transform(graph, visit)
+
+    def _folded(self, node: Node) -> Sequence[Value] | None:
+        arrays = [_array(v) for v in node.inputs]
+        if not node.inputs or any(a is None and not is_absent(v) for a, v in zip(arrays, node.inputs, strict=True)):
+            return None
+        allowed = max(self.limit, sum(a.nbytes for a in arrays if a is not None))
+        if any(_bytes(v) > allowed for v in node.outputs):
+            return None
+        try:
+            results = [np.asarray(r) for r in node.op.evaluate(node, *arrays)]
+        except Unsupported:
+            return None
+        if any(r.dtype != v.type.dtype for r, v in zip(results, node.outputs, strict=True)):
+            return None
+        if sum(r.nbytes for r in results) > allowed:
+            return None
+        return [_constant(node, r, i) for i, r in enumerate(results)]
+
+
+def _is_constant(node: Node) -> bool:
+    return node.op in (ops.Const, ops.Absent)
+
+
+def _array(value: Value) -> Array | None:
+    tensor = tensor_of(value)
+    return None if tensor is None else tensor.array
+
+
+def _bytes(value: Value) -> int:
+    shape = value.type.static if isinstance(value.type, TensorType) else None
+    itemsize = value.type.dtype.itemsize if value.type.dtype is not None else 0
+    return 0 if shape is None else int(np.prod(shape, dtype=np.int64)) * itemsize
+
+
+def _constant(node: Node, array: Array, index: int) -> Value:
+    name = node.source.outputs[index] if node.source and index < len(node.source.outputs) else ""
+    source = Source(outputs=(name,))
+    return Node(ops.Const, (), {"value": Tensor.take(array)}, source=source).outputs[0]
+
+
+# Sizes: what Shape nodes and integer arithmetic on them are known to be. An element is a number,
+# or an axis of a value whose size is open.
+
+
+def _sized(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
+    """Note what is known of a small vector of sizes; its constant if all of it is known."""
+    known = _known(node, sizes)
+    if known is None:
+        return _copied_sizes(node, sizes)
+    sizes[node.outputs[0]] = known
+    numbers = [k for k in known if isinstance(k, int)]
+    if len(numbers) < len(known) or node.outputs[0].type.dtype is None:
+        return None
+    shape = node.outputs[0].type.static if isinstance(node.outputs[0].type, TensorType) else None
+    if shape is None:
+        return None
+    array = np.array(numbers, node.outputs[0].type.dtype).reshape(shape)
+    return [_constant(node, array, 0)]
+
+
+def _known(node: Node, sizes: dict[Value, Known]) -> Known | None:
+    x = node.inputs[0] if node.inputs else None
+    if x is None or node.arity > 1:
+        return None
+    if node.op == ops.Shape:
+        return _shape(node, x)
+    given = _elements(x, sizes)
+    if node.op == ops.Concat:
+        parts = [_elements(v, sizes) for v in node.inputs]
+        return None if None in parts else tuple(k for p in parts for k in p or ())
+    if given is None:
+        return None
+    if node.op.name in {"Unsqueeze", "Squeeze", "Identity", "Reshape"}:
+        return given
+    if node.op == ops.Cast:
+        return given if node.outputs[0].type.dtype in (np.int64, np.int32) else None
+    if node.op in (ops.Gather, ops.Slice):
+        return _picked(node, given, sizes)
+    return None
+
+
+def _shape(node: Node, x: Value) -> Known | None:
+    if x.type.shape is None:
+        return None
+    whole = [d if isinstance(d, int) else (x, axis) for axis, d in enumerate(x.type.shape)]
+    start, end = node.attrs.get("start", 0), node.attrs.get("end")
+    return tuple(whole[slice(start, end)])
+
+
+def _elements(value: Value, sizes: dict[Value, Known]) -> Known | None:
+    tensor = tensor_of(value)
+    if tensor is not None and tensor.array.dtype.kind in "iu" and tensor.array.ndim <= 1:
+        return tuple(int(n) for n in tensor.array.reshape(-1))
+    return sizes.get(value)
+
+
+def _picked(node: Node, given: Known, sizes: dict[Value, Known]) -> Known | None:
+    """A Gather or Slice of a vector of sizes, by its own kernel on the places."""
+    others = [_array(v) for v in node.inputs[1:]]
+    if node.inputs[0].rank != 1 or any(a is None for a in others):
+        return None
+    places = np.arange(len(given), dtype=node.inputs[0].type.dtype)
+    try:
+        (picked,) = node.op.evaluate(node, places, *others)
+    except Unsupported:  # an index out of range: the model fails when it runs, not before
+        return None
+    return tuple(given[int(i)] for i in np.asarray(picked).reshape(-1))
+
+
+def _copied_sizes(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
+    """A Reshape to sizes of its own operand, each in its place, says 0 there: copy it."""
+    if node.op != ops.Reshape or len(node.inputs) < 2 or node.attrs.get("allowzero"):  # noqa: PLR2004
+        return None
+    x, target = node.inputs
+    known = sizes.get(target)
+    if known is None or any(k == 0 for k in known):
+        return None
+    copied = [0 if k == (x, place) else k for place, k in enumerate(known)]
+    if not all(isinstance(k, int) for k in copied):
+        return None
+    goal = ops.Const(value=Tensor(np.array(copied, np.int64)))
+    return node.on((x, goal)).outputs

@@ -1,0 +1,1 @@
+"""redir removes redundancy from neural networks, without data."""

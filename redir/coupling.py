@@ -1,0 +1,217 @@
+"""Which channels must change together, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from redir.ir import Array, Graph, Link, Node, Port, Value
+from redir.ops import is_absent, tensor_of
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """The axes of a graph, tied by the links that each operator declares.
+
+    A port is an axis of a value, and has a group for each of its channels: channels of one group
+    are kept or removed together. Groups whose ports are connected form a family. A group is
+    pinned where one of its channels lies on a pinned port.
+    """
+
+    graph: Graph
+
+    @cached_property
+    def links(self) -> tuple[tuple[Node, Link], ...]:
+        """Every link, with the node that declares it."""
+        return tuple((node, link) for node in self.graph.nodes for link in node.op.links(node))
+
+    @cached_property
+    def ports(self) -> tuple[Port, ...]:
+        """Every axis whose number of channels is known, in the order of the graph."""
+        values = [*self.graph.inputs.values(), *(v for n in self.graph.nodes for v in n.outputs)]
+        return tuple((v, a) for v in values for a in range(v.rank or 0) if v.type.size(a) is not None)
+
+    @cached_property
+    def starts(self) -> dict[Port, int]:
+        """Where the channels of each port begin among all channels."""
+        sizes = [value.type.size(axis) or 0 for value, axis in self.ports]
+        return dict(zip(self.ports, np.cumsum([0, *sizes]).tolist(), strict=False))
+
+    @cached_property
+    def _labels(self) -> Array:
+        total = sum(value.type.size(axis) or 0 for value, axis in self.ports)
+        if not self.links:
+            return np.arange(total)
+        rows = [self.starts[k.a] + np.arange(k.index.size) for _, k in self.links]
+        cols = [self.starts[k.b] + k.index for _, k in self.links]
+        row, col = np.concatenate(rows), np.concatenate(cols)
+        matrix = coo_array((np.ones(row.size, bool), (row, col)), shape=(total, total))
+        labels: Array = connected_components(matrix, directed=False)[1]
+        return labels
+
+    def group(self, port: Port) -> Array:
+        """The group of each channel of ``port``."""
+        start = self.starts[port]
+        return self._labels[start : start + (port[0].type.size(port[1]) or 0)]
+
+    @cached_property
+    def summed(self) -> frozenset[Port]:
+        """The axes that an operator adds up over."""
+        return frozenset(link.b for _, link in self.links if link.summed)
+
+    @cached_property
+    def pins(self) -> dict[Port, Node | str]:
+        """The ports that must keep their channels, each with the node or the reason."""
+        pins: dict[Port, Node | str] = {}
+        for kind, values in (("graph input", self.graph.inputs), ("graph output", self.graph.outputs)):
+            for name, value in values.items():
+                pins.update(((value, a), f"{kind} {name!r}") for a in range(value.rank or 0))
+        linked: dict[Node, set[Port]] = {}
+        for node, link in self.links:
+            linked.setdefault(node, set()).update((link.a, link.b))
+        for node in self.graph.nodes:
+            touched = [v for v in (*node.inputs, *node.outputs) if not is_absent(v)]
+            if node.inputs:
+                loose = {(v, a) for v in touched for a in range(v.rank or 0)} - linked.get(node, set())
+                pins.update((port, node) for port in loose if port not in pins)
+        pins.update((port, why) for port in self.summed if (why := self._not_addable(port)))
+        return pins
+
+    def _not_addable(self, port: Port) -> str | None:
+        """Why slices of a summed port may not be added up, if they may not."""
+        value, axis = port
+        tensor = tensor_of(value)
+        if tensor is None:
+            return "the weight is computed"
+        array = tensor.array
+        if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
+            return f"the weight is {array.dtype}"
+        plain = [link for _, link in self.links_of(port) if not link.summed]
+        if plain:
+            return "the weight is read in two ways"
+        limit = np.finfo(np.float16 if array.dtype.itemsize == 2 else array.dtype).max  # noqa: PLR2004
+        total = np.abs(array).sum(axis, dtype=np.float64, initial=0.0)
+        return None if bool(np.all(total < limit)) else "the weight is too large to add up"
+
+    def links_of(self, port: Port) -> Sequence[tuple[Node, Link]]:
+        """The links that end at ``port``."""
+        return self._at.get(port, ())
+
+    @cached_property
+    def _at(self) -> dict[Port, list[tuple[Node, Link]]]:
+        at: dict[Port, list[tuple[Node, Link]]] = {}
+        for node, link in self.links:
+            for port in {link.a, link.b}:
+                at.setdefault(port, []).append((node, link))
+        return at
+
+    @cached_property
+    def pinned(self) -> frozenset[int]:
+        """The groups that must be left as they are."""
+        known = (port for port in self.pins if port in self.starts)
+        return frozenset(int(g) for port in known for g in self.group(port))
+
+    @cached_property
+    def network(self) -> nx.Graph[Port]:
+        """The ports, with an edge where a node ties two of them."""
+        network: nx.Graph[Port] = nx.Graph()
+        network.add_nodes_from(self.ports)
+        network.add_edges_from((link.a, link.b, {"node": node}) for node, link in self.links)
+        return network
+
+    def families(self) -> Iterator[list[Port]]:
+        """The ports that share groups, in the order of the graph."""
+        for family in nx.connected_components(self.network):
+            yield sorted(family, key=self.starts.__getitem__)
+
+    def why(self, a: Port, b: Port) -> list[Node]:
+        """The nodes along a shortest chain of links from one axis to another.
+
+        Raises:
+            networkx.NetworkXNoPath: the two axes are not coupled.
+        """
+        path = nx.shortest_path(self.network, a, b)
+        return [self.network.edges[edge]["node"] for edge in nx.utils.pairwise(path)]
+
+
+def equal_channels(coupling: Coupling) -> dict[Port, Array]:
+    """A number for each channel of each port: channels of equal numbers hold equal tensors.
+
+    This is value numbering along the links. A constant's channels are numbered by their content,
+    those of a result by the numbers of the channels they are made from, and all else apart. A
+    summed port gets the numbers of the channels that it is multiplied with.
+    """
+    fresh, numbers = 0, dict[Port, Array]()
+    for port in coupling.ports:
+        if port in coupling.summed:
+            continue
+        found = _content(port) if port[0].node is not None and not port[0].node.inputs else None
+        if found is None and port[0].node is not None and port not in coupling.pins:
+            found = _derived(coupling, port, numbers)
+        if found is None:
+            found = np.arange(port[0].type.size(port[1]) or 0)
+        numbers[port] = found + fresh
+        fresh += found.size
+    for port in coupling.summed:
+        columns = [_gathered(port, link, numbers) for _, link in coupling.links_of(port)]
+        known = [c for c in columns if c is not None]
+        numbers[port] = _rows(np.stack(known, 1)) if known else np.arange(coupling.group(port).size)
+    return numbers
+
+
+def _content(port: Port) -> Array | None:
+    tensor = tensor_of(port[0])
+    if tensor is None:
+        return None
+    array = np.moveaxis(tensor.array, port[1], 0)
+    flat = np.ascontiguousarray(array).reshape(len(array), array[:1].size)
+    if flat.dtype == np.dtype(object):
+        return None
+    if flat.dtype.kind == "f":
+        flat = flat + flat.dtype.type(0)  # -0.0 equals 0.0
+    numbers = _rows(flat)
+    if flat.dtype.kind in "fc" and np.isnan(flat).any():
+        odd = np.isnan(flat).any(1)  # NaN equals nothing
+        numbers[odd] = len(numbers) + np.flatnonzero(odd)
+        numbers = np.unique(numbers, return_inverse=True)[1].reshape(-1)
+    return numbers
+
+
+def _rows(matrix: Array) -> Array:
+    """A number below ``len(matrix)`` for each row, equal for rows of equal bytes."""
+    matrix = np.ascontiguousarray(matrix)
+    if matrix.size == 0:
+        return np.zeros(len(matrix), np.int64)
+    whole = matrix.view(np.dtype((np.void, matrix.itemsize * matrix.shape[1]))).reshape(-1)
+    return np.unique(whole, return_inverse=True)[1].reshape(-1)
+
+
+def _derived(coupling: Coupling, port: Port, numbers: dict[Port, Array]) -> Array | None:
+    links = [link for node, link in coupling.links_of(port) if node is port[0].node]
+    columns = [_gathered(port, link, numbers) for link in links if not link.summed]
+    known = [c for c in columns if c is not None]
+    return _rows(np.stack(known, 1)) if known and len(known) == len(columns) else None
+
+
+def _gathered(port: Port, link: Link, numbers: dict[Port, Array]) -> Array | None:
+    """The numbers that reach each channel of ``port`` along ``link``; -1 where none does."""
+    if link.a == port:
+        other = numbers.get(link.b)
+        return None if other is None else other[link.index]
+    other = numbers.get(link.a)
+    if other is None:
+        return None
+    column = np.full(port[0].type.size(port[1]) or 0, -1)
+    column[link.index] = other
+    return column
+
+
+def value_name(value: Value) -> str:
+    """What to call a value in a message."""
+    return str(value.node) if value.node is not None else "a graph input"

@@ -1,0 +1,35 @@
+"""Every error that redir raises on purpose: one clear line each."""
+
+from __future__ import annotations
+
+
+class RedirError(Exception):
+    """Something the user can mend; its message says what, where and what to do."""
+
+
+class BadInput(RedirError):
+    """A file, option or array that redir was given cannot be used."""
+
+
+class BadPipeline(RedirError):
+    """A pipeline names an unknown pass or option, or does not parse."""
+
+
+class IllTyped(RedirError):
+    """A node does not fit its operands."""
+
+
+class Unsupported(RedirError):
+    """Something well-formed that redir cannot do, such as run an unknown operator."""
+
+
+class Broken(RedirError):
+    """A pass broke one of its promises; the message carries the counterexample."""
+
+
+class MissingExtra(RedirError):
+    """An optional package is needed; the message names the extra to install."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        """Say that ``what`` needs the packages of ``extra``."""
+        super().__init__(f"{what} needs more packages: pip install 'redir[{extra}]'")

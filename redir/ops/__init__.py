@@ -1,0 +1,121 @@
+"""The operators: one table, in which every standard ONNX operator has its entry.
+
+``ops.Conv(x, w, pads=(1, 1, 1, 1))`` applies one; ``ops.lookup("Conv", 11)`` is the form that it
+has in an older operator set. To teach redir more of an operator, add to its entry below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from onnx import defs
+
+from redir.ir import Attr, Node, Op
+from redir.ops import control, layout, schema, ties
+from redir.ops.core import Absent, Const, is_absent, opaque, tensor_of
+
+__all__ = ["Absent", "Const", "Entry", "is_absent", "lookup", "opaque", "tensor_of"]
+
+STANDARD = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What redir knows of an operator beyond its schema; see ``redir.ir.Op`` for each part."""
+
+    infer: Any = schema.infer
+    evaluate: Any = schema.evaluate
+    links: Any = lambda _: ()
+    narrow: Any = lambda node, inputs, _: node.on(inputs)
+    implied: Any = lambda _: {}
+
+
+def _conv_implied(node: Node) -> dict[str, Attr]:
+    """The groups and the kernel of a Conv follow from its operands."""
+    x, w = node.inputs[0].type, node.inputs[1].type
+    channels, per_group = (t.size(1) if t.shape is not None and len(t.shape) > 1 else None for t in (x, w))
+    implied: dict[str, Attr] = {}
+    if channels and per_group and channels % per_group == 0:
+        implied["group"] = channels // per_group
+    if w.shape is not None and all(isinstance(d, int) for d in w.shape[2:]):
+        implied["kernel_shape"] = w.shape[2:]  # type: ignore[assignment]
+    return implied
+
+
+_UNARY = """
+    Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor
+    Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round
+    Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu
+""".split()
+_BROADCASTING = """
+    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less
+    LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor
+""".split()
+_POOLING = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool".split()
+_REDUCTIONS = """
+    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSum ReduceSumSquare
+""".split()
+
+ENTRIES: dict[str, Entry] = {
+    **dict.fromkeys(_UNARY, Entry(links=ties.first_operand)),
+    **dict.fromkeys(_BROADCASTING, Entry(links=ties.broadcast)),
+    **dict.fromkeys(_POOLING, Entry(links=ties.channelwise)),
+    **dict.fromkeys(_REDUCTIONS, Entry(links=ties.reduction)),
+    **dict.fromkeys(("Slice", "Gather", "Split"), Entry(links=layout.untouched)),
+    **dict.fromkeys(("Squeeze", "Unsqueeze"), Entry(links=layout.squeeze)),
+    **dict.fromkeys(("Resize", "Upsample"), Entry(links=layout.resize)),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), Entry(links=ties.all_but_axis(-1))),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=ties.per_tensor)),
+    "BatchNormalization": Entry(links=ties.batch_norm),
+    "Concat": Entry(links=layout.concat),
+    "Conv": Entry(links=ties.conv, implied=_conv_implied),
+    "ConvTranspose": Entry(links=ties.conv_transpose),
+    "Dropout": Entry(links=ties.inference_only),
+    "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape),
+    "Gemm": Entry(links=ties.gemm),
+    "If": Entry(control.if_type, control.run_if),
+    "InstanceNormalization": Entry(links=ties.instance_norm),
+    "Loop": Entry(control.loop_type, control.run_loop),
+    "MatMul": Entry(links=ties.matmul),
+    "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad),
+    "Reshape": Entry(layout.reshape_type, links=layout.reshape, narrow=layout.narrow_reshape),
+    "Scan": Entry(control.scan_type, control.run_scan),
+    "SequenceMap": Entry(control.body_type, control.run_body),
+    "Transpose": Entry(links=layout.transpose),
+}
+
+
+def lookup(name: str, opset: int, domain: str = "") -> Op | None:
+    """The standard operator ``name`` as it is in version ``opset`` of its domain, if it exists."""
+    try:
+        version = defs.get_schema(name, opset, domain).since_version
+    except defs.SchemaError:
+        return None
+    return _op(name, domain, version)
+
+
+@cache
+def _op(name: str, domain: str, version: int) -> Op:
+    entry = ENTRIES.get(name, Entry()) if domain == "" else Entry()
+    return Op(
+        name,
+        domain,
+        version,
+        infer=entry.infer,
+        evaluate=entry.evaluate,
+        links=entry.links,
+        narrow=entry.narrow,
+        implied=entry.implied,
+        repeatable=schema.repeatable,
+    )
+
+
+def __getattr__(name: str) -> Op:
+    """Any standard operator in its newest form, as ``ops.Relu``."""
+    op = None if name.startswith("_") else lookup(name, defs.onnx_opset_version())
+    if op is None:
+        raise AttributeError(f"no standard operator is called {name!r}")
+    return op

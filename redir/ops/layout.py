@@ -1,0 +1,256 @@
+"""Operators that move channels: what they tie, and how they follow a narrower operand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+import numpy as np
+
+from redir.ir import Dim, Kept, Link, Node, Shape, Tensor, TensorType, Type, Value
+from redir.ops import schema
+from redir.ops.core import Const, is_absent, tensor_of
+from redir.ops.ties import along, axes_of, block_index, same_axes
+
+
+def transpose(node: Node) -> Iterator[Link]:
+    """Axis i of the result is axis perm[i] of the operand."""
+    (x,), (y,) = node.inputs, node.outputs
+    if x.rank is not None:
+        perm: Sequence[int] = node.attrs.get("perm", tuple(range(x.rank))[::-1])  # type: ignore[assignment]
+        for to, axis in enumerate(perm):
+            yield from along(x, axis, y, to)
+
+
+def concat(node: Node) -> Iterator[Link]:
+    """Channels stand behind each other along one axis."""
+    (y,) = node.outputs
+    if y.rank is None:
+        return
+    axis = int(node.attrs.get("axis", 1)) % y.rank  # type: ignore[arg-type]
+    others = [a for a in range(y.rank) if a != axis]
+    for x in node.inputs:
+        yield from same_axes(x, y, others)
+    sizes = [x.type.size(axis) for x in node.inputs]
+    known = [s for s in sizes if s is not None]
+    if len(known) == len(sizes):
+        for x, size, end in zip(node.inputs, known, np.cumsum(known), strict=True):
+            yield Link((x, axis), (y, axis), np.arange(end - size, end))
+
+
+def untouched(node: Node) -> Iterator[Link]:
+    """A Slice, Gather or Split leaves the axes it does not run along as they are."""
+    x = node.inputs[0]
+    if x.rank is None:
+        return
+    if node.op.name == "Slice":
+        axes = axes_of(node, x.rank, operand=3) if len(node.inputs) != 1 else axes_of(node, x.rank)
+        if axes is not None and not axes:
+            axes = set(range(x.rank))
+    else:
+        axes = {int(node.attrs.get("axis", 0)) % x.rank}  # type: ignore[arg-type]
+    for y in node.outputs:
+        if axes is not None and y.rank == x.rank:
+            yield from same_axes(x, y, (a for a in range(x.rank) if a not in axes))
+
+
+def resize(node: Node) -> Iterator[Link]:
+    """An axis whose scale is the constant 1 stays as it is."""
+    x, y = node.inputs[0], node.outputs[0]
+    scales = _scales(node)
+    if scales is not None and x.rank == len(scales) and not node.attrs.get("axes"):
+        yield from same_axes(x, y, (a for a, scale in enumerate(scales) if scale == 1))
+
+
+def _scales(node: Node) -> Sequence[float] | None:
+    if "scales" in node.attrs:
+        return node.attrs["scales"]  # type: ignore[return-value]
+    place = 1 if len(node.inputs) == 2 else 2  # noqa: PLR2004 - Resize-11 put the region first
+    if len(node.inputs) != place + 1 or is_absent(node.inputs[place]):
+        return None
+    scales = tensor_of(node.inputs[place])
+    return None if scales is None else scales.array.tolist()  # type: ignore[no-any-return]
+
+
+# Pad
+
+
+def _pads(node: Node) -> list[int] | None:
+    """The amounts, before every axis and then behind, if they are constant."""
+    if "pads" in node.attrs:
+        return list(node.attrs["pads"])  # type: ignore[arg-type]
+    given = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    some_axes = len(node.inputs) > 3 and not is_absent(node.inputs[3])  # noqa: PLR2004
+    return None if given is None or some_axes else given.array.tolist()
+
+
+def pad(node: Node) -> Iterator[Link]:
+    """Channels move behind the border, whose channels are all the same constant."""
+    x, y = node.inputs[0], node.outputs[0]
+    pads = _pads(node)
+    if pads is None or x.rank is None:
+        return
+    for axis, (before, behind) in enumerate(zip(pads[: x.rank], pads[x.rank :], strict=True)):
+        if before == behind == 0:
+            yield from along(x, axis, y, axis)
+        elif node.attrs.get("mode", "constant") == "constant" and min(before, behind) >= 0:
+            size = x.type.size(axis)
+            if size is not None:
+                yield Link((x, axis), (y, axis), np.arange(before, before + size))
+
+
+def narrow_pad(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Shrink the border by the channels of it that are gone."""
+    x, y = node.inputs[0], node.outputs[0]
+    pads = _pads(node)
+    assert pads is not None
+    assert x.rank is not None
+    for axis in range(x.rank):
+        left = kept.get((y, axis))
+        if left is not None:
+            end = pads[axis] + (x.type.size(axis) or 0)
+            pads[axis], pads[axis + x.rank] = int((left < pads[axis]).sum()), int((left >= end).sum())
+    if "pads" in node.attrs:
+        return node.on(inputs, pads=tuple(pads))
+    return node.on((inputs[0], _like(node.inputs[1], pads), *inputs[2:]))
+
+
+def _like(old: Value, numbers: Sequence[int]) -> Value:
+    """The constant ``old`` holding other integers, under its old name."""
+    tensor = tensor_of(old)
+    assert tensor is not None
+    assert old.node is not None
+    return Node(
+        Const, (), {"value": Tensor(np.array(numbers, tensor.array.dtype))}, source=old.node.source
+    ).outputs[0]
+
+
+# Reshape and Flatten
+
+
+def reshape_type(node: Node) -> Sequence[Type]:
+    """The result's type, where symbolic dimensions cancel: (n, 4, 2) to (-1, 8) is (n, 8)."""
+    x = node.inputs[0].type
+    target = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if x.shape is None or x.dtype is None or target is None:
+        return schema.infer(node)
+    if node.attrs.get("allowzero") or target.array.tolist().count(-1) > 1:
+        return schema.infer(node)
+    goal = [int(t) for t in target.array]
+    if any(t == 0 and i >= len(x.shape) for i, t in enumerate(goal)):
+        return schema.infer(node)
+    shape: list[Dim] = [x.shape[i] if t == 0 else t for i, t in enumerate(goal)]
+    if -1 in goal:
+        place = goal.index(-1)
+        shape[place] = _quotient(x.shape, tuple(shape[:place] + shape[place + 1 :]))
+    if None in shape:
+        return [TensorType(x.dtype, tuple(shape))]
+    schema.infer(node)  # for its check that the sizes agree
+    return [TensorType(x.dtype, tuple(shape))]
+
+
+def _quotient(whole: Shape, rest: Shape) -> Dim:
+    """What is left of a product of dimensions divided by others, where one can tell."""
+    over, under = list(whole), list(rest)
+    for dim in rest:
+        if isinstance(dim, str) and dim in over:
+            over.remove(dim)
+            under.remove(dim)
+    symbols = [d for d in over if not isinstance(d, int)]
+    top, bottom = (prod(d for d in dims if isinstance(d, int)) for dims in (over, under))
+    if not all(isinstance(d, int) for d in under) or bottom == 0 or top % bottom:
+        return None
+    if not symbols:
+        return top // bottom
+    return symbols[0] if len(symbols) == 1 and top == bottom else None
+
+
+def flatten_blocks(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]] | None:
+    """Pair runs of old axes with runs of new axes of equal size; None if one cannot tell."""
+    blocks, i, j = [], 0, 0
+    while i < len(old) or j < len(new):
+        block = ([i], [j]) if i < len(old) and j < len(new) else ([], [])
+        if i < len(old) and j < len(new):
+            i, j = i + 1, j + 1
+            if old[block[0][0]] != new[block[1][0]] or old[block[0][0]] is None:
+                while (sizes := _sizes(old, new, block)) is not None and sizes[0] != sizes[1]:
+                    if sizes[0] < sizes[1] and i < len(old):
+                        block[0].append(i)
+                        i += 1
+                    elif sizes[0] > sizes[1] and j < len(new):
+                        block[1].append(j)
+                        j += 1
+                    else:
+                        return None
+                if sizes is None:
+                    return None
+        else:  # only axes of size 1 may be left over
+            left = old[i] if i < len(old) else new[j]
+            if left != 1:
+                return None
+            i, j = (i + 1, j) if i < len(old) else (i, j + 1)
+        blocks.append(block)
+    return blocks
+
+
+def _sizes(old: Shape, new: Shape, block: tuple[list[int], list[int]]) -> tuple[int, int] | None:
+    dims = [[shape[a] for a in axes] for shape, axes in zip((old, new), block, strict=True)]
+    known = [[d for d in ds if isinstance(d, int)] for ds in dims]
+    return (prod(known[0]), prod(known[1])) if known == dims else None
+
+
+def reshape(node: Node) -> Iterator[Link]:
+    """Axes that are kept, and axes flattened into one: a channel becomes a block."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x.type.shape is None or y.type.shape is None:
+        return
+    if len(node.inputs) > 1 and tensor_of(node.inputs[1]) is None:
+        return  # the sizes come from elsewhere, and would not follow
+    for ours, theirs in flatten_blocks(x.type.shape, y.type.shape) or ():
+        big = [a for a in ours if x.type.shape[a] != 1]
+        wide = [a for a in theirs if y.type.shape[a] != 1]
+        if len(big) == len(wide) == 1:
+            yield from along(x, big[0], y, wide[0])
+        elif len(wide) == 1:
+            sizes = [x.type.size(a) or 0 for a in big]
+            for place, axis in enumerate(big):
+                yield Link((y, wide[0]), (x, axis), block_index(sizes, place))
+
+
+def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Write the target anew where it names a size that changed."""
+    if node.op.name != "Reshape" or "shape" in node.attrs:
+        return node.on(inputs, **_new_shape_attr(node, kept))
+    target = tensor_of(node.inputs[1])
+    assert target is not None
+    goal = _renamed([int(t) for t in target.array], node.outputs[0], kept)
+    same = goal == target.array.tolist()
+    return node.on(inputs if same else (inputs[0], _like(node.inputs[1], goal)))
+
+
+def _new_shape_attr(node: Node, kept: Kept) -> dict[str, tuple[int, ...]]:
+    if "shape" not in node.attrs:
+        return {}
+    goal: list[int] = list(node.attrs["shape"])  # type: ignore[arg-type]
+    return {"shape": tuple(_renamed(goal, node.outputs[0], kept))}
+
+
+def _renamed(goal: list[int], y: Value, kept: Kept) -> list[int]:
+    left = {axis: len(k) for (value, axis), k in kept.items() if value is y}
+    return [left.get(axis, t) if t > 0 else t for axis, t in enumerate(goal)]
+
+
+def squeeze(node: Node) -> Iterator[Link]:
+    """Squeeze and Unsqueeze only add or drop axes of size 1."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x.rank is None or y.rank is None:
+        return
+    short, long = (y, x) if node.op.name == "Squeeze" else (x, y)
+    assert short.rank is not None
+    assert long.rank is not None
+    axes = axes_of(node, long.rank)
+    if axes is None or len(axes) != long.rank - short.rank:
+        return
+    for place, axis in enumerate(a for a in range(long.rank) if a not in axes):
+        ends = {id(short): place, id(long): axis}
+        yield from along(x, ends[id(x)], y, ends[id(y)])

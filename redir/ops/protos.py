@@ -1,0 +1,159 @@
+"""Types, tensors and attributes between redir and the protobufs of onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, SparseTensorProto, TensorProto, TypeProto, helper, numpy_helper
+
+from redir.ir import (
+    UNKNOWN,
+    Attr,
+    ContainerType,
+    Dim,
+    DType,
+    Graph,
+    SparseTensor,
+    Tensor,
+    TensorType,
+    Type,
+)
+
+_CONTAINERS = {
+    "sequence_type": "Sequence",
+    "optional_type": "Optional",
+    "map_type": "Map",
+    "sparse_tensor_type": "Sparse",
+}
+
+
+def dtype_from(code: int) -> DType | None:
+    """The element type of an onnx code; None for the undefined one."""
+    return None if code == TensorProto.UNDEFINED else helper.tensor_dtype_to_np_dtype(code)
+
+
+def dtype_code(dtype: DType | None) -> int:
+    """The onnx code of an element type."""
+    return TensorProto.UNDEFINED if dtype is None else helper.np_dtype_to_tensor_dtype(dtype)
+
+
+def type_from(proto: TypeProto) -> Type:
+    """The type that a protobuf states."""
+    kind = proto.WhichOneof("value")
+    if kind == "tensor_type":
+        return _tensor_type(proto.tensor_type)
+    if kind not in _CONTAINERS:
+        return UNKNOWN
+    inner = getattr(proto, kind)
+    if kind == "sparse_tensor_type":
+        items: tuple[Type, ...] = (_tensor_type(inner),)
+    elif kind == "map_type":
+        key = TensorType(dtype_from(inner.key_type), ())
+        items = (key, type_from(inner.value_type))
+    else:
+        items = (type_from(inner.elem_type),)
+    return ContainerType(_CONTAINERS[kind], items)
+
+
+def _tensor_type(proto: TypeProto.Tensor | TypeProto.SparseTensor) -> TensorType:
+    shape = tuple(map(_dim_from, proto.shape.dim)) if proto.HasField("shape") else None
+    return TensorType(dtype_from(proto.elem_type), shape)
+
+
+def _dim_from(proto: onnx.TensorShapeProto.Dimension) -> Dim:
+    which = proto.WhichOneof("value")
+    return (getattr(proto, which) or None) if which == "dim_param" else (
+        proto.dim_value if which == "dim_value" else None
+    )
+
+
+def type_to(type_: Type) -> TypeProto:
+    """The protobuf that states a type."""
+    if isinstance(type_, TensorType):
+        return helper.make_tensor_type_proto(dtype_code(type_.dtype), type_.shape)
+    match type_.kind:
+        case "Sequence":
+            return helper.make_sequence_type_proto(type_to(type_.items[0]))
+        case "Optional":
+            return helper.make_optional_type_proto(type_to(type_.items[0]))
+        case "Map":
+            key = dtype_code(type_.items[0].dtype)
+            return helper.make_map_type_proto(key, type_to(type_.items[1]))
+    (dense,) = type_.items
+    return helper.make_sparse_tensor_type_proto(dtype_code(dense.dtype), dense.shape)
+
+
+def tensor_from(proto: TensorProto) -> Tensor:
+    """The constant that a protobuf holds inside itself."""
+    return Tensor.take(numpy_helper.to_array(proto))
+
+
+def tensor_to(tensor: Tensor, name: str = "") -> TensorProto:
+    """The protobuf that holds a constant inside itself."""
+    array = tensor.array
+    if array.dtype == np.dtype(object):
+        return helper.make_tensor(name, TensorProto.STRING, array.shape, array.ravel().tolist())
+    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def sparse_from(proto: SparseTensorProto) -> SparseTensor:
+    """The sparse constant that a protobuf holds."""
+    return SparseTensor(tensor_from(proto.values), tensor_from(proto.indices), tuple(proto.dims))
+
+
+def sparse_to(sparse: SparseTensor, name: str = "") -> SparseTensorProto:
+    """The protobuf that holds a sparse constant."""
+    values, indices = tensor_to(sparse.values, name), tensor_to(sparse.indices)
+    return helper.make_sparse_tensor(values, indices, sparse.shape)
+
+
+def attr_from(proto: AttributeProto, body: Callable[[onnx.GraphProto], Graph]) -> Attr:
+    """The value of an attribute; ``body`` reads the graphs among them."""
+    convert: dict[int, Callable[[object], Attr]] = {
+        AttributeProto.STRING: _text,
+        AttributeProto.TENSOR: tensor_from,  # type: ignore[dict-item]
+        AttributeProto.SPARSE_TENSOR: sparse_from,  # type: ignore[dict-item]
+        AttributeProto.GRAPH: body,  # type: ignore[dict-item]
+        AttributeProto.TYPE_PROTO: type_from,  # type: ignore[dict-item]
+        AttributeProto.STRINGS: lambda many: tuple(map(_text, many)),  # type: ignore[call-overload]
+        AttributeProto.TENSORS: lambda many: tuple(map(tensor_from, many)),  # type: ignore[call-overload]
+        AttributeProto.GRAPHS: lambda many: tuple(map(body, many)),  # type: ignore[call-overload]
+        AttributeProto.INTS: tuple,  # type: ignore[dict-item]
+        AttributeProto.FLOATS: tuple,  # type: ignore[dict-item]
+    }
+    value = helper.get_attribute_value(proto)
+    return convert[proto.type](value) if proto.type in convert else value  # type: ignore[no-any-return]
+
+
+def _text(raw: object) -> str | bytes:
+    assert isinstance(raw, bytes)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def attr_to(
+    name: str, attr: Attr, body: Callable[[Graph], onnx.GraphProto], kind: int = AttributeProto.INTS
+) -> AttributeProto:
+    """The attribute that holds ``attr``; ``kind`` is its type where an empty list hides it."""
+    match attr:
+        case Tensor():
+            return helper.make_attribute(name, tensor_to(attr))
+        case SparseTensor():
+            return helper.make_attribute(name, sparse_to(attr))
+        case Graph():
+            return helper.make_attribute(name, body(attr))
+        case TensorType() | ContainerType():
+            return helper.make_attribute(name, type_to(attr))
+        case ():
+            return helper.make_attribute(name, [], attr_type=kind)
+        case (Tensor(), *_):
+            return helper.make_attribute(name, [tensor_to(t) for t in attr])  # type: ignore[arg-type]
+        case (Graph(), *_):
+            return helper.make_attribute(name, [body(g) for g in attr])  # type: ignore[arg-type]
+        case bool():
+            return helper.make_attribute(name, int(attr))
+    return helper.make_attribute(name, attr)

@@ -1,0 +1,116 @@
+"""Every standard operator by its onnx schema: the entry it has until it gets a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import defs, helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from redir.errors import IllTyped, Unsupported
+from redir.ir import UNKNOWN, Array, Graph, Node, Type
+from redir.ops import protos
+from redir.ops.core import is_absent, tensor_of
+
+_SMALL = 1024  # constants of more elements than this never say a shape
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"}
+    | {"Bernoulli"}
+)
+
+
+def no_body(_: Graph) -> onnx.GraphProto:
+    """Refuse a graph attribute: only a backend can write one."""
+    raise Unsupported("a control-flow body cannot be run on its own")
+
+
+def node_proto(node: Node) -> onnx.NodeProto:
+    """The node with its operands called i0, i1 ... and its results o0, o1 ..."""
+    names = ["" if is_absent(v) else f"i{k}" for k, v in enumerate(node.inputs)]
+    proto = helper.make_node(
+        node.op.name, names, [f"o{k}" for k in range(node.arity)], domain=node.op.domain
+    )
+    schema = defs.get_schema(node.op.name, node.op.version, node.op.domain)
+    proto.attribute.extend(
+        protos.attr_to(name, attr, no_body, attr_kind(schema, name))
+        for name, attr in {**node.op.implied(node), **node.attrs}.items()
+    )
+    return proto
+
+
+def attr_kind(schema: defs.OpSchema | None, name: str) -> int:
+    """The type of an attribute by its schema; a list of integers where none says."""
+    known = schema is not None and name in schema.attributes
+    kind = schema.attributes[name].type.value if schema is not None and known else None
+    return onnx.AttributeProto.INTS if kind is None else int(kind)
+
+
+def infer(node: Node) -> Sequence[Type]:
+    """The output types by onnx's own inference for one node.
+
+    Raises:
+        IllTyped: the operands do not fit the operator.
+    """
+    if any(v.type == UNKNOWN and not is_absent(v) for v in node.inputs):
+        return [UNKNOWN] * node.arity
+    schema = defs.get_schema(node.op.name, node.op.version, node.op.domain)
+    given = {f"i{k}": v for k, v in enumerate(node.inputs) if not is_absent(v)}
+    small = {name: t for name, v in given.items() if (t := tensor_of(v)) and t.array.size <= _SMALL}
+    try:
+        found = shape_inference.infer_node_outputs(
+            schema,
+            node_proto(node),
+            {name: protos.type_to(v.type) for name, v in given.items()},
+            {name: protos.tensor_to(t, name) for name, t in small.items()},
+            opset_imports=[helper.make_opsetid(node.op.domain, node.op.version)],
+        )
+    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
+        types = ", ".join(str(v.type) for v in node.inputs)
+        reason = str(error).strip().splitlines()[0]
+        raise IllTyped(f"{node}: operands ({types}) do not fit: {reason}") from None
+    outputs = [found.get(f"o{k}") for k in range(node.arity)]
+    return [UNKNOWN if t is None else protos.type_from(t) for t in outputs]
+
+
+def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
+    """The outputs by the kernel of ``onnx.reference``; absent operands are None.
+
+    Raises:
+        Unsupported: onnx has no reference kernel, or the kernel fails on these arrays.
+    """
+    proto = node_proto(node)
+    opset = helper.make_opsetid(node.op.domain, node.op.version)
+    given = {name: a for name, a in zip(proto.input, arrays, strict=True) if name}
+    function = helper.make_function(
+        "redir", "one", list(given), list(proto.output), [proto], [opset]
+    )
+    try:
+        return ReferenceEvaluator(function).run(None, given, {})  # type: ignore[no-any-return]
+    except Exception as error:  # the kernels raise whatever numpy raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Unsupported(f"{node}: the reference kernel failed: {reason}") from error
+
+
+def repeatable(node: Node) -> bool:
+    """False for random operators, for Dropout in training, and for bodies that hold one."""
+    if node.op.name in _RANDOM or not all(n.repeatable for b in node.bodies for n in b.nodes):
+        return False
+    return not (node.op.name in {"Dropout", "BatchNormalization"} and trains(node))
+
+
+def trains(node: Node) -> bool:
+    """Whether a Dropout or BatchNormalization is, or may be, in training mode."""
+    if node.op.name == "BatchNormalization":
+        few = node.op.version < 14 and node.op.version >= 7  # noqa: PLR2004
+        if node.op.version < 7:  # noqa: PLR2004
+            return not node.attrs.get("is_test", 0)
+        return node.arity > 1 if few else bool(node.attrs.get("training_mode", 0))
+    if node.op.version < 7:  # noqa: PLR2004
+        return not node.attrs.get("is_test", 0)
+    if len(node.inputs) < 3 or is_absent(node.inputs[2]):  # noqa: PLR2004
+        return False
+    mode = tensor_of(node.inputs[2])
+    return mode is None or bool(np.any(mode.array))

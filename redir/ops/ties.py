@@ -1,0 +1,194 @@
+"""How operators tie the axes of their operands to those of their results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from redir.ir import Array, Link, Node, Value
+from redir.ops.core import is_absent, tensor_of
+from redir.ops.schema import trains
+
+
+def along(a: Value, axis_a: int, b: Value, axis_b: int) -> Iterator[Link]:
+    """Tie two axes channel by channel, if their sizes are known and equal."""
+    size = a.type.size(axis_a)
+    if size is not None and size == b.type.size(axis_b):
+        yield Link((a, axis_a), (b, axis_b), np.arange(size))
+
+
+def same_axes(x: Value, y: Value, axes: Iterable[int]) -> Iterator[Link]:
+    """Tie axis i of ``x`` to axis i of ``y`` for each of ``axes``."""
+    for axis in axes:
+        yield from along(x, axis, y, axis)
+
+
+def broadcast(node: Node) -> Iterator[Link]:
+    """An elementwise operator ties each axis of each operand, aligned at the right."""
+    old = node.op.version < 7  # noqa: PLR2004 - operands did not align at the right
+    if old and any(x.type != node.outputs[0].type for x in node.inputs):
+        return
+    for y in node.outputs:
+        for x in node.inputs:
+            if x.rank is None or y.rank is None or is_absent(x):
+                continue
+            shift = y.rank - x.rank
+            for axis in range(max(0, -shift), x.rank):
+                yield from along(x, axis, y, axis + shift)
+
+
+def first_operand(node: Node) -> Iterator[Link]:
+    """Tie every axis of the first operand; the others are scalars and options."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x.rank is not None and x.rank == y.rank:
+        yield from same_axes(x, y, range(x.rank))
+
+
+def inference_only(node: Node) -> Iterator[Link]:
+    """A Dropout that is off is the identity."""
+    if not trains(node):
+        yield from first_operand(node)
+
+
+def channelwise(node: Node) -> Iterator[Link]:
+    """A pooling: each channel of axis 1, and each example, on its own."""
+    x = node.inputs[0]
+    for y in node.outputs:
+        if x.rank is not None and x.rank == y.rank:
+            yield from same_axes(x, y, (0, 1))
+
+
+def batch_norm(node: Node) -> Iterator[Link]:
+    """In inference, each channel of axis 1 with its own scale, bias, mean and variance."""
+    x, *vectors = node.inputs
+    y = node.outputs[0]
+    if trains(node) or x.rank is None or node.attrs.get("spatial", 1) != 1:
+        return
+    yield from same_axes(x, y, range(x.rank))
+    for vector in vectors:
+        yield from along(vector, 0, y, 1)
+
+
+def instance_norm(node: Node) -> Iterator[Link]:
+    """Each channel is normalised on its own."""
+    x, scale, bias = node.inputs
+    (y,) = node.outputs
+    yield from same_axes(x, y, (0, 1))
+    yield from along(scale, 0, y, 1)
+    yield from along(bias, 0, y, 1)
+
+
+def axes_of(node: Node, rank: int, operand: int = 1) -> set[int] | None:
+    """The axes that an attribute or a constant operand names; None if it is not constant."""
+    if "axes" in node.attrs:
+        axes: Sequence[int] = node.attrs["axes"]  # type: ignore[assignment]
+    elif len(node.inputs) > operand and not is_absent(node.inputs[operand]):
+        given = tensor_of(node.inputs[operand])
+        if given is None:
+            return None
+        axes = given.array.tolist()
+    else:
+        axes = ()
+    return {int(a) % rank for a in axes}
+
+
+def reduction(node: Node) -> Iterator[Link]:
+    """The axes that are not reduced stay as they are."""
+    x, y = node.inputs[0], node.outputs[0]
+    axes = None if x.rank is None else axes_of(node, x.rank)
+    if axes is None or x.rank is None:
+        return
+    if not axes:
+        axes = set() if node.attrs.get("noop_with_empty_axes") else set(range(x.rank))
+    left = [a for a in range(x.rank) if a not in axes]
+    keep = node.attrs.get("keepdims", 1)
+    for place, axis in enumerate(left):
+        yield from along(x, axis, y, axis if keep else place)
+
+
+def all_but_axis(default: int) -> object:
+    """Ties for a Softmax or its like: every axis but the one it runs along."""
+
+    def links(node: Node) -> Iterator[Link]:
+        x, y = node.inputs[0], node.outputs[0]
+        if x.rank is None or node.op.version < 13:  # noqa: PLR2004 - it flattened before
+            return
+        axis = int(node.attrs.get("axis", default)) % x.rank  # type: ignore[arg-type]
+        yield from same_axes(x, y, (a for a in range(x.rank) if a != axis))
+
+    return links
+
+
+def conv(node: Node) -> Iterator[Link]:
+    """Weight rows with outputs; inputs with weight columns, which are summed.
+
+    In a depthwise convolution an output goes with its input instead; with groups in between the
+    channels are left alone.
+    """
+    x, w, *bias = node.inputs
+    (y,) = node.outputs
+    channels, per_group, out = x.type.size(1), w.type.size(1), w.type.size(0)
+    if channels is None or per_group is None or out is None or "group" in node.attrs:
+        return
+    if channels > per_group == 1 and out % channels == 0:
+        yield Link((y, 1), (x, 1), np.arange(out) // (out // channels))
+    elif channels == per_group:
+        yield Link((x, 1), (w, 1), np.arange(channels), summed=True)
+    else:
+        return
+    yield from along(w, 0, y, 1)
+    for b in bias:
+        yield from along(b, 0, y, 1)
+
+
+def conv_transpose(node: Node) -> Iterator[Link]:
+    """As for Conv, with the channels of the weight swapped."""
+    x, w, *bias = node.inputs
+    (y,) = node.outputs
+    if node.attrs.get("group", 1) != 1 or w.rank is None:
+        return
+    for link in along(x, 1, w, 0):
+        yield Link(link.a, link.b, link.index, summed=True)
+    yield from along(w, 1, y, 1)
+    for b in bias:
+        yield from along(b, 0, y, 1)
+
+
+def gemm(node: Node) -> Iterator[Link]:
+    """Rows and columns, exchanged by transA and transB."""
+    a, b, *c = node.inputs
+    (y,) = node.outputs
+    rows, depth_a = (1, 0) if node.attrs.get("transA") else (0, 1)
+    depth_b, columns = (1, 0) if node.attrs.get("transB") else (0, 1)
+    yield from along(a, rows, y, 0)
+    yield from along(b, columns, y, 1)
+    for link in along(a, depth_a, b, depth_b):
+        yield Link(link.a, link.b, link.index, summed=True)
+    for bias in c:
+        if bias.rank:
+            yield from along(bias, bias.rank - 1, y, 1)
+
+
+def matmul(node: Node) -> Iterator[Link]:
+    """The last axis of the first operand is summed over; the others stay."""
+    a, b = node.inputs
+    (y,) = node.outputs
+    if a.rank is None or b.rank != 2 or a.rank < 2:  # noqa: PLR2004
+        return
+    yield from same_axes(a, y, range(a.rank - 1))
+    yield from along(b, 1, y, a.rank - 1)
+    for link in along(a, a.rank - 1, b, 0):
+        yield Link(link.a, link.b, link.index, summed=True)
+
+
+def per_tensor(node: Node) -> Iterator[Link]:
+    """A QuantizeLinear or DequantizeLinear with one scale for the whole tensor."""
+    if all(v.rank == 0 or v.type.static == (1,) or is_absent(v) for v in node.inputs[1:]):
+        yield from first_operand(node)
+
+
+def block_index(sizes: Sequence[int], axis: int) -> Array:
+    """For axes of ``sizes`` flattened into one, the channel of ``axis`` at each place."""
+    index: Array = np.indices(tuple(sizes))[axis].ravel()
+    return index

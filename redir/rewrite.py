@@ -1,0 +1,59 @@
+"""Rewriting: rules and visits that make a new graph from an old one, inputs first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from redir.ir import Graph, Node, Value
+
+Outputs = Value | Sequence[Value]
+Rule = Callable[[Node], Outputs | None]
+Visit = Callable[[Node, tuple[Value, ...]], Outputs | None]
+
+
+def transform(graph: Graph, visit: Visit) -> Graph:
+    """Rebuild ``graph``, asking ``visit(node, inputs)`` what stands for each node.
+
+    ``inputs`` are the node's operands already rebuilt; to return None keeps the node on them. The
+    node is not retyped before it is visited, so that a visit may repair what no longer fits. A
+    new node that has no source takes the old one's, and with it the names of its results. The
+    answer is ``graph`` itself, not a copy, where nothing changed.
+    """
+    env: dict[Value, Value] = {}
+    for node in graph.nodes:
+        inputs = tuple(env.get(v, v) for v in node.inputs)
+        made = visit(node, inputs)
+        if made is None:
+            values: Sequence[Value] = node.on(inputs).outputs
+        else:
+            values = _sourced(node, [made] if isinstance(made, Value) else made)
+        env.update(zip(node.outputs, values, strict=True))
+    return graph.computing({name: env.get(v, v) for name, v in graph.outputs.items()})
+
+
+def _sourced(old: Node, values: Sequence[Value]) -> Sequence[Value]:
+    new = values[0].node
+    if new is None or new.source is not None or old.source is None or values != list(new.outputs):
+        return values
+    return replace(new, source=old.source).outputs
+
+
+def rewrite(graph: Graph, *rules: Rule, sweeps: int = 100) -> Graph:
+    """Apply ``rules``, the first that matches each node, until none does.
+
+    Raises:
+        RuntimeError: rules still fire after so many sweeps; they undo each other.
+    """
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        new = node.on(inputs)
+        made = next((out for rule in rules if (out := rule(new)) is not None), None)
+        return new.outputs if made is None else made
+
+    for _ in range(sweeps):
+        after = transform(graph, visit)
+        if after is graph:
+            return graph
+        graph = after
+    raise RuntimeError(f"{graph.name}: rules still fire after {sweeps} sweeps")

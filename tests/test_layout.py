@@ -1,0 +1,54 @@
+"""The repository's folders and what pyproject.toml says of them agree."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CODE = ("redir", "frontends", "passes", "backends")
+MODULES = sorted(path.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py"))
+
+
+def package_of(folder: Path) -> str:
+    return ".".join(dict.fromkeys(("redir", *folder.parts)))
+
+
+@pytest.fixture
+def tracked() -> list[str]:
+    """Every file that git tracks."""
+    try:
+        listing = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return listing.stdout.rstrip("\0").split("\0")
+
+
+def test_listed_packages_are_the_folders_that_hold_modules() -> None:
+    listed = PYPROJECT["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted({package_of(module.parent) for module in MODULES})
+
+
+def test_every_pass_has_an_entry_point() -> None:
+    entries = PYPROJECT["project"]["entry-points"]["redir.passes"].values()
+    files = {path.stem for path in (ROOT / "passes").glob("*.py")} - {"__init__"}
+    assert {entry.partition(":")[0] for entry in entries} == {f"redir.passes.{f}" for f in files}
+
+
+def test_no_other_top_level_folders(tracked: list[str]) -> None:
+    folders = {top for top, slash, _ in (path.partition("/") for path in tracked) if slash}
+    visible = {folder for folder in folders if not folder.startswith(".")}
+    assert visible <= {*CODE, "tests", "docs"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_module_starts_with_a_docstring(module: Path) -> None:
+    assert ast.get_docstring(ast.parse((ROOT / module).read_text(encoding="utf-8")))
