@@ -16,6 +16,7 @@ from redir import ops
 from redir.errors import BadInput, Unsupported
 from redir.files import replacing
 from redir.ir import (
+    NO_DTYPE,
     Attr,
     ContainerType,
     Graph,
@@ -244,7 +245,7 @@ def _info(name: str, type_: Type) -> onnx.ValueInfoProto:
 
 def _known(found: Type, stated: Type) -> Type:
     """What inference found, completed by what the file states where the two agree."""
-    if isinstance(found, ContainerType) or isinstance(stated, ContainerType) or found.dtype is None:
+    if isinstance(found, ContainerType) or isinstance(stated, ContainerType) or found.dtype == NO_DTYPE:
         return stated
     if found.shape is None or stated.shape is None or len(found.shape) != len(stated.shape):
         return stated if found.shape is None else found
@@ -264,7 +265,7 @@ class _Stored:
 
     @property
     def plain(self) -> bool:
-        return self.tensor.array.dtype != np.dtype(object) and _whole_bytes(self.tensor)
+        return self.tensor.array.dtype != np.dtype(object) and protos.bits(self.tensor.array.dtype) >= 8  # noqa: PLR2004
 
     @property
     def head(self) -> bytes:
@@ -282,10 +283,6 @@ class _Stored:
         file.write(self.head)
         if self.plain:
             file.write(np.ascontiguousarray(self.tensor.array).tobytes())
-
-
-def _whole_bytes(tensor: Tensor) -> bool:
-    return not any(part in tensor.array.dtype.name for part in ("int4", "int2", "float4"))
 
 
 def _is_external(tensors: Iterable[Tensor]) -> bool:

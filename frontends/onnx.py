@@ -146,24 +146,15 @@ def _external(proto: TensorProto, folder: Path) -> Array:
         raise BadInput(f"{where} is not there")
     dtype = protos.dtype_from(proto.data_type)
     offset, shape = int(info.offset or 0), tuple(proto.dims)
-    packed = dtype is None or dtype.itemsize * 8 != onnx.helper.tensor_dtype_to_np_dtype(
-        proto.data_type
-    ).itemsize * 8 or "int4" in dtype.name or "int2" in dtype.name or "float4" in dtype.name
-    size = _stored_bytes(proto, dtype)
+    bits = protos.bits(dtype)
+    size = (int(np.prod(proto.dims, dtype=np.int64)) * bits + 7) // 8
     if int(info.length or size) < size or path.stat().st_size < offset + size:
         raise BadInput(f"{where} is too short: it needs {size} bytes from {offset} on")
-    if packed or size == 0:
+    if bits < 8 or size == 0:  # noqa: PLR2004 - several to a byte
         raw = onnx.TensorProto(dims=proto.dims, data_type=proto.data_type)
         raw.raw_data = np.fromfile(path, np.uint8, size, offset=offset).tobytes()
         return protos.tensor_from(raw).array
     return np.memmap(path, dtype, "r", offset, shape or (1,)).reshape(shape)
-
-
-def _stored_bytes(proto: TensorProto, dtype: Any) -> int:
-    bits = 8 * dtype.itemsize
-    for name, width in (("int4", 4), ("float4", 4), ("int2", 2)):
-        bits = width if name in dtype.name else bits
-    return (int(np.prod(proto.dims, dtype=np.int64)) * bits + 7) // 8
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
-from redir.ir import Graph, Node, TensorType, Value
+from redir.ir import NO_DTYPE, Graph, Node, TensorType, Value
 from redir.ops import tensor_of
 from redir.ops.schema import trains
 from redir.pipeline import Pass
@@ -46,7 +46,7 @@ def _is_identity(node: Node) -> bool:
         case "Dropout":
             return not trains(node)
         case "Cast":
-            return x.type.dtype is not None and x.type.dtype == y.type.dtype
+            return x.type.dtype != NO_DTYPE and x.type.dtype == y.type.dtype
         case "Concat":
             return len(node.inputs) == 1
         case "Transpose":

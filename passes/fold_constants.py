@@ -70,7 +70,7 @@ def _array(value: Value) -> Array | None:
 
 def _bytes(value: Value) -> int:
     shape = value.type.static if isinstance(value.type, TensorType) else None
-    itemsize = value.type.dtype.itemsize if value.type.dtype is not None else 0
+    itemsize = value.type.dtype.itemsize
     return 0 if shape is None else int(np.prod(shape, dtype=np.int64)) * itemsize
 
 
@@ -91,7 +91,7 @@ def _sized(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
         return _copied_sizes(node, sizes)
     sizes[node.outputs[0]] = known
     numbers = [k for k in known if isinstance(k, int)]
-    if len(numbers) < len(known) or node.outputs[0].type.dtype is None:
+    if len(numbers) < len(known):
         return None
     shape = node.outputs[0].type.static if isinstance(node.outputs[0].type, TensorType) else None
     if shape is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from redir.errors import RedirError, Unsupported
-from redir.ir import Array, Graph, TensorType
+from redir.ir import NO_DTYPE, Array, Graph, TensorType
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
@@ -42,7 +42,7 @@ def _array(
     draw: Draw,
     symbols: dict[str, int],
 ) -> Array:
-    if not isinstance(type_, TensorType) or type_.dtype is None or type_.shape is None:
+    if not isinstance(type_, TensorType) or type_.dtype == NO_DTYPE or type_.shape is None:
         raise Unsupported(f"input {name!r} is {type_}: give arrays for it")
     shape = tuple(
         d if isinstance(d, int) else symbols.setdefault(str(d), 2 if axis == 0 else size)

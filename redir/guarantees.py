@@ -11,7 +11,7 @@ from redir import ops
 from redir.errors import Unsupported
 from redir.feeds import whole_feeds
 from redir.interpret import evaluate
-from redir.ir import Array, Graph, Tensor, Type
+from redir.ir import NO_DTYPE, Array, Graph, Tensor, Type
 from redir.ops import tensor_of
 from redir.widen import widened
 
@@ -45,7 +45,7 @@ def _interface(before: Graph, after: Graph) -> str | None:
 
 def _agree(a: Type, b: Type) -> bool:
     """Whether one tensor could be of both types."""
-    if a.dtype != b.dtype and None not in {a.dtype, b.dtype}:
+    if a.dtype != b.dtype and NO_DTYPE not in {a.dtype, b.dtype}:
         return False
     if a.shape is None or b.shape is None:
         return True

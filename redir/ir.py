@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = "np.dtype[Any]"
 Dim: TypeAlias = int | str | None
 Shape: TypeAlias = tuple[Dim, ...]
+NO_DTYPE: DType = np.dtype(np.void)  # not None, which numpy takes for float64
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,15 @@ class TensorType:
     """What is known of a tensor before it is computed.
 
     A dimension is a number, a symbol (``"batch"``) or None where it is unknown. ``shape`` is
-    None where even the rank is unknown, and ``dtype`` too where nothing is known at all.
+    None where even the rank is unknown, and ``dtype`` NO_DTYPE where nothing is known at all.
     """
 
-    dtype: DType | None = None
+    dtype: DType = NO_DTYPE
     shape: Shape | None = None
 
     def __str__(self) -> str:
         """Print as Python that reads as a type: ``float32[batch, 3, _]``."""
-        name = "Unknown" if self.dtype is None else dtype_name(self.dtype)
+        name = "Unknown" if self.dtype == NO_DTYPE else dtype_name(self.dtype)
         return name if name == "Unknown" else f"{name}[{_dims(self.shape)}]"
 
     @property
@@ -58,7 +60,7 @@ class ContainerType:
 
     kind: str
     items: tuple[Type, ...]
-    dtype: None = None
+    dtype: DType = NO_DTYPE
     shape: None = None
 
     def __str__(self) -> str:
@@ -92,7 +94,7 @@ def _dims(shape: Shape | None) -> str:
 def _dim(dim: Dim) -> str:
     if dim is None:
         return "_"
-    plain = isinstance(dim, int) or (dim.isidentifier() and dim != "_")
+    plain = isinstance(dim, int) or (dim.isidentifier() and not iskeyword(dim) and dim != "_")
     return str(dim) if plain else repr(dim)
 
 
@@ -131,7 +133,8 @@ class Tensor:
 
     def __repr__(self) -> str:
         """Print the numbers of a small tensor, and the digest of a large one."""
-        if self.array.size > _SMALL or self.array.dtype.kind not in "biufO":
+        plain = self.array.dtype.kind in "biO" or bool(np.isfinite(self.array).all())
+        if self.array.size > _SMALL or self.array.dtype.kind not in "biufO" or not plain:
             return f"Tensor({self.type}, {self.digest!r})"
         return f"Tensor({self.type}, {self.array.tolist()!r})"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from redir.ir import Graph, Node, Value
@@ -12,24 +12,29 @@ Rule = Callable[[Node], Outputs | None]
 Visit = Callable[[Node, tuple[Value, ...]], Outputs | None]
 
 
-def transform(graph: Graph, visit: Visit) -> Graph:
+def transform(graph: Graph, visit: Visit, inputs: Mapping[str, Value] | None = None) -> Graph:
     """Rebuild ``graph``, asking ``visit(node, inputs)`` what stands for each node.
 
     ``inputs`` are the node's operands already rebuilt; to return None keeps the node on them. The
     node is not retyped before it is visited, so that a visit may repair what no longer fits. A
     new node that has no source takes the old one's, and with it the names of its results. The
-    answer is ``graph`` itself, not a copy, where nothing changed.
+    answer is ``graph`` itself, not a copy, where nothing changed. ``inputs`` replaces the graph's
+    own inputs, each under its name.
     """
-    env: dict[Value, Value] = {}
+    given = inputs or {}
+    env: dict[Value, Value] = {v: given[name] for name, v in graph.inputs.items() if name in given}
     for node in graph.nodes:
-        inputs = tuple(env.get(v, v) for v in node.inputs)
-        made = visit(node, inputs)
+        operands = tuple(env.get(v, v) for v in node.inputs)
+        made = visit(node, operands)
         if made is None:
-            values: Sequence[Value] = node.on(inputs).outputs
+            values: Sequence[Value] = node.on(operands).outputs
         else:
             values = _sourced(node, [made] if isinstance(made, Value) else made)
         env.update(zip(node.outputs, values, strict=True))
-    return graph.computing({name: env.get(v, v) for name, v in graph.outputs.items()})
+    outputs = {name: env.get(v, v) for name, v in graph.outputs.items()}
+    if not given:
+        return graph.computing(outputs)
+    return replace(graph, inputs={n: env.get(v, v) for n, v in graph.inputs.items()}, outputs=outputs)
 
 
 def _sourced(old: Node, values: Sequence[Value]) -> Sequence[Value]:

@@ -30,7 +30,6 @@ def _function(graph: Graph, attr: Printer, taken: set[str], name: str) -> Iterat
 
 def _header(graph: Graph, names: dict[Value, str], attr: Printer) -> Iterator[str]:
     yield f"{graph.name!r}"
-    yield from (f"{d or 'onnx'!r}: {v}".join(("{", "}")) for d, v in ())
     if graph.opset:
         yield f"opset={dict(graph.opset)!r}"
     odd = {names[v]: name for name, v in graph.inputs.items() if names[v] != name}

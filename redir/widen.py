@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from redir import ops
 from redir.errors import IllTyped
-from redir.ir import Graph, Node, Tensor, TensorType, Type, Value
+from redir.ir import NO_DTYPE, Graph, Node, Tensor, TensorType, Type, Value
 from redir.rewrite import transform
 
 _DOUBLE = 11  # TensorProto.DOUBLE, as a Cast names it
@@ -19,10 +21,8 @@ def widened(graph: Graph) -> Graph:
     An operator that exists in single precision only runs in it, between two casts.
     """
     inputs = {name: Value(_wide(v.type)) for name, v in graph.inputs.items()}
-    given = {old: inputs[name] for name, old in graph.inputs.items()}
 
     def visit(node: Node, operands: tuple[Value, ...]) -> list[Value]:
-        operands = tuple(given.get(v, v) for v in operands)
         try:
             made = _wide_node(node, operands)
             if all(_same_width(a, b) for a, b in zip(made.outputs, node.outputs, strict=True)):
@@ -31,14 +31,12 @@ def widened(graph: Graph) -> Graph:
             pass
         return _between_casts(node, operands)
 
-    after = transform(graph, visit)
-    outputs = {n: given.get(v, v) for n, v in after.outputs.items()}
     defaults = {n: _wide_tensor(t) for n, t in graph.defaults.items()}
-    return Graph(inputs, outputs, graph.name, graph.opset, defaults)
+    return replace(transform(graph, visit, inputs), defaults=defaults, shell=b"")
 
 
 def _wide(type_: Type) -> Type:
-    narrow = isinstance(type_, TensorType) and type_.dtype is not None and type_.dtype.name in _NARROW
+    narrow = isinstance(type_, TensorType) and type_.dtype.name in _NARROW
     return TensorType(np.dtype(np.float64), type_.shape) if narrow else type_
 
 
@@ -70,6 +68,6 @@ def _between_casts(node: Node, operands: tuple[Value, ...]) -> list[Value]:
 
 def _cast(new: Value, old: Value) -> Value:
     """``new`` in the type that ``old`` had."""
-    if new.type.dtype == old.type.dtype or old.type.dtype is None:
+    if new.type.dtype == old.type.dtype or old.type.dtype == NO_DTYPE:
         return new
     return ops.Cast(new, to=_NARROW[old.type.dtype.name])

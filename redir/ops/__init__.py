@@ -13,7 +13,7 @@ from typing import Any
 from onnx import defs
 
 from redir.ir import Attr, Node, Op
-from redir.ops import control, layout, schema, ties
+from redir.ops import control, kernels, layout, schema, ties
 from redir.ops.core import Absent, Const, is_absent, opaque, tensor_of
 
 __all__ = ["Absent", "Const", "Entry", "is_absent", "lookup", "opaque", "tensor_of"]
@@ -69,10 +69,10 @@ ENTRIES: dict[str, Entry] = {
     **dict.fromkeys(("Resize", "Upsample"), Entry(links=layout.resize)),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), Entry(links=ties.all_but_axis(-1))),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=ties.per_tensor)),
-    "BatchNormalization": Entry(links=ties.batch_norm),
+    "BatchNormalization": Entry(evaluate=kernels.batch_norm, links=ties.batch_norm),
     "Concat": Entry(links=layout.concat),
     "Conv": Entry(links=ties.conv, implied=_conv_implied),
-    "ConvTranspose": Entry(links=ties.conv_transpose),
+    "ConvTranspose": Entry(evaluate=kernels.conv_transpose, links=ties.conv_transpose),
     "Dropout": Entry(links=ties.inference_only),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape),
     "Gemm": Entry(links=ties.gemm),
@@ -80,6 +80,7 @@ ENTRIES: dict[str, Entry] = {
     "InstanceNormalization": Entry(links=ties.instance_norm),
     "Loop": Entry(control.loop_type, control.run_loop),
     "MatMul": Entry(links=ties.matmul),
+    "OneHot": Entry(evaluate=kernels.one_hot),
     "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad),
     "Reshape": Entry(layout.reshape_type, links=layout.reshape, narrow=layout.narrow_reshape),
     "Scan": Entry(control.scan_type, control.run_scan),

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from redir.ir import Dim, Kept, Link, Node, Shape, Tensor, TensorType, Type, Value
+from redir.ir import NO_DTYPE, Dim, Kept, Link, Node, Shape, Tensor, TensorType, Type, Value
 from redir.ops import schema
 from redir.ops.core import Const, is_absent, tensor_of
 from redir.ops.ties import along, axes_of, block_index, same_axes
@@ -132,7 +132,7 @@ def reshape_type(node: Node) -> Sequence[Type]:
     """The result's type, where symbolic dimensions cancel: (n, 4, 2) to (-1, 8) is (n, 8)."""
     x = node.inputs[0].type
     target = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if x.shape is None or x.dtype is None or target is None:
+    if x.shape is None or x.dtype == NO_DTYPE or target is None:
         return schema.infer(node)
     if node.attrs.get("allowzero") or target.array.tolist().count(-1) > 1:
         return schema.infer(node)

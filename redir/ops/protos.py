@@ -9,6 +9,7 @@ import onnx
 from onnx import AttributeProto, SparseTensorProto, TensorProto, TypeProto, helper, numpy_helper
 
 from redir.ir import (
+    NO_DTYPE,
     UNKNOWN,
     Attr,
     ContainerType,
@@ -29,14 +30,22 @@ _CONTAINERS = {
 }
 
 
-def dtype_from(code: int) -> DType | None:
-    """The element type of an onnx code; None for the undefined one."""
-    return None if code == TensorProto.UNDEFINED else helper.tensor_dtype_to_np_dtype(code)
+def dtype_from(code: int) -> DType:
+    """The element type of an onnx code; NO_DTYPE for the undefined one."""
+    return NO_DTYPE if code == TensorProto.UNDEFINED else helper.tensor_dtype_to_np_dtype(code)
 
 
-def dtype_code(dtype: DType | None) -> int:
+def dtype_code(dtype: DType) -> int:
     """The onnx code of an element type."""
-    return TensorProto.UNDEFINED if dtype is None else helper.np_dtype_to_tensor_dtype(dtype)
+    return TensorProto.UNDEFINED if dtype == NO_DTYPE else helper.np_dtype_to_tensor_dtype(dtype)
+
+
+def bits(dtype: DType) -> int:
+    """The bits that a file spends on an element; numpy spends a byte at least."""
+    for name, few in (("int4", 4), ("float4", 4), ("int2", 2)):
+        if name in dtype.name:
+            return few
+    return 8 * dtype.itemsize
 
 
 def type_from(proto: TypeProto) -> Type:

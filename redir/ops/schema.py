@@ -82,16 +82,24 @@ def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
         Unsupported: onnx has no reference kernel, or the kernel fails on these arrays.
     """
     proto = node_proto(node)
-    opset = helper.make_opsetid(node.op.domain, node.op.version)
     given = {name: a for name, a in zip(proto.input, arrays, strict=True) if name}
-    function = helper.make_function(
-        "redir", "one", list(given), list(proto.output), [proto], [opset]
-    )
     try:
-        return ReferenceEvaluator(function).run(None, given, {})  # type: ignore[no-any-return]
+        return _kernel(node, proto, list(given)).run(None, given, {})  # type: ignore[no-any-return]
     except Exception as error:  # the kernels raise whatever numpy raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unsupported(f"{node}: the reference kernel failed: {reason}") from error
+
+
+def _kernel(node: Node, proto: onnx.NodeProto, given: list[str]) -> ReferenceEvaluator:
+    """The kernel of the node's version, or of the newest where onnx has none so old."""
+    for version in (node.op.version, defs.get_schema(node.op.name, node.op.domain).since_version):
+        opset = helper.make_opsetid(node.op.domain, version)
+        function = helper.make_function("redir", "one", given, list(proto.output), [proto], [opset])
+        try:
+            return ReferenceEvaluator(function)
+        except (NotImplementedError, RuntimeError) as error:
+            missing = error
+    raise missing
 
 
 def repeatable(node: Node) -> bool:

@@ -1,0 +1,272 @@
+"""Reading the textual form: it is a subset of Python, so ``ast`` is the parser.
+
+    @graph('main', opset={'': 17})
+    def main(x: float32[batch, 3]):
+        w: float32[3, 2] = Const(value=Tensor(float32[3, 2], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+        y: float32[batch, 2] = MatMul(x, w)
+        return {'y': y}
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from onnx import defs
+
+from redir import ops
+from redir.errors import BadInput, IllTyped
+from redir.ir import (
+    UNKNOWN,
+    Array,
+    Attr,
+    ContainerType,
+    Graph,
+    Node,
+    Op,
+    Source,
+    SparseTensor,
+    Tensor,
+    TensorType,
+    Type,
+    Value,
+    dtype_named,
+)
+from redir.show import show
+
+Find = Callable[[str, TensorType], Array]
+
+
+def parse(text: str, find: Find | None = None) -> Graph:
+    """The graph that ``str`` printed; each type written is checked, not trusted.
+
+    ``find`` gives the array for the digest of a tensor that is printed by its digest.
+
+    Raises:
+        BadInput: the text is not in the textual form, or a tensor cannot be found.
+        IllTyped: a node does not fit its operands, or a type written is not the one inferred.
+    """
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise BadInput(f"line {error.lineno}: {error.msg}") from None
+    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
+        raise BadInput("a graph is one function definition")
+    return _Reader(find or _nowhere).graph(tree.body[0], {})
+
+
+def write_whole(graph: Graph) -> str:
+    """The text with every tensor in it: what ``-`` writes and reads."""
+    return show(graph, _whole)
+
+
+def _whole(attr: Any) -> str:
+    if not isinstance(attr, Tensor) or "Tensor(" not in repr(attr):
+        return repr(attr)
+    array = attr.array
+    if array.dtype == np.dtype(object):
+        return f"Tensor({attr.type}, {array.tolist()!r})"
+    data = base64.b85encode(np.ascontiguousarray(array).tobytes()).decode()
+    return f"Tensor({attr.type}, {data.encode()!r})" if repr(attr).endswith("')") else repr(attr)
+
+
+def _nowhere(digest: str, _: TensorType) -> Array:
+    raise BadInput(f"tensor {digest[:12]} is not in the text: it needs the file beside it")
+
+
+class _Reader:
+    def __init__(self, find: Find) -> None:
+        self.find = find
+        self.opset: Mapping[str, int] = {}
+
+    def graph(self, function: ast.FunctionDef, outer: Mapping[str, int]) -> Graph:
+        name, header = self._header(function)
+        stated = header.pop("opset", {})
+        self.opset = stated or outer or {"": defs.onnx_opset_version()}
+        odd = header.pop("inputs", {})
+        given = {a.arg: Value(_type(a.annotation)) for a in function.args.args}
+        env, types, bodies = dict(given), dict[str, Type](), dict[str, Graph]()
+        for line in function.body:
+            try:
+                outputs = self._line(line, env, types, bodies)
+            except IllTyped as error:
+                raise IllTyped(f"line {line.lineno}: {error}") from None
+            if outputs is not None:
+                inputs = {odd.get(n, n): v for n, v in given.items()}
+                return Graph(inputs, outputs, name, stated, **header)
+        raise BadInput(f"{function.name} returns nothing")
+
+    def _header(self, function: ast.FunctionDef) -> tuple[str, dict[str, Any]]:
+        match function.decorator_list:
+            case [ast.Call(ast.Name("graph"), [ast.Constant(str(name))], keywords)]:
+                return name, {str(k.arg): self._attr(k.value, {}) for k in keywords}
+            case []:
+                return function.name, {}
+        raise BadInput(f"line {function.lineno}: expected @graph(name, ...)")
+
+    def _line(
+        self,
+        line: ast.stmt,
+        env: dict[str, Value],
+        types: dict[str, Type],
+        bodies: dict[str, Graph],
+    ) -> dict[str, Value] | None:
+        match line:
+            case ast.FunctionDef():
+                opset = self.opset
+                bodies[line.name] = self.graph(line, opset)
+                self.opset = opset
+            case ast.AnnAssign(ast.Name(name), note, None):
+                types[name] = _type(note)
+            case ast.AnnAssign(ast.Name(name), note, ast.Call() as call):
+                self._assign([name], {name: _type(note)}, call, env, bodies)
+            case ast.Assign([ast.Tuple(targets)], ast.Call() as call):
+                self._assign([_name(t) for t in targets], types, call, env, bodies)
+            case ast.Return(ast.Dict(keys, results)):
+                names = [ast.literal_eval(k) for k in keys if k is not None]
+                return {n: _defined(env, r) for n, r in zip(names, results, strict=True)}
+            case _:
+                raise BadInput(f"line {line.lineno}: not a statement of the textual form")
+        return None
+
+    def _assign(
+        self,
+        names: list[str],
+        types: Mapping[str, Type],
+        call: ast.Call,
+        env: dict[str, Value],
+        bodies: Mapping[str, Graph],
+    ) -> None:
+        stated = [types.get(n, UNKNOWN) for n in names]
+        attrs = {str(k.arg): self._attr(k.value, bodies) for k in call.keywords}
+        kept = tuple(n if not _numbered(n) else "" for n in names)
+        source = Source(outputs=kept) if any(kept) else None
+        node = Node(
+            self._op(call, stated),
+            tuple(_defined(env, a) for a in call.args),
+            attrs,
+            arity=len(names),
+            source=source,
+        )
+        for name, value, type_ in zip(names, node.outputs, stated, strict=True):
+            if type_ not in (value.type, UNKNOWN):
+                raise IllTyped(f"{name} is {value.type}, not {type_}")
+            env[name] = value
+
+    def _op(self, call: ast.Call, types: list[Type]) -> Op:
+        name = ast.unparse(call.func)
+        if name in {"Const", "Absent"}:
+            return ops.Const if name == "Const" else ops.Absent
+        domain, _, last = name.rpartition(".")
+        version = self.opset.get(domain, 1)
+        op = ops.lookup(last, version, domain)
+        if op is None and not domain:
+            raise BadInput(f"line {call.lineno}: operator set {version} has no operator {name!r}")
+        return op or ops.opaque(last, domain, version, types)
+
+    def _attr(self, tree: ast.expr, bodies: Mapping[str, Graph]) -> Any:
+        match tree:
+            case ast.Call(ast.Name("Tensor"), [note, data]):
+                return self._tensor(_type(note), ast.literal_eval(data))
+            case ast.Call(ast.Name("SparseTensor"), keywords=keywords):
+                parts = {str(k.arg): self._attr(k.value, bodies) for k in keywords}
+                return SparseTensor(**parts)
+            case ast.Name(name) if name in bodies:
+                return bodies[name]
+            case ast.Call(ast.Name(), keywords=[_, *_]) | ast.Subscript():
+                return _type(tree)
+            case ast.Dict(keys, values):
+                pairs = zip(keys, values, strict=True)
+                return {ast.literal_eval(k): self._attr(v, bodies) for k, v in pairs if k}
+        return _literal(tree)
+
+    def _tensor(self, type_: Type, data: Any) -> Tensor:
+        shape = type_.static if isinstance(type_, TensorType) else None
+        if shape is None or not isinstance(type_, TensorType):
+            raise BadInput(f"{type_} is not the type of a tensor")
+        if isinstance(data, str):
+            return Tensor(self.find(data, type_))
+        if isinstance(data, bytes):
+            raw = np.frombuffer(base64.b85decode(data), type_.dtype)
+            return Tensor(raw.reshape(shape))
+        return Tensor(np.array(data, type_.dtype).reshape(shape))
+
+
+def _literal(tree: ast.expr) -> Attr:
+    """A literal, in which ``inf`` and ``nan`` are numbers too."""
+    if isinstance(tree, ast.Tuple):
+        return tuple(_literal(t) for t in tree.elts)
+    match tree:
+        case ast.Name("inf" | "nan" as name):
+            return float(name)
+        case ast.UnaryOp(ast.USub(), ast.Name("inf")):
+            return float("-inf")
+    try:
+        attr: Attr = ast.literal_eval(tree)
+    except ValueError:
+        raise BadInput(f"line {tree.lineno}: {ast.unparse(tree)!r} is not a value") from None
+    return attr
+
+
+def _type(tree: ast.expr | None) -> Type:
+    match tree:
+        case ast.Name("Unknown"):
+            return UNKNOWN
+        case ast.Subscript(ast.Name("Sequence" | "Optional" | "Map" | "Sparse" as kind), inner):
+            items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            return ContainerType(kind, tuple(_type(i) for i in items))
+        case ast.Subscript(ast.Name(name), ast.Constant(value)) if value is ...:
+            return TensorType(_dtype(name), None)
+        case ast.Subscript(ast.Name(name), dims):
+            axes = dims.elts if isinstance(dims, ast.Tuple) else [dims]
+            return TensorType(_dtype(name), tuple(map(_dim, axes)))
+    raise BadInput(f"{'nothing' if tree is None else ast.unparse(tree)!r} is not a type")
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    try:
+        return dtype_named(name)
+    except TypeError:
+        raise BadInput(f"{name!r} is not an element type") from None
+
+
+def _dim(tree: ast.expr) -> int | str | None:
+    match tree:
+        case ast.Name("_"):
+            return None
+        case ast.Name(name) | ast.Constant(str(name)):
+            return name
+        case ast.Constant(int(size)):
+            return size
+    raise BadInput(f"{ast.unparse(tree)!r} is not a dimension")
+
+
+def _name(tree: ast.expr) -> str:
+    if not isinstance(tree, ast.Name):
+        raise BadInput(f"line {tree.lineno}: {ast.unparse(tree)!r} is not a name")
+    return tree.id
+
+
+def _defined(env: Mapping[str, Value], tree: ast.expr) -> Value:
+    name = _name(tree)
+    if name not in env:
+        raise BadInput(f"line {tree.lineno}: {name!r} is not defined")
+    return env[name]
+
+
+def _numbered(name: str) -> bool:
+    return name[:1] == "v" and name[1:].isdigit()
+
+
+def tensors(graph: Graph) -> Iterable[Tensor]:
+    """Every tensor in the attributes of a graph and its bodies."""
+    for node in graph.walk():
+        for attr in node.attrs.values():
+            if isinstance(attr, Tensor):
+                yield attr
+            elif isinstance(attr, SparseTensor):
+                yield from (attr.values, attr.indices)
+    yield from graph.defaults.values()
