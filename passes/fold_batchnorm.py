@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from redir import ops
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
-from redir.ir import Array, Graph, Node, Source, Tensor, Value
+from redir.ir import Array, Graph, Node, Tensor, Value
 from redir.ops import is_absent, tensor_of
 from redir.ops.schema import trains
 from redir.pipeline import Pass
@@ -31,44 +32,68 @@ class FoldBatchnorm(Pass):
         """Fold every norm that can be."""
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-            linear = node.inputs[0].node if node.op == ops.BatchNormalization else None
-            if linear is None or trains(node) or not _owned(graph, linear):
+            if node.op != ops.BatchNormalization or _obstacle(graph, node) is not None:
                 return None
             return _folded(node.on(inputs))
 
         return transform(graph, visit)
 
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """The first condition that each norm fails."""
+        for node in graph.nodes:
+            why = _obstacle(graph, node) if node.op == ops.BatchNormalization else None
+            if why is not None:
+                yield f"{node}: {why}"
 
-def _owned(graph: Graph, linear: Node) -> bool:
-    """Whether only the norm reads the result, and only ``linear`` its weights."""
+
+def _obstacle(graph: Graph, norm: Node) -> str | None:
+    """Why a norm cannot be folded, if it cannot."""
+    linear = norm.inputs[0].node
+    rows = None if linear is None else _row_axis(linear)
+    if linear is None or rows is None:
+        return f"{linear or 'a graph input'} before it is not linear in its weights"
+    if trains(norm) or norm.arity > 1 or norm.attrs.get("spatial", 1) != 1:
+        return "it does not run in inference mode, channel by channel"
+    if graph.uses[norm.inputs[0]] > 1:
+        return f"{linear} is read by others too"
     weights = [v for v in linear.inputs[1:] if not is_absent(v)]
-    return graph.uses[linear.outputs[0]] == 1 and all(graph.uses[v] == 1 for v in weights)
+    vectors = norm.inputs[1:]
+    if any(tensor_of(v) is None for v in (*weights, *vectors)):
+        return "a weight or a parameter of the norm is not a constant"
+    if any(graph.uses[v] > 1 for v in weights):
+        return f"the weights of {linear} are read by others too"
+    return _mismatch(rows, [v.type for v in weights], [v.type for v in vectors])
+
+
+def _mismatch(rows: int, weights: list[object], vectors: list[object]) -> str | None:
+    """Whether each channel has its own row, bias and parameters, all of one float type."""
+    shapes = [t.static for t in (*weights, *vectors)]  # type: ignore[attr-defined]
+    width = shapes[0][rows]
+    if any(shape != (width,) for shape in shapes[1:]):
+        return "the bias or a parameter of the norm is not a vector with a number for each channel"
+    if any(t.dtype.kind != "f" for t in weights):  # type: ignore[attr-defined]
+        return "the weights are not floating-point numbers"
+    return None
 
 
 def _folded(norm: Node) -> Value | None:
     linear = norm.inputs[0].node
-    rows = None if linear is None else _row_axis(linear)
-    if linear is None or rows is None or norm.arity > 1 or norm.attrs.get("spatial", 1) != 1:
-        return None
-    vectors = [tensor_of(v) for v in norm.inputs[1:]]
-    weights = [tensor_of(v) for v in linear.inputs[1:] if not is_absent(v)]
-    if any(t is None for t in (*vectors, *weights)):
-        return None
-    scale, bias, mean, var = (t.array.astype(np.float64) for t in vectors if t is not None)
-    w, *b = (t.array for t in weights if t is not None)
+    assert linear is not None
+    rows = _row_axis(linear)
+    assert rows is not None
+    scale, bias, mean, var = (_array(v).astype(np.float64) for v in norm.inputs[1:])
+    w, *b = (_array(v) for v in linear.inputs[1:] if not is_absent(v))
     shift = b[0].astype(np.float64) if b else np.zeros_like(mean)
-    if shift.shape != mean.shape or w.shape[rows] != mean.size or w.dtype.kind != "f":
-        return None
     ratio = scale / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
     along = [1] * w.ndim
     along[rows] = -1
-    kernel = (w * ratio.reshape(along)).astype(w.dtype)
-    offset = ((shift - mean) * ratio + bias).astype(w.dtype)
+    with np.errstate(over="ignore"):
+        kernel = (w * ratio.reshape(along)).astype(w.dtype)
+        offset = ((shift - mean) * ratio + bias).astype(w.dtype)
     if not (np.isfinite(kernel).all() and np.isfinite(offset).all()):
         return None
-    x, old_w, *_ = linear.inputs
-    new_w, new_b = _renamed(kernel, old_w), _renamed(offset, norm.inputs[2])
-    return Node(linear.op, (x, new_w, new_b), linear.attrs).outputs[0]
+    operands = (linear.inputs[0], _like(kernel, linear.inputs[1]), _like(offset, norm.inputs[2]))
+    return Node(linear.op, operands, linear.attrs).outputs[0]
 
 
 def _row_axis(linear: Node) -> int | None:
@@ -83,6 +108,13 @@ def _row_axis(linear: Node) -> int | None:
     return None
 
 
-def _renamed(array: Array, old: Value) -> Value:
-    source: Source | None = old.node.source if old.node is not None else None
+def _array(value: Value) -> Array:
+    tensor = tensor_of(value)
+    assert tensor is not None
+    return tensor.array
+
+
+def _like(array: Array, old: Value) -> Value:
+    """The constant ``array`` under the name of ``old``."""
+    source = old.node.source if old.node is not None else None
     return Node(ops.Const, (), {"value": Tensor.take(array)}, source=source).outputs[0]

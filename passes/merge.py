@@ -9,7 +9,7 @@ import numpy as np
 
 from redir.coupling import Coupling, equal_channels
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
-from redir.ir import Array, Graph, Node, Port, Tensor, Value
+from redir.ir import Array, Graph, Node, Port, Source, Tensor, Value
 from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
@@ -26,6 +26,15 @@ class Merge(Pass):
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
+
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """Each family of channels that is pinned, and what pins it."""
+        coupling = Coupling(graph)
+        for family in coupling.channel_families():
+            pins = coupling.pins_of(family)
+            value, axis = next(p for p in family if tensor_of(p[0]) is not None)
+            if pins:
+                yield f"axis {axis} of {value.node}: {value.type.size(axis)} channels, pinned by {pins[0]}"
 
     def run(self, graph: Graph) -> Graph:
         """Merge until nothing is equal: equal columns may make equal rows further on."""
@@ -105,10 +114,11 @@ def narrowed(graph: Graph, kept: dict[Port, Array], into: dict[Port, Array]) -> 
         tensor = tensor_of(value)
         if tensor is None:
             return node.op.narrow(node, inputs, kept).outputs
-        array = tensor.array
+        array, source = tensor.array, node.source or Source()
         for axis in ports[value]:
             array = _narrow(array, axis, kept[value, axis], into.get((value, axis)))
-        return replace(node, attrs={"value": Tensor.take(array)}).outputs
+            source = source.keeping(axis, kept[value, axis])
+        return replace(node, attrs={"value": Tensor.take(array)}, source=source).outputs
 
     return transform(graph, visit)
 

@@ -130,6 +130,21 @@ class Coupling:
         for family in nx.connected_components(self.network):
             yield sorted(family, key=self.starts.__getitem__)
 
+    def channel_families(self) -> Iterator[list[Port]]:
+        """The families that hold an axis of a weight.
+
+        An axis that its operator never ties, such as those of a kernel, is none of them.
+        """
+        tied = {value for _, link in self.links for value, _ in (link.a, link.b)}
+        for family in self.families():
+            weights = [v for v, _ in family if tensor_of(v) is not None and (v.rank or 0) > 1]
+            if weights and (len(family) > 1 or weights[0] not in tied):
+                yield family
+
+    def pins_of(self, family: list[Port]) -> list[Node | str]:
+        """What pins the ports of a family."""
+        return [self.pins[port] for port in family if port in self.pins]
+
     def why(self, a: Port, b: Port) -> list[Node]:
         """The nodes along a shortest chain of links from one axis to another.
 
@@ -212,6 +227,12 @@ def _gathered(port: Port, link: Link, numbers: dict[Port, Array]) -> Array | Non
     return column
 
 
-def value_name(value: Value) -> str:
-    """What to call a value in a message."""
-    return str(value.node) if value.node is not None else "a graph input"
+def blocked(coupling: Coupling) -> list[tuple[list[Port], Node]]:
+    """The families of channels that an operator pins, and not an input or output of the graph."""
+    found = []
+    for family in coupling.channel_families():
+        pins = coupling.pins_of(family)
+        nodes = [pin for pin in pins if isinstance(pin, Node)]
+        if nodes and len(nodes) == len(pins):
+            found.append((family, nodes[0]))
+    return found

@@ -238,7 +238,8 @@ class Source:
     """Where a node came from: the names and notes of its file, which no pass reads.
 
     ``outputs`` are the names of the output values; ``declared`` the types that the file states
-    for them, None where it states none.
+    for them, None where it states none. ``channels`` says, for each axis of a constant that was
+    narrowed, which channels of the file's are left.
     """
 
     name: str = ""
@@ -246,6 +247,14 @@ class Source:
     doc: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
     declared: tuple[Type | None, ...] = ()
+    channels: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    def keeping(self, axis: int, kept: Array) -> Source:
+        """The source of the same constant with only the channels ``kept`` of ``axis``."""
+        left = dict(self.channels)
+        before = left.get(axis)
+        left[axis] = tuple(int(k) if before is None else before[k] for k in kept)
+        return replace(self, channels=tuple(sorted(left.items())))
 
 
 @dataclass(frozen=True, eq=False)

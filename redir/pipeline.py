@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -36,6 +36,11 @@ class Pass:
     def run(self, graph: Graph) -> Graph:
         """The rewritten graph: ``graph`` itself if there was nothing to do."""
         raise NotImplementedError
+
+    def explain(self, graph: Graph) -> Iterable[str]:
+        """Why the pass leaves alone what it leaves alone in ``graph``, a line for each place."""
+        del graph
+        return ()
 
     def __call__(self, graph: Graph, *, check: bool = False) -> Graph:
         """Run the pass and, if asked, each check of its guarantees.

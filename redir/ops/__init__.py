@@ -71,7 +71,7 @@ ENTRIES: dict[str, Entry] = {
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=ties.per_tensor)),
     "BatchNormalization": Entry(evaluate=kernels.batch_norm, links=ties.batch_norm),
     "Concat": Entry(links=layout.concat),
-    "Conv": Entry(links=ties.conv, implied=_conv_implied),
+    "Conv": Entry(evaluate=kernels.conv, links=ties.conv, implied=_conv_implied),
     "ConvTranspose": Entry(evaluate=kernels.conv_transpose, links=ties.conv_transpose),
     "Dropout": Entry(links=ties.inference_only),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape),

@@ -24,6 +24,30 @@ def batch_norm(node: Node, *arrays: Any) -> Sequence[Any]:
     return [y.astype(x.dtype)]
 
 
+def conv(node: Node, *arrays: Any) -> Sequence[Any]:
+    """One matrix product for each place of the kernel; the reference is ten times slower."""
+    if node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
+        return schema.evaluate(node, *arrays)
+    x, w, *bias = arrays
+    rank = x.ndim - 2
+    strides: Sequence[int] = node.attrs.get("strides", (1,) * rank)  # type: ignore[assignment]
+    dilations: Sequence[int] = node.attrs.get("dilations", (1,) * rank)  # type: ignore[assignment]
+    pads: Sequence[int] = node.attrs.get("pads", (0,) * 2 * rank)  # type: ignore[assignment]
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
+    spans = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)]
+    sizes = [(n - e) // s + 1 for n, e, s in zip(padded.shape[2:], spans, strides, strict=True)]
+    groups = x.shape[1] // w.shape[1]
+    kernel = w.reshape(groups, -1, *w.shape[1:])
+    y = np.zeros((len(x), groups, kernel.shape[1], *sizes), x.dtype)
+    for place in product(*map(range, w.shape[2:])):
+        steps = zip(place, dilations, sizes, strides, strict=True)
+        window = padded[(..., *(slice(p * d, p * d + (n - 1) * s + 1, s) for p, d, n, s in steps))]
+        split = window.reshape(len(x), groups, w.shape[1], -1)
+        y += (kernel[(..., *place)] @ split).reshape(y.shape)
+    y = y.reshape(len(x), -1, *sizes)
+    return [y + bias[0].reshape(-1, *[1] * rank) if bias and bias[0] is not None else y]
+
+
 def conv_transpose(node: Node, *arrays: Any) -> Sequence[Any]:
     """The adjoint of Conv; the reference mixes up groups and dilations."""
     attrs = node.attrs

@@ -1,0 +1,368 @@
+"""The command line: ``redir compress | opt | stats | verify | passes | demo``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from redir import compiler, models, report, runtime
+from redir.cost import Cost, layers, total
+from redir.coupling import Coupling, blocked
+from redir.errors import BadInput, Broken, RedirError
+from redir.files import replacing
+from redir.guarantees import constants, operations
+from redir.ir import Array, Graph
+from redir.optimize import Watch, optimize
+from redir.pipeline import Pipeline, available
+from redir.presets import PRESETS
+from redir.text import parse, write_whole
+from redir.verify import verify
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0 if done, 1 if a check failed, 2 on bad input."""
+    try:
+        options = _parser().parse_args(argv)
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except Broken as error:
+        return _fail(str(error), 1)
+    except RedirError as error:
+        return _fail(str(error), 2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except (OSError, MemoryError) as error:
+        return _fail(str(error) or "out of memory", 2)
+    except Exception as error:  # noqa: BLE001 - a bug of ours, but never a traceback
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        return _fail(f"unexpected {type(error).__name__} at {place}: {error}; please report it", 2)
+    return code
+
+
+def _fail(message: str, code: int) -> int:
+    print("redir: error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("redir", description="Remove redundancy from neural networks, without data.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for add in (_add_compress, _add_opt, _add_stats, _add_verify, _add_passes, _add_demo):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=".onnx, .redir, or - for text")
+    command.add_argument(
+        "--overridable-initializers",
+        choices=("input", "constant"),
+        default="input",
+        help="what an initializer is that is an input too (default: an input, which stays)",
+    )
+
+
+def _load(options: argparse.Namespace) -> Graph:
+    if options.model == "-":
+        return parse(sys.stdin.read())
+    graph = models.load(options.model, overridable_initializers=options.overridable_initializers)
+    if graph.defaults:
+        _note(
+            options,
+            f"{len(graph.defaults)} initializers are inputs too and may be overridden, so they are "
+            "left alone; --overridable-initializers=constant takes them for constants",
+        )
+    return graph
+
+
+def _note(options: argparse.Namespace, text: str) -> None:
+    if not getattr(options, "quiet", False):
+        print("redir:", text, file=sys.stderr)
+
+
+def _save(graph: Graph, model: str, out: str) -> None:
+    if out == "-":
+        print(write_whole(graph), end="")
+        return
+    _refuse_input(model, out)
+    models.save(graph, out)
+
+
+def _refuse_input(model: str, out: str) -> None:
+    if out != "-" and Path(out).exists() and model != "-" and Path(out).samefile(model):
+        raise BadInput(f"{out}: the output is the input; choose another name")
+
+
+def _check_output(model: str, out: str) -> None:
+    """Refuse an output that cannot be written before any work is done."""
+    _refuse_input(model, out)
+    if out != "-" and Path(out).suffix not in models.WRITERS:
+        raise BadInput(f"{out}: expected an output that ends in .onnx or .redir")
+    if out != "-" and not Path(out).parent.is_dir():
+        raise BadInput(f"{out}: the folder {Path(out).parent} does not exist")
+
+
+def _dump(data: Any, path: str) -> None:
+    text = json.dumps(data, indent=2) + "\n"
+    if path == "-":
+        print(text, end="")
+        return
+    with replacing(Path(path)) as (file,):
+        file.write(text.encode())
+
+
+# compress
+
+
+def _add_compress(commands: Any) -> None:
+    command = _command(commands, "compress", _compress, "Write a smaller model.")
+    _add_model(command)
+    command.add_argument("out", metavar="OUT", help=".onnx, .redir, or - for text")
+    command.add_argument("--preset", choices=PRESETS, default="exact", help="default: exact")
+    command.add_argument("-p", "--pipeline", metavar="PIPELINE", help="passes to run instead")
+    command.add_argument("--eval", metavar="FILE.npz", help="inputs by name, and their labels")
+    command.add_argument("--json", metavar="FILE|-", help="write what was done as JSON")
+    command.add_argument("--seed", type=int, default=0, help="of the inputs used for checks")
+    command.add_argument("--strict", action="store_true", help="fail if channels are pinned")
+    command.add_argument("--quiet", action="store_true", help="say only what is wrong")
+
+
+def _compress(options: argparse.Namespace) -> int:
+    _check_output(options.model, options.out)
+    pipeline = compiler.chosen(options.preset, options.pipeline)
+    graph = _load(options)
+    data = _labelled(options.eval) if options.eval else None
+    result = compiler.run(graph, pipeline, seed=options.seed)
+    _say_pinned(options, result.graph)
+    summary = result.as_dict()
+    if data is not None:
+        summary["accuracy"] = {
+            "before": runtime.accuracy(runtime.runner(graph), *data),
+            "after": runtime.accuracy(runtime.runner(result.graph), *data),
+        }
+    _save(result.graph, options.model, options.out)
+    if options.json:
+        _dump(summary, options.json)
+    if not options.quiet and "-" not in (options.json, options.out):
+        _print_result(result, summary.get("accuracy"))
+    _warn(options, result)
+    return 0
+
+
+def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
+    coupling = Coupling(graph)
+    pinned = blocked(coupling)
+    if not pinned:
+        return
+    families = sum(1 for _ in coupling.channel_families())
+    text = f"{len(pinned)} of {families} channel groups are pinned, the first by {pinned[0][1]}"
+    if options.strict:
+        raise Broken(f"{text} (--strict)")
+    _note(options, f"{text}; redir opt --explain lists them")
+
+
+def _print_result(result: compiler.Result, accuracy: dict[str, float] | None) -> None:
+    head, rows = report.costs([("before", result.before), ("after", result.after)])
+    pairs = [(getattr(result.after, c), getattr(result.before, c)) for c in report.COLUMNS]
+    rows = [*rows, ("left", *(report.ratio(a, b) for a, b in pairs))]
+    more = {}
+    if result.seconds:
+        more["ms"] = [f"{1000 * s:.3f}" for s in result.seconds]
+        more["ms"].append(f"{100 * result.seconds[1] / result.seconds[0]:.1f}%")
+    if accuracy:
+        more["accuracy"] = [f"{100 * accuracy[k]:.2f}%" for k in ("before", "after")]
+        more["accuracy"].append(f"{100 * (accuracy['after'] - accuracy['before']):+.2f}")
+    report.write_table(
+        (*head, *more), [(*row, *(m[i] for m in more.values())) for i, row in enumerate(rows)]
+    )
+    print()
+    steps = [(s.name, f"{s.seconds:.2f} s", _deviation(s), s.verdict or "-") for s in result.steps]
+    report.write_table(("pass", "time", "deviation", "verdict"), steps)
+
+
+def _deviation(step: compiler.Step) -> str:
+    if not step.changed:
+        return "unchanged"
+    return "not run" if step.deviation is None else f"{step.deviation:.1e}"
+
+
+def _warn(options: argparse.Namespace, result: compiler.Result) -> None:
+    if result.verdict in {"skipped", "vacuous"}:
+        _note(options, f"the check of the outputs is {result.verdict}: it shows nothing")
+    if result.seconds and result.graph is not None and result.seconds[1] >= 0.98 * result.seconds[0]:
+        _note(options, "warning: the result is not faster in onnxruntime on this machine")
+
+
+def _labelled(path: str) -> tuple[dict[str, Array], Array]:
+    arrays = _arrays(path)
+    label = next((k for k in ("label", "labels", "y") if k in arrays), None)
+    if label is None or len(arrays) == 1:
+        raise BadInput(f"{path}: expected inputs by name and an array 'label', not {sorted(arrays)}")
+    labels = arrays.pop(label)
+    if any(len(a) != len(labels) for a in arrays.values()):
+        raise BadInput(f"{path}: {len(labels)} labels for inputs of other lengths")
+    return arrays, labels
+
+
+def _arrays(path: str) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as bank:
+            return dict(bank)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(f"{path}: not an npz file of arrays: {error}") from None
+
+
+# opt
+
+
+def _add_opt(commands: Any) -> None:
+    command = _command(commands, "opt", _opt, "Run a pipeline and look at what each pass does.")
+    _add_model(command)
+    command.add_argument("out", metavar="OUT", nargs="?", default="-", help="default: text on stdout")
+    command.add_argument("-p", "--pipeline", metavar="PIPELINE", required=True)
+    command.add_argument("--verify-each", choices=("off", "structure", "numeric"), default="off")
+    command.add_argument("--print-ir-after", metavar="PASS|all", help="the text, on stderr")
+    command.add_argument("--time-passes", action="store_true", help="seconds, on stderr")
+    command.add_argument("--pass-statistics", action="store_true", help="nodes and parameters")
+    command.add_argument("--explain", action="store_true", help="why what is left is left")
+
+
+def _opt(options: argparse.Namespace) -> int:
+    _check_output(options.model, options.out)
+    pipeline = Pipeline.parse(options.pipeline)
+    graph = _load(options)
+    watch = Watch(options.verify_each, options.print_ir_after, options.explain)
+    after, records = optimize(graph, pipeline, watch)
+    _save(after, options.model, options.out)
+    if options.time_passes:
+        rows = [(r.name, f"{r.seconds:.3f} s") for r in records]
+        report.write_table(("pass", "time"), rows, sys.stderr)
+    if options.pass_statistics:
+        sizes = [(operations(g), sum(t.array.size for t in constants(g))) for g in (graph, *(r.graph for r in records))]
+        rows = [("", *sizes[0]), *((r.name, *s) for r, s in zip(records, sizes[1:], strict=True))]
+        report.write_table(("after", "nodes", "parameters"), rows, sys.stderr)
+    return 0
+
+
+# stats, verify, passes
+
+
+def _add_stats(commands: Any) -> None:
+    command = _command(commands, "stats", _stats, "What a model stores and computes.")
+    _add_model(command)
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _stats(options: argparse.Namespace) -> int:
+    options.quiet = options.json
+    graph = _load(options)
+    found = layers(graph)
+    whole = sum((layer.cost for layer in found), Cost())
+    if options.json:
+        data = {c: getattr(whole, c) for c in report.COLUMNS}
+        _dump({"total": data, "layers": [layer.as_dict() for layer in found]}, "-")
+        return 0
+    head, rows = report.layer_table(found)
+    report.write_table(head, [*rows, ("total", "", *(getattr(whole, c) for c in report.COLUMNS))])
+    return 0
+
+
+def _add_verify(commands: Any) -> None:
+    command = _command(commands, "verify", _verify, "Whether two models compute the same.")
+    command.add_argument("a", metavar="A")
+    command.add_argument("b", metavar="B")
+    command.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name")
+    command.add_argument("--samples", type=int, default=3, help="of drawn inputs (default: 3)")
+    command.add_argument("--rtol", type=float, help="default: judged by a float64 reference")
+    command.add_argument("--atol", type=float)
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if options.samples < 1:
+        raise BadInput(f"--samples {options.samples}: expected at least 1")
+    a, b = models.load(options.a), models.load(options.b)
+    feeds = [_arrays(options.inputs)] if options.inputs else None
+    found = verify(a, b, feeds, samples=options.samples, rtol=options.rtol, atol=options.atol)
+    if options.json:
+        _dump(found.as_dict(), "-")
+    else:
+        print(found.verdict, found.reason, sep=": " if found.reason else "")
+        rows = [
+            (f.output, *(f"{x:.3g}" for x in (f.difference, f.own, f.allowed, f.scale)))
+            for f in found.outputs
+        ]
+        report.write_table(("output", "difference", "float error", "allowed", "magnitude"), rows)
+    return 0 if found.verdict == "pass" else 1
+
+
+def _add_passes(commands: Any) -> None:
+    command = _command(commands, "passes", _passes, "Every pass, its options and guarantees.")
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _passes(options: argparse.Namespace) -> int:
+    found = [
+        {
+            "name": name,
+            "summary": (kind.__doc__ or "").strip().splitlines()[0],
+            "options": {f.name: f.default for f in fields(kind)},
+            "guarantees": [g.name for g in kind.guarantees],
+        }
+        for name, kind in available().items()
+    ]
+    if options.json:
+        _dump({"passes": found, "presets": dict(PRESETS)}, "-")
+        return 0
+    for each in found:
+        print(f"{each['name']}: {each['summary']}")
+        print("  options:", ", ".join(f"{k}={v}" for k, v in each["options"].items()) or "none")
+        print("  guarantees:", ", ".join(each["guarantees"]))
+    for name, spec in PRESETS.items():
+        print(f"preset {name}: {spec}")
+    return 0
+
+
+# demo
+
+
+def _add_demo(commands: Any) -> None:
+    _command(commands, "demo", _demo, "Compress the model that ships with redir.")
+
+
+def _demo(_: argparse.Namespace) -> int:
+    folder = resources.files("redir") / "demo"
+    with resources.as_file(folder / "digits.onnx") as model:
+        graph = models.load(model)
+    with resources.as_file(folder / "digits.npz") as path:
+        images, labels = _labelled(str(path))
+    rows = []
+    for name in ("original", *PRESETS):
+        after = graph if name == "original" else compiler.compress(graph, preset=name)
+        cost = total(after)
+        right = runtime.accuracy(runtime.runner(after), images, labels)
+        rows.append((name, *(getattr(cost, c) for c in report.COLUMNS), f"{100 * right:.2f}%"))
+    report.write_table(("model", *report.COLUMNS, "accuracy"), rows)
+    return 0

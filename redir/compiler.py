@@ -1,0 +1,185 @@
+"""The main job: run a pipeline on a model, check it, and say what it gave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from redir.cost import Cost, total
+from redir.errors import BadInput, Broken, Unsupported
+from redir.feeds import runnable
+from redir.guarantees import SAME_OUTPUTS
+from redir.ir import Array, Graph, Node, Tensor
+from redir.ops import tensor_of
+from redir.pipeline import Pass, Pipeline
+from redir.presets import preset as preset_named
+from redir.runtime import installed, runner, time_pairs
+from redir.verify import Verdict, verify
+
+Outcome = Literal["pass", "fail", "vacuous", "skipped"]
+_WORST: tuple[Outcome, ...] = ("fail", "skipped", "vacuous", "pass")
+
+
+def compress(graph: Graph, *, preset: str = "exact", pipeline: Pipeline | str | None = None) -> Graph:
+    """The smaller graph that a preset, or a pipeline of your own, makes of ``graph``.
+
+    Raises:
+        BadPipeline: there is no such preset, pass or option.
+        BadInput: a weight is NaN.
+    """
+    refuse_nan(graph)
+    return chosen(preset, pipeline).run(graph)
+
+
+def chosen(preset: str, pipeline: Pipeline | str | None) -> Pipeline:
+    """The pipeline given, or else that of the preset."""
+    if pipeline is None:
+        return preset_named(preset)
+    return Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass of a run: its time in seconds, and how far it moved the outputs.
+
+    ``deviation`` is the largest difference as a share of the output's magnitude; None where the
+    model cannot be run. ``verdict`` is that of a pass that promises the same outputs.
+    """
+
+    name: str
+    seconds: float
+    changed: bool
+    deviation: float | None
+    verdict: Outcome | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave: the graph, the costs and times before and after, and the checks."""
+
+    graph: Graph
+    before: Cost
+    after: Cost
+    steps: tuple[Step, ...]
+    verdict: Outcome
+    deviation: float | None
+    seconds: tuple[float, float] | None
+    map: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as ``compress --json`` prints it."""
+        times = dict(zip(("before", "after"), self.seconds, strict=True)) if self.seconds else None
+        return {
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "time": times,
+            "passes": [asdict(s) for s in self.steps],
+            "verdict": self.verdict,
+            "deviation": self.deviation,
+            "map": dict(self.map),
+        }
+
+
+def run(graph: Graph, pipeline: Pipeline, *, seed: int = 0) -> Result:
+    """Run ``pipeline`` and check after each pass what it promises of the outputs.
+
+    Raises:
+        Broken: a pass that promises the same outputs changed them.
+        BadInput: a weight is NaN.
+    """
+    refuse_nan(graph)
+    feeds = _feeds(graph, seed)
+    after, steps = graph, []
+    for step in pipeline.passes:
+        after, record = _step(step, after, feeds)
+        steps.append(record)
+    whole = Verdict("pass") if after is graph else _verdict(graph, after, feeds)
+    outcomes = {s.verdict for s in steps if s.verdict is not None}
+    return Result(
+        after,
+        total(graph),
+        total(after),
+        tuple(steps),
+        next((w for w in _WORST if w in outcomes), "pass"),
+        None if whole.verdict == "skipped" else whole.deviation,
+        _times(graph, after, feeds),
+        renamed(graph, after),
+    )
+
+
+def _feeds(graph: Graph, seed: int) -> Sequence[Mapping[str, Array]]:
+    try:
+        return list(runnable(graph, runner(graph), 1, seed))
+    except Unsupported:
+        return ()
+
+
+def _verdict(a: Graph, b: Graph, feeds: Sequence[Mapping[str, Array]]) -> Verdict:
+    return verify(a, b, feeds) if feeds else Verdict("skipped", "the model cannot be run here")
+
+
+def _step(step: Pass, graph: Graph, feeds: Sequence[Mapping[str, Array]]) -> tuple[Graph, Step]:
+    start = time.perf_counter()
+    after = step.run(graph)
+    seconds = time.perf_counter() - start
+    exact = SAME_OUTPUTS in step.guarantees
+    if after is graph:
+        return graph, Step(str(step), seconds, False, 0.0, "pass" if exact else None)
+    verdict = _verdict(graph, after, feeds)
+    if exact and verdict.verdict == "fail":
+        raise Broken(f"{step} changed the outputs and was stopped: {verdict.reason}")
+    deviation = None if verdict.verdict == "skipped" else verdict.deviation
+    return after, Step(str(step), seconds, True, deviation, verdict.verdict if exact else None)
+
+
+def _times(
+    before: Graph, after: Graph, feeds: Sequence[Mapping[str, Array]]
+) -> tuple[float, float] | None:
+    if not (feeds and installed()):
+        return None
+    return time_pairs(runner(before), runner(after), feeds[0])
+
+
+def refuse_nan(graph: Graph) -> None:
+    """Refuse a weight that holds NaN: whatever is done with it would be wrong.
+
+    Raises:
+        BadInput: a constant of more than one number holds NaN.
+    """
+    for node in graph.walk():
+        tensor = tensor_of(node.outputs[0]) if not node.inputs else None
+        if tensor is not None and _has_nan(tensor):
+            raise BadInput(f"tensor {_name(node)!r} holds NaN")
+    for name, tensor in graph.defaults.items():
+        if _has_nan(tensor):
+            raise BadInput(f"tensor {name!r} holds NaN")
+
+
+def _has_nan(tensor: Tensor) -> bool:
+    array = tensor.array
+    return array.size > 1 and array.dtype.kind == "f" and bool(np.isnan(array).any())
+
+
+def _name(node: Node) -> str:
+    return next(iter(node.source.outputs), "") if node.source else ""
+
+
+def renamed(before: Graph, after: Graph) -> dict[str, Any]:
+    """For each named constant of ``before``: its name now, None if gone, and the channels kept.
+
+    ``channels`` gives, for each axis that was narrowed, the old index of each channel that is left.
+    """
+    left = {_name(n): n for n in after.nodes if not n.inputs and n.source}
+    names = [_name(n) for n in before.nodes if not n.inputs and _name(n)]
+    return {name: _entry(name, left.get(name)) for name in names}
+
+
+def _entry(name: str, node: Node | None) -> dict[str, Any]:
+    if node is None or node.source is None:
+        return {"name": None, "channels": {}}
+    return {"name": name, "channels": {str(a): list(kept) for a, kept in node.source.channels}}
+

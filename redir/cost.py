@@ -1,0 +1,176 @@
+"""What a graph stores and computes: parameters, distinct values, multiply-adds, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+
+import numpy as np
+
+from redir import ops
+from redir.ir import Array, Graph, Node, Tensor, TensorType, Type, Value
+from redir.ops import tensor_of
+from redir.rewrite import transform
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts of one layer or of a whole graph, for one example.
+
+    ``parameters``: numbers stored; ``distinct``: distinct values among them, layer by layer;
+    ``macs``: dense multiply-adds; ``multiplications``: each input number times each distinct
+    non-zero weight that reads it, never more than the multiply-adds; ``bytes``: those of the
+    parameters.
+    """
+
+    parameters: int = 0
+    distinct: int = 0
+    macs: int = 0
+    multiplications: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """The two together."""
+        mine, theirs = asdict(self), asdict(other)
+        return Cost(**{key: mine[key] + theirs[key] for key in mine})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that stores or multiplies, with its cost."""
+
+    name: str
+    op: str
+    cost: Cost
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The layer as ``stats --json`` prints it."""
+        return {"name": self.name, "op": self.op, **asdict(self.cost)}
+
+
+def total(graph: Graph) -> Cost:
+    """The cost of the whole graph; what several layers share is stored once."""
+    return sum((layer.cost for layer in layers(graph)), Cost())
+
+
+def layers(graph: Graph) -> tuple[Layer, ...]:
+    """The layers of ``graph`` and of its control-flow bodies, in order.
+
+    Symbolic dimensions count as 1, so the counts are per example. A constant that several nodes
+    read is counted where it is read first.
+    """
+    seen: set[int] = set()
+    single = _single(graph)
+    defaults = {single.inputs[name]: tensor for name, tensor in graph.defaults.items()}
+    found = (_layer(node, defaults, seen) for node in single.walk())
+    return tuple(layer for layer in found if layer.cost != Cost())
+
+
+def _single(graph: Graph) -> Graph:
+    """``graph`` for one example: open dimensions of inputs become 1, and types follow."""
+    inputs = {name: Value(_closed(v.type)) for name, v in graph.inputs.items()}
+    return transform(graph, lambda *_: None, inputs)
+
+
+def _closed(type_: Type) -> Type:
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_
+    return TensorType(type_.dtype, tuple(d if isinstance(d, int) else 1 for d in type_.shape))
+
+
+def _layer(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> Layer:
+    read = (defaults.get(v) or tensor_of(v) for v in node.inputs)
+    stored = [t for t in read if t is not None and not _counted(t, seen)]
+    macs = _macs(node)
+    cost = Cost(
+        parameters=sum(t.array.size for t in stored),
+        distinct=sum(np.unique(t.array).size for t in stored),
+        macs=macs,
+        multiplications=_multiplications(node, macs),
+        bytes=sum(t.array.nbytes for t in stored),
+    )
+    source = node.source
+    name = (source.name or next(filter(None, source.outputs), "")) if source else ""
+    return Layer(name, str(node.op), cost)
+
+
+def _counted(tensor: Tensor, seen: set[int]) -> bool:
+    """Whether this very tensor was counted before; equal ones apart are stored apart."""
+    known = id(tensor) in seen
+    seen.add(id(tensor))
+    return known
+
+
+def _dims(value: Value) -> tuple[int, ...]:
+    """The shape with 1 for every dimension that is open."""
+    return tuple(d if isinstance(d, int) else 1 for d in value.type.shape or ())
+
+
+def _conv(node: Node) -> int:
+    w = node.inputs[3 if node.op.name == "QLinearConv" else 1]
+    return prod(_dims(node.outputs[0])) * prod(_dims(w)[1:])
+
+
+def _conv_transpose(node: Node) -> int:
+    return prod(_dims(node.inputs[0])) * prod(_dims(node.inputs[1])[1:])
+
+
+def _gemm(node: Node) -> int:
+    depth = 0 if node.attrs.get("transA") else 1
+    return prod(_dims(node.outputs[0])) * _dims(node.inputs[0])[depth]
+
+
+def _matmul(node: Node) -> int:
+    return prod(_dims(node.outputs[0])) * (_dims(node.inputs[0]) or (1,))[-1]
+
+
+def _recurrent(node: Node) -> int:
+    length, batch, _ = _dims(node.inputs[0])
+    return length * batch * (prod(_dims(node.inputs[1])) + prod(_dims(node.inputs[2])))
+
+
+MACS: dict[str, Callable[[Node], int]] = {
+    **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), _conv),
+    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+}
+
+
+def _macs(node: Node) -> int:
+    count = MACS.get(node.op.name) if node.op.domain == "" else None
+    known = count is not None and all(v.rank is not None for v in (*node.inputs[:2], *node.outputs[:1]))
+    return count(node) if count is not None and known else 0
+
+
+def _multiplications(node: Node, macs: int) -> int:
+    """Input numbers times the distinct weights that read each; all of them where none is constant."""
+    columns = _columns(node)
+    if columns is None:
+        return macs
+    x = _dims(node.inputs[0])
+    distinct = [np.unique(c[c != 0]).size for c in columns]
+    places = prod(x) // max(len(distinct), 1)
+    return min(macs, places * sum(distinct))
+
+
+def _columns(node: Node) -> list[Array] | None:
+    """For each input channel, the weights that read it."""
+    w = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if w is None or node.op.domain != "":
+        return None
+    array = w.array
+    if node.op == ops.Conv:
+        per_group = array.shape[1]
+        groups = max(1, (_dims(node.inputs[0])[1]) // per_group)
+        parts = np.split(array, groups, 0) if len(array) % groups == 0 else [array]
+        return [part[:, i].reshape(-1) for part in parts for i in range(per_group)]
+    if node.op == ops.ConvTranspose:
+        return [row.reshape(-1) for row in array]
+    if node.op == ops.Gemm:
+        return list(array.T if node.attrs.get("transB") else array)
+    if node.op == ops.MatMul and array.ndim == 2:  # noqa: PLR2004
+        return list(array)
+    return None

@@ -1,0 +1,107 @@
+"""Reading and writing models by the ending of their names."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from redir import text
+from redir.backends import onnx as onnx_backend
+from redir.errors import BadInput, RedirError
+from redir.files import replacing
+from redir.frontends import onnx as onnx_frontend
+from redir.ir import Array, Graph, TensorType
+
+if TYPE_CHECKING:
+    from redir.frontends.onnx import Overridable
+
+
+def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable = "input") -> Graph:
+    """Read a model: ``.onnx`` with its external data, or ``.redir``, the textual form.
+
+    ``overridable_initializers="constant"`` takes initializers that are inputs too for constants.
+
+    Raises:
+        BadInput: the file is missing, damaged or of no kind that redir reads.
+    """
+    path = Path(path)
+    if path.suffix == ".onnx":
+        return onnx_frontend.load(path, overridable_initializers=overridable_initializers)
+    if path.suffix == ".redir":
+        return _load_text(path)
+    raise BadInput(f"{path}: expected a model that ends in .onnx or .redir")
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write a model: ``.onnx``, or ``.redir`` with its tensors in ``.redir.npz`` beside it.
+
+    The file is replaced as a whole or not at all.
+
+    Raises:
+        BadInput: the folder is missing, or the ending is none that redir writes.
+    """
+    path = Path(path)
+    if path.suffix not in WRITERS:
+        raise BadInput(f"{path}: expected an output that ends in .onnx or .redir")
+    WRITERS[path.suffix](graph, path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".npz")
+
+
+def _load_text(path: Path) -> Graph:
+    try:
+        source = path.read_text(encoding="utf-8")
+        return text.parse(source, _finder(_beside(path)))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: not a text file") from None
+    except RedirError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _finder(path: Path) -> text.Find:
+    def find(digest: str, type_: TensorType) -> Array:
+        try:
+            with np.load(path) as bank:
+                raw = bank[digest]
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            raise BadInput(f"tensor {digest[:12]} is not in {path.name}") from None
+        return raw.view(type_.dtype).reshape(type_.static)  # type: ignore[no-any-return]
+
+    return find
+
+
+def _save_text(graph: Graph, path: Path) -> None:
+    """Each tensor as its bytes, for numpy has no name for some element types."""
+    bank = {
+        t.digest: np.frombuffer(t.array.tobytes(), np.uint8)
+        for t in text.tensors(graph)
+        if t.digest in repr(t)
+    }
+    with replacing(_beside(path), path) as (arrays, file):
+        _write_npz(arrays, bank)
+        io.TextIOWrapper(file, encoding="utf-8", write_through=True).write(str(graph))
+
+
+def _write_npz(file: io.BufferedIOBase, bank: Mapping[str, Array]) -> None:
+    """An npz whose bytes depend on its content alone: no dates, in order."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in sorted(bank.items()):
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
+
+
+WRITERS: Mapping[str, Callable[[Graph, Path], None]] = {
+    ".onnx": onnx_backend.save,
+    ".redir": _save_text,
+}

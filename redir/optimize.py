@@ -1,0 +1,78 @@
+"""Running a pipeline under watch: for people who write and compose passes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from redir.errors import BadInput, Broken
+from redir.ir import Graph
+from redir.pipeline import Pass, Pipeline
+from redir.verify import verify
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What to check and print after each pass.
+
+    ``verify``: ``structure`` checks the guarantees that need no run, ``numeric`` all of them, and
+    both models on drawn inputs. ``show``: the pass after which to print the text, or ``all``.
+    ``explain``: print why each pass left what it left.
+    """
+
+    verify: Literal["off", "structure", "numeric"] = "off"
+    show: str | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """A pass that ran: its textual form, its time in seconds, and the graph it gave."""
+
+    name: str
+    seconds: float
+    graph: Graph
+
+
+def optimize(graph: Graph, pipeline: Pipeline, watch: Watch) -> tuple[Graph, list[Record]]:
+    """Run each pass under watch; what is printed goes to stderr.
+
+    Raises:
+        Broken: a check failed.
+        BadInput: ``watch.show`` names a pass that does not run.
+    """
+    names = {step.name for step in pipeline.passes}
+    if watch.show not in {None, "all", *names}:
+        raise BadInput(f"--print-ir-after {watch.show}: the pipeline runs {', '.join(sorted(names))}")
+    records = []
+    for step in pipeline.passes:
+        start = time.perf_counter()
+        after = step.run(graph)
+        records.append(Record(str(step), time.perf_counter() - start, after))
+        _check(step, graph, after, watch.verify)
+        _show(step, after, watch)
+        graph = after
+    return graph, records
+
+
+def _check(step: Pass, before: Graph, after: Graph, how: str) -> None:
+    for promise in step.guarantees:
+        due = how == "numeric" or (how == "structure" and not promise.numeric)
+        why = promise.refute(before, after) if due else None
+        if why is not None:
+            raise Broken(f"{step} breaks its promise {promise.name!r}: {why}")
+    numeric = any(promise.numeric for promise in step.guarantees)
+    if how == "numeric" and numeric and after is not before:
+        verdict = verify(before, after)
+        if verdict.verdict == "fail":
+            raise Broken(f"{step} changed the outputs: {verdict.reason}")
+
+
+def _show(step: Pass, after: Graph, watch: Watch) -> None:
+    if watch.show in {"all", step.name}:
+        print(f"# after {step}", after, sep="\n", file=sys.stderr)
+    if watch.explain:
+        for line in step.explain(after):
+            print(f"{step}: {line}", file=sys.stderr)

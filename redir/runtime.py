@@ -1,0 +1,94 @@
+"""Running a graph: by onnxruntime where it is installed, else by redir's own interpreter."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redir.backends.onnx import save
+from redir.errors import MissingExtra, Unsupported
+from redir.interpret import evaluate
+from redir.ir import Array, Graph
+
+try:
+    import onnxruntime
+except ImportError:  # the extra is optional
+    onnxruntime = None
+
+Run = Callable[[Mapping[str, Array]], dict[str, Any]]
+
+
+def installed() -> bool:
+    """Whether onnxruntime is there."""
+    return onnxruntime is not None
+
+
+def runner(graph: Graph) -> Run:
+    """What computes the outputs of ``graph`` on feeds by name."""
+    try:
+        return session(graph)
+    except (MissingExtra, Unsupported):
+        return lambda feeds: evaluate(graph, feeds)
+
+
+def session(graph: Graph, threads: int = 1) -> Run:
+    """``graph`` in onnxruntime on ``threads`` threads of the CPU.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        Unsupported: it does not accept the model.
+    """
+    if onnxruntime is None:
+        raise MissingExtra("running a model in onnxruntime", "ort")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        save(graph, path)
+        try:
+            made = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        except Exception as error:
+            raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
+    names = [o.name for o in made.get_outputs()]
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Any]:
+        try:
+            return dict(zip(names, made.run(None, dict(feeds)), strict=True))
+        except Exception as error:
+            raise Unsupported(f"onnxruntime fails on these inputs: {_line(error)}") from error
+
+    return run
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def time_pairs(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int = 15) -> tuple[float, float]:
+    """The median seconds of ``a`` and of ``b`` on ``feeds``, run in turn after a warm-up."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(pairs + 1):
+        for run, spent in zip((a, b), times, strict=True):
+            start = time.perf_counter()
+            run(feeds)
+            spent.append(time.perf_counter() - start)
+    first, second = (statistics.median(t[1:]) for t in times)
+    return first, second
+
+
+def accuracy(run: Run, images: Mapping[str, Array], labels: Array, batch: int = 100) -> float:
+    """The share of examples whose largest output is at the label; arrays are (examples, ...)."""
+    right = 0
+    for start in range(0, len(labels), batch):
+        part = {name: array[start : start + batch] for name, array in images.items()}
+        scores = next(iter(run(part).values()))
+        guesses = np.asarray(scores).reshape(len(labels[start : start + batch]), -1).argmax(1)
+        right += int((guesses == labels[start : start + batch]).sum())
+    return right / len(labels)

@@ -1,0 +1,217 @@
+"""Whether two graphs compute the same, judged against a float64 reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from redir.errors import BadInput, Unsupported
+from redir.feeds import runnable
+from redir.guarantees import constants
+from redir.interpret import evaluate
+from redir.ir import Array, Graph, Node, Tensor, Value
+from redir.ops import tensor_of
+from redir.rewrite import transform
+from redir.runtime import Run, runner
+from redir.widen import widened
+
+Feeds = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The largest differences seen in one output, over all samples.
+
+    ``difference``: between the two models; ``own``: of the first from the float64 reference;
+    ``allowed``: what was tolerated; ``scale``: the largest magnitude of the output.
+    """
+
+    output: str
+    difference: float
+    own: float
+    allowed: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``pass``, ``fail``, ``vacuous`` or ``skipped``, with the figures behind it.
+
+    Vacuous: the outputs do not depend on what differs between the two, so that their being equal
+    says nothing. Skipped: the models cannot be run here.
+    """
+
+    verdict: Literal["pass", "fail", "vacuous", "skipped"]
+    reason: str = ""
+    outputs: tuple[Figures, ...] = field(default=())
+
+    @property
+    def deviation(self) -> float:
+        """The largest difference as a share of its output's magnitude."""
+        return max((f.difference / (f.scale or 1.0) for f in self.outputs), default=0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict as ``verify --json`` prints it."""
+        return {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "deviation": self.deviation,
+            "outputs": [asdict(f) for f in self.outputs],
+        }
+
+
+def verify(
+    a: Graph,
+    b: Graph,
+    feeds: Sequence[Feeds] | None = None,
+    *,
+    samples: int = 3,
+    seed: int = 0,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> Verdict:
+    """Compare ``b`` with ``a`` on ``feeds``, or on ``samples`` drawn ones.
+
+    Without ``rtol`` and ``atol``, ``b`` may be as far from the float64 reference of ``a`` as eight
+    times ``a`` itself, and 64 units in the last place of the output's magnitude. With them,
+    |b - a| may be at most atol + rtol |a|.
+
+    Raises:
+        BadInput: the two have different inputs or outputs.
+    """
+    _same_names(a, b)
+    try:
+        run = runner(a)
+        given = list(feeds) if feeds is not None else list(runnable(a, run, samples, seed))
+        pairs = [(run(f), runner(b)(f)) for f in given]
+    except Unsupported as error:
+        return Verdict("skipped", str(error))
+    references = [_reference(a, f) for f in given]
+    bounds = None if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
+    figures, reason = _figures(pairs, references, bounds)
+    if reason:
+        return Verdict("fail", reason, figures)
+    if _is_vacuous(a, b, given, pairs, figures):
+        return Verdict("vacuous", "the outputs do not depend on what was changed", figures)
+    return Verdict("pass", "", figures)
+
+
+def _same_names(a: Graph, b: Graph) -> None:
+    for kind, old, new in (("inputs", a.inputs, b.inputs), ("outputs", a.outputs, b.outputs)):
+        if list(old) != list(new):
+            raise BadInput(f"the models have different {kind}: {list(old)} and {list(new)}")
+
+
+def _reference(graph: Graph, feeds: Feeds) -> dict[str, Any] | None:
+    """The float64 outputs; None where an operator cannot be run so."""
+    wide = widened(graph)
+    kinds = {name: v.type.dtype for name, v in wide.inputs.items()}
+    try:
+        return evaluate(wide, {name: array.astype(kinds[name]) for name, array in feeds.items()})
+    except Unsupported:
+        return None
+
+
+def _figures(
+    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]],
+    references: Sequence[dict[str, Any] | None],
+    bounds: tuple[float, float] | None,
+) -> tuple[tuple[Figures, ...], str]:
+    found, reason = [], ""
+    for name in pairs[0][0] if pairs else ():
+        rows = []
+        for (old, new), reference in zip(pairs, references, strict=True):
+            row, why = _compare(name, old[name], new[name], (reference or {}).get(name), bounds)
+            rows.append(row)
+            reason = reason or why
+        found.append(max(rows, key=lambda f: f.difference - f.allowed))
+    return tuple(found), reason
+
+
+def _compare(
+    name: str, a: Any, b: Any, reference: Any, bounds: tuple[float, float] | None
+) -> tuple[Figures, str]:
+    if isinstance(a, list):  # a sequence: item by item, the worst counts
+        if len(a) != len(b):
+            return Figures(name, np.inf, 0.0, 0.0, 0.0), f"{name}: {len(a)} items became {len(b)}"
+        items = [_compare(name, i, j, None, bounds) for i, j in zip(a, b, strict=True)]
+        return max(items, key=lambda i: (bool(i[1]), i[0].difference), default=(Figures(name, 0, 0, 0, 0), ""))
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        kinds = f"{a.dtype}{list(a.shape)} became {b.dtype}{list(b.shape)}"
+        return Figures(name, np.inf, 0.0, 0.0, 0.0), f"{name}: {kinds}"
+    if a.dtype.kind not in "fV" or a.size == 0:
+        same = bool(np.all(a == b))
+        return Figures(name, float(not same), 0, 0, 1), "" if same else f"{name} differs"
+    return _compare_floats(name, a, b, reference, bounds)
+
+
+def _compare_floats(
+    name: str, a: Array, b: Array, reference: Any, bounds: tuple[float, float] | None
+) -> tuple[Figures, str]:
+    truth = a if reference is None else np.asarray(reference)
+    truth = truth.astype(np.float64) if truth.shape == a.shape else a.astype(np.float64)
+    eps = float(np.finfo(a.dtype).eps) if a.dtype.kind == "f" else 2.0**-7
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    odd = ~(np.isfinite(wide_a) & np.isfinite(wide_b))
+    if not np.array_equal(wide_a[odd], wide_b[odd], equal_nan=True):
+        return Figures(name, np.inf, 0.0, 0.0, 0.0), f"{name}: NaN or infinity became something else"
+    scale, own, far = (
+        float(np.max(np.abs(d[~odd]), initial=0.0)) for d in (wide_a, wide_a - truth, wide_b - truth)
+    )
+    difference = float(np.max(np.abs(wide_b - wide_a)[~odd], initial=0.0))
+    if bounds is None:
+        allowed, excess = 8 * own + 64 * eps * scale, far
+    else:
+        allowed = bounds[1] + bounds[0] * scale
+        over = np.abs(wide_b - wide_a)[~odd] - (bounds[1] + bounds[0] * np.abs(wide_a[~odd]))
+        excess = allowed + float(np.max(over, initial=0.0))
+    figures = Figures(name, difference, own, allowed, scale)
+    return figures, "" if excess <= allowed else f"{name} differs by {difference:.3g} of {scale:.3g}"
+
+
+def _is_vacuous(
+    a: Graph,
+    b: Graph,
+    feeds: Sequence[Feeds],
+    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]],
+    figures: Sequence[Figures],
+) -> bool:
+    """Whether moving every constant that ``b`` does not share moves no output of ``a``."""
+    kept = {t.digest for t in constants(b)}
+    moved = {t for t in constants(a) if t.digest not in kept and t.array.dtype.kind == "f"}
+    if not moved or not figures:
+        return False
+    run = runner(_shaken(a, moved))
+    allowed = {f.output: f.allowed for f in figures}
+    for given, (old, _) in zip(feeds, pairs, strict=True):
+        new = run(given)
+        for name, bound in allowed.items():
+            if not _within(old[name], new[name], bound):
+                return False
+    return True
+
+
+def _within(a: Any, b: Any, bound: float) -> bool:
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    return bool(np.all((np.abs(a - b) <= bound) | (a == b) | (np.isnan(a) & np.isnan(b))))
+
+
+def _shaken(graph: Graph, moved: set[Tensor]) -> Graph:
+    rng = np.random.default_rng(0)
+
+    def visit(node: Node, _: tuple[Value, ...]) -> list[Value] | None:
+        tensor = tensor_of(node.outputs[0]) if not node.inputs else None
+        if tensor is None or tensor not in moved:
+            return None
+        array = tensor.array
+        size = float(np.abs(array).max(initial=0.0)) or 1.0
+        noise = rng.standard_normal(array.shape) * size
+        return list(node.on((), value=Tensor.take((array + noise).astype(array.dtype))).outputs)
+
+    return transform(graph, visit)
