@@ -20,7 +20,7 @@ _WEIGHTS = (ops.Conv, ops.ConvTranspose, ops.Gemm, ops.MatMul)
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-def hashed(weights: Array, bandwidth: float | str = 0.1, contrast: float = 0.0) -> Array:
+def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
     """``weights`` (any shape) with each value moved to the peak of its cell; exact zeros stay.
 
     The density of the non-zero weights is estimated with a Gaussian kernel; its local maxima M_k
@@ -71,7 +71,7 @@ class Hash(Pass):
     Moves the constant weights of Conv, ConvTranspose, Gemm and MatMul, a shared one once.
     """
 
-    bandwidth: float | str = 0.1
+    bandwidth: float | str = 0.05
     contrast: float = 0.0
     guarantees: ClassVar[tuple[Guarantee, ...]] = (
         SAME_INTERFACE,
