@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -17,7 +17,6 @@ from redir.errors import BadInput, Unsupported
 from redir.files import replacing
 from redir.ir import (
     NO_DTYPE,
-    Attr,
     ContainerType,
     Graph,
     Node,
@@ -86,20 +85,25 @@ _OPSET = {"": 21}
 
 
 def _new(graph: Graph) -> onnx.ModelProto:
-    return onnx.ModelProto(producer_name="redir", ir_version=_INITIALIZERS, graph={"name": graph.name})
+    return onnx.ModelProto(
+        producer_name="redir", ir_version=_INITIALIZERS, graph={"name": graph.name}
+    )
 
 
 @dataclass(eq=False)
 class _Writer:
     """The names given so far, shared by a graph and its bodies, and the initializers."""
 
-    opset: Iterable[str] | dict[str, int]
+    opset: Mapping[str, int]
     old_form: bool
     used: set[str] = field(default_factory=set)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def graph(
-        self, graph: Graph, shell: onnx.GraphProto | bytes | None, env: dict[Value, str] | None = None
+        self,
+        graph: Graph,
+        shell: onnx.GraphProto | bytes | None,
+        env: dict[Value, str] | None = None,
     ) -> onnx.GraphProto:
         """The protobuf of ``graph``; ``env`` names what a body captures."""
         proto = onnx.GraphProto(name=graph.name or "main")
@@ -109,7 +113,7 @@ class _Writer:
         names = dict(env or {})
         body = env is not None
         self._interface(graph, proto, shell, names)
-        taken = {value: name for name, value in reversed(graph.outputs.items())}
+        taken = {value: name for name, value in reversed(list(graph.outputs.items()))}
         taken = {v: n for v, n in taken.items() if v.node is not None and not _is_const(v)}
         for node in graph.nodes:
             if node.op == ops.Const and not (body or self.old_form):
@@ -162,7 +166,7 @@ class _Writer:
             free = node.arity > 1 and absent and value not in taken
             names[value] = taken.get(value) or ("" if free else self._name(node, i))
         captured = node.attrs.get("captures", ())
-        own = node.inputs[: len(node.inputs) - len(captured)]  # type: ignore[arg-type]
+        own = node.inputs[: len(node.inputs) - len(captured)]
         target = self._target(node)
         proto = helper.make_node(
             "Constant" if node.op == ops.Const else node.op.name,
@@ -181,25 +185,26 @@ class _Writer:
         self, node: Node, names: dict[Value, str], target: Op | None
     ) -> Iterator[onnx.AttributeProto]:
         known = None if target is None else _schema(target)
-        attrs: dict[str, Attr] = {**node.op.implied(node), **node.attrs}
+        attrs: dict[str, Any] = {**node.op.implied(node), **node.attrs}
         if isinstance(attrs.get("value"), SparseTensor) and node.op == ops.Const:
             attrs["sparse_value"] = attrs.pop("value")
-        captured = attrs.pop("captures", ())
+        captured: Sequence[str] = attrs.pop("captures", ())
+        operands = node.inputs[len(node.inputs) - len(captured) :]
+        env = dict(zip(captured, operands, strict=True))
+
+        def body(graph: Graph) -> onnx.GraphProto:
+            shell = onnx.GraphProto.FromString(graph.shell)
+            outer = {graph.inputs[n]: names[v] for n, v in env.items() if n in graph.inputs}
+            return self.graph(graph, shell, outer)
+
         for name, attr in sorted(attrs.items()):
-            env = dict(zip(captured, node.inputs[len(node.inputs) - len(captured) :], strict=True))  # type: ignore[arg-type]
-
-            def body(graph: Graph, env: dict[str, Value] = env) -> onnx.GraphProto:
-                shell = onnx.GraphProto.FromString(graph.shell)
-                outer = {graph.inputs[n]: names[v] for n, v in env.items() if n in graph.inputs}
-                return self.graph(graph, shell, outer)
-
             yield protos.attr_to(name, attr, body, schema.attr_kind(known, name))
 
     def _target(self, node: Node) -> Op | None:
         """The form that the model's operator set has of a node's operator, if it is standard."""
         if node.op == ops.Const:
             return None
-        version = dict(self.opset).get(node.op.domain)  # type: ignore[arg-type, call-overload]
+        version = self.opset.get(node.op.domain)
         op = None if version is None else ops.lookup(node.op.name, version, node.op.domain)
         if op is None or op.version == node.op.version:
             if op is None and node.op.domain == "":
@@ -214,7 +219,9 @@ class _Writer:
 
     def _name(self, node: Node, index: int) -> str:
         """The name that an output had, if it is still free, or one like it."""
-        given = node.source.outputs[index] if node.source and len(node.source.outputs) > index else ""
+        given = (
+            node.source.outputs[index] if node.source and len(node.source.outputs) > index else ""
+        )
         stem, count = given or node.op.name.lower(), 0
         name = stem if given else f"{stem}_0"
         while name in self.used:
@@ -245,11 +252,18 @@ def _info(name: str, type_: Type) -> onnx.ValueInfoProto:
 
 def _known(found: Type, stated: Type) -> Type:
     """What inference found, completed by what the file states where the two agree."""
-    if isinstance(found, ContainerType) or isinstance(stated, ContainerType) or found.dtype == NO_DTYPE:
+    if (
+        isinstance(found, ContainerType)
+        or isinstance(stated, ContainerType)
+        or found.dtype == NO_DTYPE
+    ):
         return stated
     if found.shape is None or stated.shape is None or len(found.shape) != len(stated.shape):
         return stated if found.shape is None else found
-    dims = (s if f is None or isinstance(f, str) and isinstance(s, str) else f for f, s in zip(found.shape, stated.shape, strict=True))
+    dims = (
+        s if f is None or (isinstance(f, str) and isinstance(s, str)) else f
+        for f, s in zip(found.shape, stated.shape, strict=True)
+    )
     return TensorType(found.dtype, tuple(dims))
 
 
@@ -265,15 +279,19 @@ class _Stored:
 
     @property
     def plain(self) -> bool:
-        return self.tensor.array.dtype != np.dtype(object) and protos.bits(self.tensor.array.dtype) >= 8  # noqa: PLR2004
+        dtype = self.tensor.array.dtype
+        return dtype != np.dtype(object) and not protos.is_packed(dtype)
 
     @property
     def head(self) -> bytes:
         if not self.plain:
-            return protos.tensor_to(self.tensor, self.name).SerializeToString(deterministic=True)
+            whole = protos.tensor_to(self.tensor, self.name)
+            return bytes(whole.SerializeToString(deterministic=True))
         array = self.tensor.array
-        proto = TensorProto(dims=array.shape, data_type=protos.dtype_code(array.dtype), name=self.name)
-        return proto.SerializeToString() + _length(_RAW_DATA, array.nbytes)
+        proto = TensorProto(
+            dims=array.shape, data_type=protos.dtype_code(array.dtype), name=self.name
+        )
+        return bytes(proto.SerializeToString()) + _length(_RAW_DATA, array.nbytes)
 
     @property
     def size(self) -> int:
@@ -300,10 +318,14 @@ def _mapped(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str | N
 
 def _refuse_to_replace(data: Path, tensors: Iterable[Tensor]) -> None:
     if data.exists() and any((f := _mapped(t.array)) and data.samefile(f) for t in tensors):
-        raise BadInput(f"writing would replace {data}, which the model still reads: choose another name")
+        raise BadInput(
+            f"writing would replace {data}, which the model still reads: choose another name"
+        )
 
 
-def _write_external(tensors: dict[str, Tensor], name: str, file: BinaryIO) -> Iterator[TensorProto | _Stored]:
+def _write_external(
+    tensors: dict[str, Tensor], name: str, file: BinaryIO
+) -> Iterator[TensorProto | _Stored]:
     for tensor_name, tensor in tensors.items():
         array = tensor.array
         stored = _Stored(tensor_name, tensor)
@@ -311,7 +333,9 @@ def _write_external(tensors: dict[str, Tensor], name: str, file: BinaryIO) -> It
             yield stored
             continue
         file.write(b"\0" * (-file.tell() % _ALIGNED))
-        proto = TensorProto(dims=array.shape, data_type=protos.dtype_code(array.dtype), name=tensor_name)
+        proto = TensorProto(
+            dims=array.shape, data_type=protos.dtype_code(array.dtype), name=tensor_name
+        )
         proto.data_location = TensorProto.EXTERNAL
         for key, what in (("location", name), ("offset", file.tell()), ("length", array.nbytes)):
             proto.external_data.add(key=key, value=str(what))
@@ -336,7 +360,9 @@ def _length(field_number: int, size: int) -> bytes:
     return bytes(out)
 
 
-def _write(model: onnx.ModelProto, tensors: Iterable[TensorProto | _Stored], file: BinaryIO) -> None:
+def _write(
+    model: onnx.ModelProto, tensors: Iterable[TensorProto | _Stored], file: BinaryIO
+) -> None:
     """The model, its graph with the initializers behind everything else."""
     graph = model.graph.SerializeToString(deterministic=True)
     parts = list(tensors)

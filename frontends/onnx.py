@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, external_data_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -76,7 +76,9 @@ def from_proto(
     file = _File(model, Path(folder))
     constant = overridable_initializers == "constant"
     graph = _Scope(file, model.graph, constant=constant).graph()
-    return replace(graph, opset=file.opset, shell=_shell(model).SerializeToString(deterministic=True))
+    return replace(
+        graph, opset=file.opset, shell=_shell(model).SerializeToString(deterministic=True)
+    )
 
 
 def _shell(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -129,7 +131,7 @@ class _File:
         if node.attrs:
             raise Unsupported(f"{node}: a local function with attributes cannot be run")
         run = ReferenceEvaluator(function, functions=list(self.model.functions)).run
-        return run(None, dict(zip(function.input, arrays, strict=False)), {})  # type: ignore[no-any-return]
+        return list(run(None, dict(zip(function.input, arrays, strict=False)), {}))
 
 
 def _domain(domain: str) -> str:
@@ -146,11 +148,10 @@ def _external(proto: TensorProto, folder: Path) -> Array:
         raise BadInput(f"{where} is not there")
     dtype = protos.dtype_from(proto.data_type)
     offset, shape = int(info.offset or 0), tuple(proto.dims)
-    bits = protos.bits(dtype)
-    size = (int(np.prod(proto.dims, dtype=np.int64)) * bits + 7) // 8
+    size = (int(np.prod(proto.dims, dtype=np.int64)) * protos.bits(dtype) + 7) // 8
     if int(info.length or size) < size or path.stat().st_size < offset + size:
         raise BadInput(f"{where} is too short: it needs {size} bytes from {offset} on")
-    if bits < 8 or size == 0:  # noqa: PLR2004 - several to a byte
+    if protos.is_packed(dtype) or size == 0:
         raw = onnx.TensorProto(dims=proto.dims, data_type=proto.data_type)
         raw.raw_data = np.fromfile(path, np.uint8, size, offset=offset).tobytes()
         return protos.tensor_from(raw).array
@@ -176,9 +177,11 @@ class _Scope:
     def graph(self) -> Graph:
         self._initializers()
         given = {i.name: i for i in self.proto.input}
-        defaults = {} if self.constant else {
-            t.name: self.file.tensor(t) for t in self.proto.initializer if t.name in given
-        }
+        defaults = (
+            {}
+            if self.constant
+            else {t.name: self.file.tensor(t) for t in self.proto.initializer if t.name in given}
+        )
         inputs = {
             name: Value(_trusted(protos.type_from(info.type)))
             for name, info in given.items()
@@ -224,7 +227,9 @@ class _Scope:
         attrs, captured = self._attributes(proto)
         inputs += [self.lookup(name, reader) for name in captured]
         node = self._typed(proto, inputs, attrs)
-        self.env.update({name: v for name, v in zip(proto.output, node.outputs, strict=True) if name})
+        self.env.update(
+            {name: v for name, v in zip(proto.output, node.outputs, strict=True) if name}
+        )
 
     def _attributes(self, proto: onnx.NodeProto) -> tuple[dict[str, Attr], Iterable[str]]:
         captured: dict[str, None] = {}
@@ -296,7 +301,9 @@ def _trusted(type_: Type) -> Type:
     if not isinstance(type_, TensorType) or type_.shape is None:
         return type_
     once = {d for d in type_.shape if type_.shape.count(d) == 1 and d != "?"}
-    return TensorType(type_.dtype, tuple(d if isinstance(d, int) or d in once else None for d in type_.shape))
+    return TensorType(
+        type_.dtype, tuple(d if isinstance(d, int) or d in once else None for d in type_.shape)
+    )
 
 
 def _without_implied(node: Node) -> Node:

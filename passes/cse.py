@@ -29,7 +29,9 @@ class Cse(Pass):
         def first(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
             if not node.inputs or not node.repeatable or node.bodies:
                 return None
-            attrs = tuple(sorted(((k, type(a), a) for k, a in node.attrs.items()), key=lambda a: a[0]))
+            attrs = tuple(
+                sorted(((k, type(a), a) for k, a in node.attrs.items()), key=lambda a: a[0])
+            )
             operands = tuple(tensor_of(v) or v for v in inputs)
             key = (node.op, node.op.version, operands, attrs, node.arity)
             if key not in seen:

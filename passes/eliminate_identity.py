@@ -51,7 +51,7 @@ def _is_identity(node: Node) -> bool:
             return len(node.inputs) == 1
         case "Transpose":
             perm = node.attrs.get("perm")
-            return perm is not None and perm == tuple(range(len(perm)))  # type: ignore[arg-type]
+            return perm is not None and perm == tuple(range(len(perm)))
         case "Pad":
             return _pads_nothing(node)
         case name if name in _SAME_SHAPE:
@@ -62,7 +62,6 @@ def _is_identity(node: Node) -> bool:
 def _pads_nothing(node: Node) -> bool:
     pads = node.attrs.get("pads", node.attrs.get("paddings"))
     if pads is not None:
-        return not any(pads)  # type: ignore[arg-type]
+        return not any(pads)
     given = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
     return given is not None and not np.any(given.array)
-

@@ -43,7 +43,9 @@ class FoldConstants(Pass):
 
     def _folded(self, node: Node) -> Sequence[Value] | None:
         arrays = [_array(v) for v in node.inputs]
-        if not node.inputs or any(a is None and not is_absent(v) for a, v in zip(arrays, node.inputs, strict=True)):
+        if not node.inputs or any(
+            a is None and not is_absent(v) for a, v in zip(arrays, node.inputs, strict=True)
+        ):
             return None
         allowed = max(self.limit, sum(a.nbytes for a in arrays if a is not None))
         if any(_bytes(v) > allowed for v in node.outputs):
@@ -117,7 +119,7 @@ def _known(node: Node, sizes: dict[Value, Known]) -> Known | None:
     if node.op == ops.Cast:
         return given if node.outputs[0].type.dtype in (np.int64, np.int32) else None
     if node.op in (ops.Gather, ops.Slice):
-        return _picked(node, given, sizes)
+        return _picked(node, given)
     return None
 
 
@@ -136,7 +138,7 @@ def _elements(value: Value, sizes: dict[Value, Known]) -> Known | None:
     return sizes.get(value)
 
 
-def _picked(node: Node, given: Known, sizes: dict[Value, Known]) -> Known | None:
+def _picked(node: Node, given: Known) -> Known | None:
     """A Gather or Slice of a vector of sizes, by its own kernel on the places."""
     others = [_array(v) for v in node.inputs[1:]]
     if node.inputs[0].rank != 1 or any(a is None for a in others):

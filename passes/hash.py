@@ -44,7 +44,9 @@ def _distinct(before: Graph, after: Graph) -> str | None:
         many, few = (np.unique(t.array) for t in (old, new))
         if few.size > many.size:
             return f"{many.size} distinct values became {few.size}"
-        if not np.array_equal(old.array == 0, new.array == 0) and not np.all(new.array[old.array == 0] == 0):
+        if not np.array_equal(old.array == 0, new.array == 0) and not np.all(
+            new.array[old.array == 0] == 0
+        ):
             return "a weight that was 0 is not any more"
     return None
 
@@ -83,7 +85,9 @@ class Hash(Pass):
     def __post_init__(self) -> None:
         """Refuse a bandwidth that is no number above 0 and no rule, and a negative contrast."""
         if isinstance(self.bandwidth, str) and self.bandwidth not in RULES:
-            raise BadPipeline(f"hash: bandwidth {self.bandwidth!r} is no number and none of {', '.join(RULES)}")
+            raise BadPipeline(
+                f"hash: bandwidth {self.bandwidth!r} is no number and none of {', '.join(RULES)}"
+            )
         if not isinstance(self.bandwidth, str) and not 0 < self.bandwidth < np.inf:
             raise BadPipeline(f"hash: bandwidth must be above 0, not {self.bandwidth}")
         if not 0 <= self.contrast < 1:

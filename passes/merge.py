@@ -34,7 +34,8 @@ class Merge(Pass):
             pins = coupling.pins_of(family)
             value, axis = next(p for p in family if tensor_of(p[0]) is not None)
             if pins:
-                yield f"axis {axis} of {value.node}: {value.type.size(axis)} channels, pinned by {pins[0]}"
+                width = value.type.size(axis)
+                yield f"axis {axis} of {value.node}: {width} channels, pinned by {pins[0]}"
 
     def run(self, graph: Graph) -> Graph:
         """Merge until nothing is equal: equal columns may make equal rows further on."""

@@ -110,6 +110,10 @@ def _save(graph: Graph, model: str, out: str) -> None:
     models.save(graph, out)
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def _refuse_input(model: str, out: str) -> None:
     if out != "-" and Path(out).exists() and model != "-" and Path(out).samefile(model):
         raise BadInput(f"{out}: the output is the input; choose another name")
@@ -211,7 +215,7 @@ def _deviation(step: compiler.Step) -> str:
 def _warn(options: argparse.Namespace, result: compiler.Result) -> None:
     if result.verdict in {"skipped", "vacuous"}:
         _note(options, f"the check of the outputs is {result.verdict}: it shows nothing")
-    if result.seconds and result.graph is not None and result.seconds[1] >= 0.98 * result.seconds[0]:
+    if result.seconds and result.seconds[1] >= 0.98 * result.seconds[0]:
         _note(options, "warning: the result is not faster in onnxruntime on this machine")
 
 
@@ -219,7 +223,9 @@ def _labelled(path: str) -> tuple[dict[str, Array], Array]:
     arrays = _arrays(path)
     label = next((k for k in ("label", "labels", "y") if k in arrays), None)
     if label is None or len(arrays) == 1:
-        raise BadInput(f"{path}: expected inputs by name and an array 'label', not {sorted(arrays)}")
+        raise BadInput(
+            f"{path}: expected inputs by name and an array 'label', not {sorted(arrays)}"
+        )
     labels = arrays.pop(label)
     if any(len(a) != len(labels) for a in arrays.values()):
         raise BadInput(f"{path}: {len(labels)} labels for inputs of other lengths")
@@ -240,7 +246,9 @@ def _arrays(path: str) -> dict[str, Array]:
 def _add_opt(commands: Any) -> None:
     command = _command(commands, "opt", _opt, "Run a pipeline and look at what each pass does.")
     _add_model(command)
-    command.add_argument("out", metavar="OUT", nargs="?", default="-", help="default: text on stdout")
+    command.add_argument(
+        "out", metavar="OUT", nargs="?", default="-", help="default: text on stdout"
+    )
     command.add_argument("-p", "--pipeline", metavar="PIPELINE", required=True)
     command.add_argument("--verify-each", choices=("off", "structure", "numeric"), default="off")
     command.add_argument("--print-ir-after", metavar="PASS|all", help="the text, on stderr")
@@ -253,17 +261,20 @@ def _opt(options: argparse.Namespace) -> int:
     _check_output(options.model, options.out)
     pipeline = Pipeline.parse(options.pipeline)
     graph = _load(options)
-    watch = Watch(options.verify_each, options.print_ir_after, options.explain)
+    watch = Watch(options.verify_each, options.print_ir_after, options.explain, _say)
     after, records = optimize(graph, pipeline, watch)
     _save(after, options.model, options.out)
     if options.time_passes:
         rows = [(r.name, f"{r.seconds:.3f} s") for r in records]
         report.write_table(("pass", "time"), rows, sys.stderr)
     if options.pass_statistics:
-        sizes = [(operations(g), sum(t.array.size for t in constants(g))) for g in (graph, *(r.graph for r in records))]
-        rows = [("", *sizes[0]), *((r.name, *s) for r, s in zip(records, sizes[1:], strict=True))]
-        report.write_table(("after", "nodes", "parameters"), rows, sys.stderr)
+        grown = [_size("", graph), *(_size(r.name, r.graph) for r in records)]
+        report.write_table(("after", "nodes", "parameters"), grown, sys.stderr)
     return 0
+
+
+def _size(name: str, graph: Graph) -> tuple[str, int, int]:
+    return name, operations(graph), sum(t.array.size for t in constants(graph))
 
 
 # stats, verify, passes
@@ -324,7 +335,7 @@ def _add_passes(commands: Any) -> None:
 
 
 def _passes(options: argparse.Namespace) -> int:
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": name,
             "summary": (kind.__doc__ or "").strip().splitlines()[0],

@@ -24,7 +24,9 @@ Outcome = Literal["pass", "fail", "vacuous", "skipped"]
 _WORST: tuple[Outcome, ...] = ("fail", "skipped", "vacuous", "pass")
 
 
-def compress(graph: Graph, *, preset: str = "exact", pipeline: Pipeline | str | None = None) -> Graph:
+def compress(
+    graph: Graph, *, preset: str = "exact", pipeline: Pipeline | str | None = None
+) -> Graph:
     """The smaller graph that a preset, or a pipeline of your own, makes of ``graph``.
 
     Raises:
@@ -127,13 +129,15 @@ def _step(step: Pass, graph: Graph, feeds: Sequence[Mapping[str, Array]]) -> tup
     after = step.run(graph)
     seconds = time.perf_counter() - start
     exact = SAME_OUTPUTS in step.guarantees
+    clean: Outcome | None = "pass" if exact else None
     if after is graph:
-        return graph, Step(str(step), seconds, False, 0.0, "pass" if exact else None)
+        return graph, Step(str(step), seconds, changed=False, deviation=0.0, verdict=clean)
     verdict = _verdict(graph, after, feeds)
     if exact and verdict.verdict == "fail":
         raise Broken(f"{step} changed the outputs and was stopped: {verdict.reason}")
     deviation = None if verdict.verdict == "skipped" else verdict.deviation
-    return after, Step(str(step), seconds, True, deviation, verdict.verdict if exact else None)
+    outcome = verdict.verdict if exact else None
+    return after, Step(str(step), seconds, changed=True, deviation=deviation, verdict=outcome)
 
 
 def _times(
@@ -182,4 +186,3 @@ def _entry(name: str, node: Node | None) -> dict[str, Any]:
     if node is None or node.source is None:
         return {"name": None, "channels": {}}
     return {"name": name, "channels": {str(a): list(kept) for a, kept in node.source.channels}}
-

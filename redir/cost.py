@@ -141,12 +141,14 @@ MACS: dict[str, Callable[[Node], int]] = {
 
 def _macs(node: Node) -> int:
     count = MACS.get(node.op.name) if node.op.domain == "" else None
-    known = count is not None and all(v.rank is not None for v in (*node.inputs[:2], *node.outputs[:1]))
+    known = count is not None and all(
+        v.rank is not None for v in (*node.inputs[:2], *node.outputs[:1])
+    )
     return count(node) if count is not None and known else 0
 
 
 def _multiplications(node: Node, macs: int) -> int:
-    """Input numbers times the distinct weights that read each; all of them where none is constant."""
+    """Input numbers times the distinct weights that read each."""
     columns = _columns(node)
     if columns is None:
         return macs

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from redir.ir import Array, Graph, Link, Node, Port, Value
+from redir.ir import Array, Graph, Link, Node, Port
 from redir.ops import is_absent, tensor_of
 
 
@@ -35,7 +35,9 @@ class Coupling:
     def ports(self) -> tuple[Port, ...]:
         """Every axis whose number of channels is known, in the order of the graph."""
         values = [*self.graph.inputs.values(), *(v for n in self.graph.nodes for v in n.outputs)]
-        return tuple((v, a) for v in values for a in range(v.rank or 0) if v.type.size(a) is not None)
+        return tuple(
+            (v, a) for v in values for a in range(v.rank or 0) if v.type.size(a) is not None
+        )
 
     @cached_property
     def starts(self) -> dict[Port, int]:
@@ -69,7 +71,10 @@ class Coupling:
     def pins(self) -> dict[Port, Node | str]:
         """The ports that must keep their channels, each with the node or the reason."""
         pins: dict[Port, Node | str] = {}
-        for kind, values in (("graph input", self.graph.inputs), ("graph output", self.graph.outputs)):
+        for kind, values in (
+            ("graph input", self.graph.inputs),
+            ("graph output", self.graph.outputs),
+        ):
             for name, value in values.items():
                 pins.update(((value, a), f"{kind} {name!r}") for a in range(value.rank or 0))
         linked: dict[Node, set[Port]] = {}
@@ -78,7 +83,9 @@ class Coupling:
         for node in self.graph.nodes:
             touched = [v for v in (*node.inputs, *node.outputs) if not is_absent(v)]
             if node.inputs:
-                loose = {(v, a) for v in touched for a in range(v.rank or 0)} - linked.get(node, set())
+                loose = {(v, a) for v in touched for a in range(v.rank or 0)} - linked.get(
+                    node, set()
+                )
                 pins.update((port, node) for port in loose if port not in pins)
         pins.update((port, why) for port in self.summed if (why := self._not_addable(port)))
         return pins

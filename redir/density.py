@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -87,6 +88,5 @@ def cells(curve: Density, contrast: float = 0.0) -> Cells:
     peaks, _ = find_peaks(curve.values, prominence=max(contrast * top, noise))
     if not peaks.size:
         peaks = np.array([int(curve.values.argmax())])
-    segments = zip(peaks[:-1], peaks[1:], strict=True)
-    valleys = [a + int(curve.values[a:b].argmin()) for a, b in segments]
+    valleys = [a + int(curve.values[a:b].argmin()) for a, b in pairwise(peaks)]
     return Cells(curve.points[peaks], curve.points[valleys])

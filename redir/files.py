@@ -21,13 +21,12 @@ def replacing(*paths: Path) -> Iterator[list[BinaryIO]]:
     """
     files: list[BinaryIO] = []
     try:
-        for path in paths:
-            files.append(_beside(path))
+        files.extend(map(_beside, paths))
         yield files
         for file, path in zip(files, paths, strict=True):
             file.close()
             Path(file.name).chmod(0o666 & ~_umask())
-            os.replace(file.name, path)
+            Path(file.name).replace(path)
     finally:
         for file in files:
             file.close()

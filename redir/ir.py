@@ -67,6 +67,10 @@ class ContainerType:
         """Print as ``Sequence[float32[3]]``."""
         return f"{self.kind}[{', '.join(map(str, self.items))}]"
 
+    @property
+    def static(self) -> None:
+        """A container has no shape."""
+
     def size(self, axis: int) -> None:
         """Nothing is known of the axes of a container."""
 
@@ -173,7 +177,9 @@ class SparseTensor:
         return array
 
 
-Attr: TypeAlias = "bool | int | float | str | bytes | Tensor | SparseTensor | Graph | Type | tuple[Attr, ...]"
+Attr: TypeAlias = (
+    "bool | int | float | str | bytes | Tensor | SparseTensor | Graph | Type | tuple[Attr, ...]"
+)
 Port: TypeAlias = "tuple[Value, int]"
 Kept: TypeAlias = Mapping[Port, Array]
 
@@ -263,7 +269,7 @@ class Node:
 
     op: Op
     inputs: tuple[Value, ...] = ()
-    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)  # each an Attr; the operator says which
     arity: int = field(default=1, kw_only=True)
     source: Source | None = field(default=None, repr=False, kw_only=True)
     outputs: tuple[Value, ...] = field(init=False, repr=False)
@@ -280,7 +286,11 @@ class Node:
         """This node on other inputs, or with other attributes: itself if they are the same."""
         inputs = tuple(inputs)
         same = len(inputs) == len(self.inputs) and all(map(_is, inputs, self.inputs))
-        return self if same and not attrs else replace(self, inputs=inputs, attrs={**self.attrs, **attrs})
+        return (
+            self
+            if same and not attrs
+            else replace(self, inputs=inputs, attrs={**self.attrs, **attrs})
+        )
 
     @property
     def repeatable(self) -> bool:

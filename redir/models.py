@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def _save_text(graph: Graph, path: Path) -> None:
         io.TextIOWrapper(file, encoding="utf-8", write_through=True).write(str(graph))
 
 
-def _write_npz(file: io.BufferedIOBase, bank: Mapping[str, Array]) -> None:
+def _write_npz(file: BinaryIO, bank: Mapping[str, Array]) -> None:
     """An npz whose bytes depend on its content alone: no dates, in order."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in sorted(bank.items()):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,12 +19,13 @@ class Watch:
 
     ``verify``: ``structure`` checks the guarantees that need no run, ``numeric`` all of them, and
     both models on drawn inputs. ``show``: the pass after which to print the text, or ``all``.
-    ``explain``: print why each pass left what it left.
+    ``explain``: say why each pass left what it left. ``say`` gets what is to be printed.
     """
 
     verify: Literal["off", "structure", "numeric"] = "off"
     show: str | None = None
     explain: bool = False
+    say: Callable[[str], object] = str  # to nobody
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Record:
 
 
 def optimize(graph: Graph, pipeline: Pipeline, watch: Watch) -> tuple[Graph, list[Record]]:
-    """Run each pass under watch; what is printed goes to stderr.
+    """Run each pass under watch.
 
     Raises:
         Broken: a check failed.
@@ -45,7 +46,9 @@ def optimize(graph: Graph, pipeline: Pipeline, watch: Watch) -> tuple[Graph, lis
     """
     names = {step.name for step in pipeline.passes}
     if watch.show not in {None, "all", *names}:
-        raise BadInput(f"--print-ir-after {watch.show}: the pipeline runs {', '.join(sorted(names))}")
+        raise BadInput(
+            f"--print-ir-after {watch.show}: the pipeline runs {', '.join(sorted(names))}"
+        )
     records = []
     for step in pipeline.passes:
         start = time.perf_counter()
@@ -72,7 +75,7 @@ def _check(step: Pass, before: Graph, after: Graph, how: str) -> None:
 
 def _show(step: Pass, after: Graph, watch: Watch) -> None:
     if watch.show in {"all", step.name}:
-        print(f"# after {step}", after, sep="\n", file=sys.stderr)
+        watch.say(f"# after {step}\n{after}")
     if watch.explain:
         for line in step.explain(after):
-            print(f"{step}: {line}", file=sys.stderr)
+            watch.say(f"{step}: {line}")

@@ -27,7 +27,10 @@ def write_table(head: Row, rows: Sequence[Row], file: TextIO | None = None) -> N
         return
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
-        first, *others = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        first, *others = (
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
         out.write("  ".join([first, *others]).rstrip() + "\n")
 
 

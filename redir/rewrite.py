@@ -34,7 +34,9 @@ def transform(graph: Graph, visit: Visit, inputs: Mapping[str, Value] | None = N
     outputs = {name: env.get(v, v) for name, v in graph.outputs.items()}
     if not given:
         return graph.computing(outputs)
-    return replace(graph, inputs={n: env.get(v, v) for n, v in graph.inputs.items()}, outputs=outputs)
+    return replace(
+        graph, inputs={n: env.get(v, v) for n, v in graph.inputs.items()}, outputs=outputs
+    )
 
 
 def _sourced(old: Node, values: Sequence[Value]) -> Sequence[Value]:

@@ -40,15 +40,17 @@ def _header(graph: Graph, names: dict[Value, str], attr: Printer) -> Iterator[st
         yield f"defaults={{{pairs}}}"
 
 
-def _statement(node: Node, names: dict[Value, str], attr: Printer, taken: set[str]) -> Iterator[str]:
+def _statement(
+    node: Node, names: dict[Value, str], attr: Printer, taken: set[str]
+) -> Iterator[str]:
     given = [names[v] for v in node.inputs]
-    for key, value in sorted(node.attrs.items()):
-        if hasattr(value, "nodes"):
+    for key, held in sorted(node.attrs.items()):
+        if hasattr(held, "nodes"):
             body = _fresh(key, taken)
-            yield from _function(value, attr, taken, body)
+            yield from _function(held, attr, taken, body)
             given.append(f"{key}={body}")
         else:
-            given.append(f"{key}={attr(value)}")
+            given.append(f"{key}={attr(held)}")
     called = node.source.outputs if node.source else ()
     for value, name in zip(node.outputs, [*called, *[""] * node.arity], strict=False):
         names[value] = _fresh(name, taken)

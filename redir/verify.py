@@ -15,7 +15,7 @@ from redir.interpret import evaluate
 from redir.ir import Array, Graph, Node, Tensor, Value
 from redir.ops import tensor_of
 from redir.rewrite import transform
-from redir.runtime import Run, runner
+from redir.runtime import runner
 from redir.widen import widened
 
 Feeds = Mapping[str, Array]
@@ -138,7 +138,11 @@ def _compare(
         if len(a) != len(b):
             return Figures(name, np.inf, 0.0, 0.0, 0.0), f"{name}: {len(a)} items became {len(b)}"
         items = [_compare(name, i, j, None, bounds) for i, j in zip(a, b, strict=True)]
-        return max(items, key=lambda i: (bool(i[1]), i[0].difference), default=(Figures(name, 0, 0, 0, 0), ""))
+        return max(
+            items,
+            key=lambda i: (bool(i[1]), i[0].difference),
+            default=(Figures(name, 0, 0, 0, 0), ""),
+        )
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.dtype != b.dtype:
         kinds = f"{a.dtype}{list(a.shape)} became {b.dtype}{list(b.shape)}"
@@ -158,9 +162,12 @@ def _compare_floats(
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     odd = ~(np.isfinite(wide_a) & np.isfinite(wide_b))
     if not np.array_equal(wide_a[odd], wide_b[odd], equal_nan=True):
-        return Figures(name, np.inf, 0.0, 0.0, 0.0), f"{name}: NaN or infinity became something else"
+        return Figures(
+            name, np.inf, 0.0, 0.0, 0.0
+        ), f"{name}: NaN or infinity became something else"
     scale, own, far = (
-        float(np.max(np.abs(d[~odd]), initial=0.0)) for d in (wide_a, wide_a - truth, wide_b - truth)
+        float(np.max(np.abs(d[~odd]), initial=0.0))
+        for d in (wide_a, wide_a - truth, wide_b - truth)
     )
     difference = float(np.max(np.abs(wide_b - wide_a)[~odd], initial=0.0))
     if bounds is None:
@@ -170,7 +177,10 @@ def _compare_floats(
         over = np.abs(wide_b - wide_a)[~odd] - (bounds[1] + bounds[0] * np.abs(wide_a[~odd]))
         excess = allowed + float(np.max(over, initial=0.0))
     figures = Figures(name, difference, own, allowed, scale)
-    return figures, "" if excess <= allowed else f"{name} differs by {difference:.3g} of {scale:.3g}"
+    return (
+        figures,
+        "" if excess <= allowed else f"{name} differs by {difference:.3g} of {scale:.3g}",
+    )
 
 
 def _is_vacuous(

@@ -68,6 +68,6 @@ def _between_casts(node: Node, operands: tuple[Value, ...]) -> list[Value]:
 
 def _cast(new: Value, old: Value) -> Value:
     """``new`` in the type that ``old`` had."""
-    if new.type.dtype == old.type.dtype or old.type.dtype == NO_DTYPE:
+    if old.type.dtype in {new.type.dtype, NO_DTYPE}:
         return new
     return ops.Cast(new, to=_NARROW[old.type.dtype.name])

@@ -35,7 +35,9 @@ class Entry:
 def _conv_implied(node: Node) -> dict[str, Attr]:
     """The groups and the kernel of a Conv follow from its operands."""
     x, w = node.inputs[0].type, node.inputs[1].type
-    channels, per_group = (t.size(1) if t.shape is not None and len(t.shape) > 1 else None for t in (x, w))
+    channels, per_group = (
+        t.size(1) if t.shape is not None and len(t.shape) > 1 else None for t in (x, w)
+    )
     implied: dict[str, Attr] = {}
     if channels and per_group and channels % per_group == 0:
         implied["group"] = channels // per_group

@@ -20,7 +20,8 @@ from redir.ops.core import is_absent
 
 def captures(node: Node) -> tuple[str, ...]:
     """The names under which the bodies of ``node`` see its last operands."""
-    return node.attrs.get("captures", ())  # type: ignore[return-value]
+    names: tuple[str, ...] = node.attrs.get("captures", ())
+    return names
 
 
 def _captured(node: Node, arrays: Sequence[Any]) -> Mapping[str, Array]:
@@ -45,7 +46,11 @@ def _call(body: Graph, given: Sequence[Any], captured: Mapping[str, Array]) -> l
 
 def unify(a: Type, b: Type) -> Type:
     """What two types have in common."""
-    if a == b or a.dtype != b.dtype or not (isinstance(a, TensorType) and isinstance(b, TensorType)):
+    if (
+        a == b
+        or a.dtype != b.dtype
+        or not (isinstance(a, TensorType) and isinstance(b, TensorType))
+    ):
         return a if a == b else UNKNOWN
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorType(a.dtype)
@@ -92,7 +97,10 @@ def run_loop(node: Node, *arrays: Any) -> Sequence[Any]:
         scanned.append(emitted)
         going, count = np.asarray(go).item(), count + 1
     many = node.arity - len(carried)
-    return [*carried, *(_stack(node, [s[k] for s in scanned], len(carried) + k) for k in range(many))]
+    return [
+        *carried,
+        *(_stack(node, [s[k] for s in scanned], len(carried) + k) for k in range(many)),
+    ]
 
 
 def _stack(node: Node, parts: list[Array], output: int) -> Array:
@@ -122,7 +130,8 @@ def _scanned(node: Node) -> int:
 
 
 def _ints(node: Node, name: str, count: int) -> tuple[int, ...]:
-    return node.attrs.get(name, (0,) * count)  # type: ignore[return-value]
+    numbers: tuple[int, ...] = node.attrs.get(name, (0,) * count)
+    return numbers
 
 
 def run_scan(node: Node, *arrays: Any) -> Sequence[Any]:
@@ -133,7 +142,9 @@ def run_scan(node: Node, *arrays: Any) -> Sequence[Any]:
     state, scanned = own[: len(own) - count], own[len(own) - count :]
     axes = _ints(node, "scan_input_axes", count)
     back = _ints(node, "scan_input_directions", count)
-    moved = [np.moveaxis(x, a, 0)[:: -1 if r else 1] for x, a, r in zip(scanned, axes, back, strict=True)]
+    moved = [
+        np.moveaxis(x, a, 0)[:: -1 if r else 1] for x, a, r in zip(scanned, axes, back, strict=True)
+    ]
     emitted = []
     for given in zip(*moved, strict=True):
         out = _call(_body(node), [*state, *given], _captured(node, arrays))
@@ -161,7 +172,11 @@ def run_body(node: Node, *arrays: Any) -> Sequence[Any]:
         return schema.evaluate(node, *arrays)
     first, *others = _own(node, arrays)
     out = [
-        _call(_body(node), [item, *(o[i] if isinstance(o, list) else o for o in others)], _captured(node, arrays))
+        _call(
+            _body(node),
+            [item, *(o[i] if isinstance(o, list) else o for o in others)],
+            _captured(node, arrays),
+        )
         for i, item in enumerate(first)
     ]
     return [[o[k] for o in out] for k in range(node.arity)]

@@ -8,7 +8,6 @@ from typing import Any
 from redir.errors import Unsupported
 from redir.ir import UNKNOWN, Array, Node, Op, SparseTensor, Tensor, TensorType, Type, Value
 
-
 Evaluate = Callable[..., Sequence[Any]]
 
 

@@ -17,7 +17,7 @@ def transpose(node: Node) -> Iterator[Link]:
     """Axis i of the result is axis perm[i] of the operand."""
     (x,), (y,) = node.inputs, node.outputs
     if x.rank is not None:
-        perm: Sequence[int] = node.attrs.get("perm", tuple(range(x.rank))[::-1])  # type: ignore[assignment]
+        perm: Sequence[int] = node.attrs.get("perm", tuple(range(x.rank))[::-1])
         for to, axis in enumerate(perm):
             yield from along(x, axis, y, to)
 
@@ -27,7 +27,7 @@ def concat(node: Node) -> Iterator[Link]:
     (y,) = node.outputs
     if y.rank is None:
         return
-    axis = int(node.attrs.get("axis", 1)) % y.rank  # type: ignore[arg-type]
+    axis = int(node.attrs.get("axis", 1)) % y.rank
     others = [a for a in range(y.rank) if a != axis]
     for x in node.inputs:
         yield from same_axes(x, y, others)
@@ -48,7 +48,7 @@ def untouched(node: Node) -> Iterator[Link]:
         if axes is not None and not axes:
             axes = set(range(x.rank))
     else:
-        axes = {int(node.attrs.get("axis", 0)) % x.rank}  # type: ignore[arg-type]
+        axes = {int(node.attrs.get("axis", 0)) % x.rank}
     for y in node.outputs:
         if axes is not None and y.rank == x.rank:
             yield from same_axes(x, y, (a for a in range(x.rank) if a not in axes))
@@ -64,12 +64,13 @@ def resize(node: Node) -> Iterator[Link]:
 
 def _scales(node: Node) -> Sequence[float] | None:
     if "scales" in node.attrs:
-        return node.attrs["scales"]  # type: ignore[return-value]
+        stated: Sequence[float] = node.attrs["scales"]
+        return stated
     place = 1 if len(node.inputs) == 2 else 2  # noqa: PLR2004 - Resize-11 put the region first
     if len(node.inputs) != place + 1 or is_absent(node.inputs[place]):
         return None
     scales = tensor_of(node.inputs[place])
-    return None if scales is None else scales.array.tolist()  # type: ignore[no-any-return]
+    return None if scales is None else scales.array.tolist()
 
 
 # Pad
@@ -78,7 +79,7 @@ def _scales(node: Node) -> Sequence[float] | None:
 def _pads(node: Node) -> list[int] | None:
     """The amounts, before every axis and then behind, if they are constant."""
     if "pads" in node.attrs:
-        return list(node.attrs["pads"])  # type: ignore[arg-type]
+        return list(node.attrs["pads"])
     given = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
     some_axes = len(node.inputs) > 3 and not is_absent(node.inputs[3])  # noqa: PLR2004
     return None if given is None or some_axes else given.array.tolist()
@@ -109,7 +110,10 @@ def narrow_pad(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
         left = kept.get((y, axis))
         if left is not None:
             end = pads[axis] + (x.type.size(axis) or 0)
-            pads[axis], pads[axis + x.rank] = int((left < pads[axis]).sum()), int((left >= end).sum())
+            pads[axis], pads[axis + x.rank] = (
+                int((left < pads[axis]).sum()),
+                int((left >= end).sum()),
+            )
     if "pads" in node.attrs:
         return node.on(inputs, pads=tuple(pads))
     return node.on((inputs[0], _like(node.inputs[1], pads), *inputs[2:]))
@@ -231,7 +235,7 @@ def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
 def _new_shape_attr(node: Node, kept: Kept) -> dict[str, tuple[int, ...]]:
     if "shape" not in node.attrs:
         return {}
-    goal: list[int] = list(node.attrs["shape"])  # type: ignore[arg-type]
+    goal: list[int] = list(node.attrs["shape"])
     return {"shape": tuple(_renamed(goal, node.outputs[0], kept))}
 
 

@@ -48,6 +48,11 @@ def bits(dtype: DType) -> int:
     return 8 * dtype.itemsize
 
 
+def is_packed(dtype: DType) -> bool:
+    """Whether a file keeps several elements in a byte."""
+    return bits(dtype) < 8  # noqa: PLR2004
+
+
 def type_from(proto: TypeProto) -> Type:
     """The type that a protobuf states."""
     kind = proto.WhichOneof("value")
@@ -73,8 +78,10 @@ def _tensor_type(proto: TypeProto.Tensor | TypeProto.SparseTensor) -> TensorType
 
 def _dim_from(proto: onnx.TensorShapeProto.Dimension) -> Dim:
     which = proto.WhichOneof("value")
-    return (getattr(proto, which) or None) if which == "dim_param" else (
-        proto.dim_value if which == "dim_value" else None
+    return (
+        (getattr(proto, which) or None)
+        if which == "dim_param"
+        else (proto.dim_value if which == "dim_value" else None)
     )
 
 
@@ -133,7 +140,7 @@ def attr_from(proto: AttributeProto, body: Callable[[onnx.GraphProto], Graph]) -
         AttributeProto.FLOATS: tuple,  # type: ignore[dict-item]
     }
     value = helper.get_attribute_value(proto)
-    return convert[proto.type](value) if proto.type in convert else value  # type: ignore[no-any-return]
+    return convert[proto.type](value) if proto.type in convert else value
 
 
 def _text(raw: object) -> str | bytes:

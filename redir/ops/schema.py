@@ -44,8 +44,8 @@ def node_proto(node: Node) -> onnx.NodeProto:
 def attr_kind(schema: defs.OpSchema | None, name: str) -> int:
     """The type of an attribute by its schema; a list of integers where none says."""
     known = schema is not None and name in schema.attributes
-    kind = schema.attributes[name].type.value if schema is not None and known else None
-    return onnx.AttributeProto.INTS if kind is None else int(kind)
+    kind: Any = schema.attributes[name].type if schema is not None and known else None
+    return onnx.AttributeProto.INTS if kind is None else int(kind.value)
 
 
 def infer(node: Node) -> Sequence[Type]:
@@ -84,7 +84,7 @@ def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
     proto = node_proto(node)
     given = {name: a for name, a in zip(proto.input, arrays, strict=True) if name}
     try:
-        return _kernel(node, proto, list(given)).run(None, given, {})  # type: ignore[no-any-return]
+        return list(_kernel(node, proto, list(given)).run(None, given, {}))
     except Exception as error:  # the kernels raise whatever numpy raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unsupported(f"{node}: the reference kernel failed: {reason}") from error

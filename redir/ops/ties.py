@@ -82,7 +82,7 @@ def instance_norm(node: Node) -> Iterator[Link]:
 def axes_of(node: Node, rank: int, operand: int = 1) -> set[int] | None:
     """The axes that an attribute or a constant operand names; None if it is not constant."""
     if "axes" in node.attrs:
-        axes: Sequence[int] = node.attrs["axes"]  # type: ignore[assignment]
+        axes: Sequence[int] = node.attrs["axes"]
     elif len(node.inputs) > operand and not is_absent(node.inputs[operand]):
         given = tensor_of(node.inputs[operand])
         if given is None:
@@ -114,7 +114,7 @@ def all_but_axis(default: int) -> object:
         x, y = node.inputs[0], node.outputs[0]
         if x.rank is None or node.op.version < 13:  # noqa: PLR2004 - it flattened before
             return
-        axis = int(node.attrs.get("axis", default)) % x.rank  # type: ignore[arg-type]
+        axis = int(node.attrs.get("axis", default)) % x.rank
         yield from same_axes(x, y, (a for a in range(x.rank) if a != axis))
 
     return links
