@@ -29,14 +29,10 @@ class FoldBatchnorm(Pass):
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
 
     def run(self, graph: Graph) -> Graph:
-        """Fold every norm that can be."""
-
-        def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-            if node.op != ops.BatchNormalization or _obstacle(graph, node) is not None:
-                return None
-            return _folded(node.on(inputs))
-
-        return transform(graph, visit)
+        """Fold every norm that can be, and then those that stood behind them."""
+        while (after := _sweep(graph)) is not graph:
+            graph = after
+        return graph
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """The first condition that each norm fails."""
@@ -44,6 +40,15 @@ class FoldBatchnorm(Pass):
             why = _obstacle(graph, node) if node.op == ops.BatchNormalization else None
             if why is not None:
                 yield f"{node}: {why}"
+
+
+def _sweep(graph: Graph) -> Graph:
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        if node.op != ops.BatchNormalization or _obstacle(graph, node) is not None:
+            return None
+        return _folded(node.on(inputs))
+
+    return transform(graph, visit)
 
 
 def _obstacle(graph: Graph, norm: Node) -> str | None:

@@ -23,10 +23,11 @@ class FoldConstants(Pass):
     """Replace what can be computed from constants, and sizes that are known, by constants.
 
     A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
-    constants it is computed from. Random operators and control flow are left alone.
+    constants it is computed from. Random operators, control flow and a DequantizeLinear, which
+    keeps a weight small in its file, are left alone.
     """
 
-    limit: int = 1 << 20
+    limit: int = 4096
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH)
 
     def run(self, graph: Graph) -> Graph:
@@ -34,7 +35,8 @@ class FoldConstants(Pass):
         sizes: dict[Value, Known] = {}
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-            if _is_constant(node) or not node.repeatable or node.bodies:
+            quantised = node.op == ops.DequantizeLinear
+            if _is_constant(node) or quantised or not node.repeatable or node.bodies:
                 return None
             new = node.on(inputs)
             return self._folded(new) or _sized(new, sizes) or new.outputs
@@ -51,7 +53,8 @@ class FoldConstants(Pass):
         if any(_bytes(v) > allowed for v in node.outputs):
             return None
         try:
-            results = [np.asarray(r) for r in node.op.evaluate(node, *arrays)]
+            with np.errstate(all="ignore"):
+                results = [np.asarray(r) for r in node.op.evaluate(node, *arrays)]
         except Unsupported:
             return None
         if any(r.dtype != v.type.dtype for r, v in zip(results, node.outputs, strict=True)):

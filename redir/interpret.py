@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from redir.errors import BadInput
 from redir.ir import Array, Graph, Value
 
@@ -40,7 +42,8 @@ def _feed(graph: Graph, name: str, feeds: Mapping[str, Array]) -> Array:
 def _run(graph: Graph, env: dict[Value, Any]) -> dict[str, Any]:
     left = Counter(graph.uses)
     for node in graph.nodes:
-        out = node.op.evaluate(node, *(env[v] for v in node.inputs))
+        with np.errstate(all="ignore"):  # infinities are numbers like others here
+            out = node.op.evaluate(node, *(env[v] for v in node.inputs))
         env.update(zip(node.outputs, out, strict=False))
         for value in node.inputs:
             left[value] -= 1

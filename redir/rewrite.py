@@ -23,13 +23,14 @@ def transform(graph: Graph, visit: Visit, inputs: Mapping[str, Value] | None = N
     """
     given = inputs or {}
     env: dict[Value, Value] = {v: given[name] for name, v in graph.inputs.items() if name in given}
+    known: set[Node | None] = {None}
     for node in graph.nodes:
         operands = tuple(env.get(v, v) for v in node.inputs)
         made = visit(node, operands)
-        if made is None:
-            values: Sequence[Value] = node.on(operands).outputs
-        else:
-            values = _sourced(node, [made] if isinstance(made, Value) else made)
+        values = (made,) if isinstance(made, Value) else tuple(made or node.on(operands).outputs)
+        if values[0].node not in known:
+            values = _sourced(node, values)
+        known.update(v.node for v in values)
         env.update(zip(node.outputs, values, strict=True))
     outputs = {name: env.get(v, v) for name, v in graph.outputs.items()}
     if not given:
@@ -39,9 +40,10 @@ def transform(graph: Graph, visit: Visit, inputs: Mapping[str, Value] | None = N
     )
 
 
-def _sourced(old: Node, values: Sequence[Value]) -> Sequence[Value]:
+def _sourced(old: Node, values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """The same new values under the old names, if they have none of their own."""
     new = values[0].node
-    if new is None or new.source is not None or old.source is None or values != list(new.outputs):
+    if new is None or new.source is not None or old.source is None or values != new.outputs:
         return values
     return replace(new, source=old.source).outputs
 

@@ -10,7 +10,7 @@ import numpy as np
 from redir.ir import NO_DTYPE, Dim, Kept, Link, Node, Shape, Tensor, TensorType, Type, Value
 from redir.ops import schema
 from redir.ops.core import Const, is_absent, tensor_of
-from redir.ops.ties import along, axes_of, block_index, same_axes
+from redir.ops.ties import aligned, along, axes_of, block_index, same_axes
 
 
 def transpose(node: Node) -> Iterator[Link]:
@@ -28,9 +28,10 @@ def concat(node: Node) -> Iterator[Link]:
     if y.rank is None:
         return
     axis = int(node.attrs.get("axis", 1)) % y.rank
-    others = [a for a in range(y.rank) if a != axis]
-    for x in node.inputs:
-        yield from same_axes(x, y, others)
+    if any(x.rank != y.rank for x in node.inputs):
+        return
+    for other in (a for a in range(y.rank) if a != axis):
+        yield from aligned(node.inputs, y, other)
     sizes = [x.type.size(axis) for x in node.inputs]
     known = [s for s in sizes if s is not None]
     if len(known) == len(sizes):
@@ -58,6 +59,9 @@ def resize(node: Node) -> Iterator[Link]:
     """An axis whose scale is the constant 1 stays as it is."""
     x, y = node.inputs[0], node.outputs[0]
     scales = _scales(node)
+    crops = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if crops:
+        return
     if scales is not None and x.rank == len(scales) and not node.attrs.get("axes"):
         yield from same_axes(x, y, (a for a, scale in enumerate(scales) if scale == 1))
 

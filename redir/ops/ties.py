@@ -26,16 +26,33 @@ def same_axes(x: Value, y: Value, axes: Iterable[int]) -> Iterator[Link]:
 
 def broadcast(node: Node) -> Iterator[Link]:
     """An elementwise operator ties each axis of each operand, aligned at the right."""
+    (y,) = node.outputs
     old = node.op.version < 7  # noqa: PLR2004 - operands did not align at the right
-    if old and any(x.type != node.outputs[0].type for x in node.inputs):
+    if old and any(x.type != y.type for x in node.inputs):
         return
-    for y in node.outputs:
-        for x in node.inputs:
-            if x.rank is None or y.rank is None or is_absent(x):
-                continue
-            shift = y.rank - x.rank
-            for axis in range(max(0, -shift), x.rank):
-                yield from along(x, axis, y, axis + shift)
+    for axis in range(y.rank or 0):
+        yield from aligned(node.inputs, y, axis)
+
+
+def aligned(operands: Sequence[Value], y: Value, axis: int) -> Iterator[Link]:
+    """Tie ``axis`` of ``y`` to that of each operand that is not 1 there, aligned at the right.
+
+    All or nothing: where the size of one operand is open, nobody knows which channels meet.
+    """
+    places = [(x, axis + (x.rank or 0) - (y.rank or 0)) for x in operands if not is_absent(x)]
+    if y.rank is None or any(x.rank is None for x, _ in places):
+        return
+    sizes = {x: x.type.size(place) if place >= 0 else 1 for x, place in places}
+    if None in sizes.values():
+        return
+    for x, place in places:
+        if place >= 0:
+            yield from along(x, place, y, axis)
+
+
+def has_vectors(vectors: Iterable[Value], size: int | None) -> bool:
+    """Whether each operand that is given is a vector with a number for each channel."""
+    return all(is_absent(v) or v.type.static == (size,) for v in vectors)
 
 
 def first_operand(node: Node) -> Iterator[Link]:
@@ -47,23 +64,26 @@ def first_operand(node: Node) -> Iterator[Link]:
 
 def inference_only(node: Node) -> Iterator[Link]:
     """A Dropout that is off is the identity."""
-    if not trains(node):
+    if not trains(node) and node.arity == 1:
         yield from first_operand(node)
 
 
 def channelwise(node: Node) -> Iterator[Link]:
-    """A pooling: each channel of axis 1, and each example, on its own."""
-    x = node.inputs[0]
-    for y in node.outputs:
-        if x.rank is not None and x.rank == y.rank:
-            yield from same_axes(x, y, (0, 1))
+    """A pooling: each channel of axis 1, and each example, on its own.
+
+    The second result of a MaxPool counts places through all channels, so it pins them.
+    """
+    x, y = node.inputs[0], node.outputs[0]
+    if node.arity == 1 and x.rank is not None and x.rank == y.rank:
+        yield from same_axes(x, y, (0, 1))
 
 
 def batch_norm(node: Node) -> Iterator[Link]:
     """In inference, each channel of axis 1 with its own scale, bias, mean and variance."""
     x, *vectors = node.inputs
     y = node.outputs[0]
-    if trains(node) or x.rank is None or node.attrs.get("spatial", 1) != 1:
+    plain = not trains(node) and node.arity == 1 and node.attrs.get("spatial", 1) == 1
+    if not plain or x.rank is None or x.rank < 2 or not has_vectors(vectors, x.type.size(1)):  # noqa: PLR2004
         return
     yield from same_axes(x, y, range(x.rank))
     for vector in vectors:
@@ -74,6 +94,8 @@ def instance_norm(node: Node) -> Iterator[Link]:
     """Each channel is normalised on its own."""
     x, scale, bias = node.inputs
     (y,) = node.outputs
+    if x.rank is None or not has_vectors((scale, bias), x.type.size(1)):
+        return
     yield from same_axes(x, y, (0, 1))
     yield from along(scale, 0, y, 1)
     yield from along(bias, 0, y, 1)
@@ -129,7 +151,9 @@ def conv(node: Node) -> Iterator[Link]:
     x, w, *bias = node.inputs
     (y,) = node.outputs
     channels, per_group, out = x.type.size(1), w.type.size(1), w.type.size(0)
-    if channels is None or per_group is None or out is None or "group" in node.attrs:
+    if channels is None or per_group is None or out is None:
+        return
+    if "group" in node.attrs or not has_vectors(bias, out):
         return
     if channels > per_group == 1 and out % channels == 0:
         yield Link((y, 1), (x, 1), np.arange(out) // (out // channels))
@@ -146,7 +170,7 @@ def conv_transpose(node: Node) -> Iterator[Link]:
     """As for Conv, with the channels of the weight swapped."""
     x, w, *bias = node.inputs
     (y,) = node.outputs
-    if node.attrs.get("group", 1) != 1 or w.rank is None:
+    if node.attrs.get("group", 1) != 1 or w.rank is None or not has_vectors(bias, w.type.size(1)):
         return
     for link in along(x, 1, w, 0):
         yield Link(link.a, link.b, link.index, summed=True)
@@ -161,13 +185,14 @@ def gemm(node: Node) -> Iterator[Link]:
     (y,) = node.outputs
     rows, depth_a = (1, 0) if node.attrs.get("transA") else (0, 1)
     depth_b, columns = (1, 0) if node.attrs.get("transB") else (0, 1)
+    if any(v.type.static is None for v in c):
+        return
     yield from along(a, rows, y, 0)
     yield from along(b, columns, y, 1)
     for link in along(a, depth_a, b, depth_b):
         yield Link(link.a, link.b, link.index, summed=True)
-    for bias in c:
-        if bias.rank:
-            yield from along(bias, bias.rank - 1, y, 1)
+    for axis in (0, 1):
+        yield from aligned([v for v in c if not is_absent(v)], y, axis)
 
 
 def matmul(node: Node) -> Iterator[Link]:

@@ -1,0 +1,77 @@
+"""Every snippet of the documentation runs, and the README's table is what the demo prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+REDIR = str(Path(sys.executable).with_name("redir"))
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    return [text for name, text in BLOCK.findall(page.read_text(encoding="utf-8")) if name == kind]
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = "".join(blocks(page, "console")).splitlines()
+    calls = [shlex.split(line.removeprefix("$ ")) for line in lines]
+    return [call for call in calls if call[0] == "redir"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the snippets read."""
+    shutil.copy(ROOT / "redir/demo/digits.onnx", tmp_path / "model.onnx")
+    shutil.copy(ROOT / "redir/demo/digits.npz", tmp_path / "images.npz")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.usefixtures("folder")
+def test_python_snippets_run(page: Path) -> None:
+    names: dict[str, object] = {"__name__": "snippet"}
+    for text in blocks(page, "python"):
+        exec(compile(text, str(page), "exec"), names)  # noqa: S102 - our own documentation
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_run(page: Path, folder: Path) -> None:
+    for call in commands(page):
+        done = subprocess.run(
+            [REDIR, *call[1:]], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert (call, done.returncode, done.stderr[:14]) != (call, 2, "redir: error:")
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_shows_what_the_demo_prints() -> None:
+    done = subprocess.run([REDIR, "demo"], capture_output=True, text=True, check=True)
+    assert done.stdout in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    targets = [
+        (page, target)
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert [t for page, t in targets if not (page.parent / t).exists()] == []
+
+
+def test_the_demo_images_are_images_that_the_model_takes() -> None:
+    with np.load(ROOT / "redir/demo/digits.npz") as bank:
+        assert {name: array.shape for name, array in bank.items()} == {
+            "image": (300, 1, 8, 8),
+            "label": (300,),
+        }
