@@ -19,7 +19,7 @@ from redir.cost import Cost, layers, total
 from redir.coupling import Coupling, blocked
 from redir.errors import BadInput, Broken, RedirError
 from redir.files import replacing
-from redir.guarantees import constants, operations
+from redir.guarantees import operations
 from redir.ir import Array, Graph
 from redir.optimize import Watch, optimize
 from redir.pipeline import Pipeline, available
@@ -274,7 +274,7 @@ def _opt(options: argparse.Namespace) -> int:
 
 
 def _size(name: str, graph: Graph) -> tuple[str, int, int]:
-    return name, operations(graph), sum(t.array.size for t in constants(graph))
+    return name, operations(graph), total(graph).parameters
 
 
 # stats, verify, passes

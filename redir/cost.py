@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from redir import ops
+from redir.errors import IllTyped
 from redir.ir import Array, Graph, Node, Tensor, TensorType, Type, Value
 from redir.ops import tensor_of
 from redir.rewrite import transform
@@ -57,7 +58,8 @@ def total(graph: Graph) -> Cost:
 def layers(graph: Graph) -> tuple[Layer, ...]:
     """The layers of ``graph`` and of its control-flow bodies, in order.
 
-    Symbolic dimensions count as 1, so the counts are per example. A constant that several nodes
+    A symbolic batch counts as 1, so the counts are per example; so does every size that stays
+    open, and the counts are then per place. A constant that several nodes
     read is counted where it is read first.
     """
     seen: set[int] = set()
@@ -68,26 +70,29 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
 
 
 def _single(graph: Graph) -> Graph:
-    """``graph`` for one example: open dimensions of inputs become 1, and types follow."""
+    """``graph`` for one example: an open first dimension of inputs becomes 1, and types follow."""
     inputs = {name: Value(_closed(v.type)) for name, v in graph.inputs.items()}
-    return transform(graph, lambda *_: None, inputs)
+    try:
+        return transform(graph, lambda *_: None, inputs)
+    except IllTyped:  # the model takes no batch of 1
+        return graph
 
 
 def _closed(type_: Type) -> Type:
-    if not isinstance(type_, TensorType) or type_.shape is None:
+    if not isinstance(type_, TensorType) or not type_.shape or isinstance(type_.shape[0], int):
         return type_
-    return TensorType(type_.dtype, tuple(d if isinstance(d, int) else 1 for d in type_.shape))
+    return TensorType(type_.dtype, (1, *type_.shape[1:]))
 
 
 def _layer(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> Layer:
     read = (defaults.get(v) or tensor_of(v) for v in node.inputs)
     stored = [t for t in read if t is not None and not _counted(t, seen)]
-    macs = _macs(node)
+    macs = _macs(node) if _is_ranked(node) else 0
     cost = Cost(
         parameters=sum(t.array.size for t in stored),
         distinct=sum(np.unique(t.array).size for t in stored),
         macs=macs,
-        multiplications=_multiplications(node, macs),
+        multiplications=_multiplications(node, macs) if macs else 0,
         bytes=sum(t.array.nbytes for t in stored),
     )
     source = node.source
@@ -107,9 +112,12 @@ def _dims(value: Value) -> tuple[int, ...]:
     return tuple(d if isinstance(d, int) else 1 for d in value.type.shape or ())
 
 
+def _weight(node: Node) -> Value:
+    return node.inputs[3 if node.op.name in {"QLinearConv", "QLinearMatMul"} else 1]
+
+
 def _conv(node: Node) -> int:
-    w = node.inputs[3 if node.op.name == "QLinearConv" else 1]
-    return prod(_dims(node.outputs[0])) * prod(_dims(w)[1:])
+    return prod(_dims(node.outputs[0])) * prod(_dims(_weight(node))[1:])
 
 
 def _conv_transpose(node: Node) -> int:
@@ -140,11 +148,14 @@ MACS: dict[str, Callable[[Node], int]] = {
 
 
 def _macs(node: Node) -> int:
-    count = MACS.get(node.op.name) if node.op.domain == "" else None
-    known = count is not None and all(
-        v.rank is not None for v in (*node.inputs[:2], *node.outputs[:1])
-    )
-    return count(node) if count is not None and known else 0
+    count = MACS.get(node.op.name)
+    return 0 if count is None else count(node)
+
+
+def _is_ranked(node: Node) -> bool:
+    """Whether it is a standard operator on operands whose rank is known."""
+    flowing = (*node.inputs[:2], *node.outputs[:1])
+    return node.op.domain == "" and all(v.rank is not None for v in flowing)
 
 
 def _multiplications(node: Node, macs: int) -> int:
@@ -160,11 +171,11 @@ def _multiplications(node: Node, macs: int) -> int:
 
 def _columns(node: Node) -> list[Array] | None:
     """For each input channel, the weights that read it."""
-    w = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if w is None or node.op.domain != "":
+    w = tensor_of(_weight(node))
+    if w is None:
         return None
     array = w.array
-    if node.op == ops.Conv:
+    if node.op.name in {"Conv", "ConvInteger", "QLinearConv"}:
         per_group = array.shape[1]
         groups = max(1, (_dims(node.inputs[0])[1]) // per_group)
         parts = np.split(array, groups, 0) if len(array) % groups == 0 else [array]
@@ -173,6 +184,6 @@ def _columns(node: Node) -> list[Array] | None:
         return [row.reshape(-1) for row in array]
     if node.op == ops.Gemm:
         return list(array.T if node.attrs.get("transB") else array)
-    if node.op == ops.MatMul and array.ndim == 2:  # noqa: PLR2004
+    if node.op.name.endswith("MatMul") and array.ndim == 2:  # noqa: PLR2004
         return list(array)
     return None
