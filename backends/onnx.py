@@ -17,7 +17,6 @@ from redir.errors import BadInput, Unsupported
 from redir.files import replacing
 from redir.ir import (
     NO_DTYPE,
-    ContainerType,
     Graph,
     Node,
     Op,
@@ -70,46 +69,45 @@ def to_proto(graph: Graph) -> onnx.ModelProto:
 
 def _model(graph: Graph) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
     """The model without its initializers, and those."""
-    model = onnx.ModelProto.FromString(graph.shell) if graph.shell else _new(graph)
-    writer = _Writer(graph.opset or _OPSET, model.ir_version < _INITIALIZERS)
-    model.graph.CopyFrom(writer.graph(graph, graph.shell and model.graph))
-    if not graph.shell:
-        del model.opset_import[:]
-        pairs = (graph.opset or _OPSET).items()
-        model.opset_import.extend(helper.make_opsetid(d, v) for d, v in pairs)
-        model.ir_version = helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    opset = graph.opset or {"": onnx.defs.onnx_opset_version()}
+    model = onnx.ModelProto.FromString(graph.shell) if graph.shell else _new(opset)
+    given = {name for n in graph.walk() if n.source for name in n.source.outputs}
+    writer = _Writer(opset, model.ir_version < _INITIALIZERS, given)
+    model.graph.CopyFrom(writer.graph(graph, model.graph))
     return model, writer.tensors
 
 
-_OPSET = {"": 21}
-
-
-def _new(graph: Graph) -> onnx.ModelProto:
-    return onnx.ModelProto(
-        producer_name="redir", ir_version=_INITIALIZERS, graph={"name": graph.name}
-    )
+def _new(opset: Mapping[str, int]) -> onnx.ModelProto:
+    """A model for a graph that came from no file."""
+    model = onnx.ModelProto(producer_name="redir")
+    model.opset_import.extend(helper.make_opsetid(d, v) for d, v in opset.items())
+    oldest = helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    model.ir_version = max(oldest, _INITIALIZERS)
+    return model
 
 
 @dataclass(eq=False)
 class _Writer:
-    """The names given so far, shared by a graph and its bodies, and the initializers."""
+    """The names used so far, shared by a graph and its bodies, and the initializers.
+
+    ``given`` are the names that values came with: a value without one gets another.
+    """
 
     opset: Mapping[str, int]
     old_form: bool
+    given: set[str]
     used: set[str] = field(default_factory=set)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def graph(
         self,
         graph: Graph,
-        shell: onnx.GraphProto | bytes | None,
+        shell: onnx.GraphProto,
         env: dict[Value, str] | None = None,
     ) -> onnx.GraphProto:
         """The protobuf of ``graph``; ``env`` names what a body captures."""
-        proto = onnx.GraphProto(name=graph.name or "main")
-        if isinstance(shell, onnx.GraphProto):
-            proto.doc_string = shell.doc_string
-            proto.metadata_props.extend(shell.metadata_props)
+        proto = onnx.GraphProto(name=graph.name or "main", doc_string=shell.doc_string)
+        proto.metadata_props.extend(shell.metadata_props)
         names = dict(env or {})
         body = env is not None
         self._interface(graph, proto, shell, names)
@@ -124,27 +122,25 @@ class _Writer:
         for name, value in graph.outputs.items():
             if taken.get(value) != name:
                 proto.node.append(helper.make_node("Identity", [names[value]], [name]))
-        if isinstance(shell, onnx.GraphProto):
-            present = {*names.values(), *graph.outputs}
-            notes = (q for q in shell.quantization_annotation if q.tensor_name in present)
-            proto.quantization_annotation.extend(notes)
+        present = {*names.values(), *graph.outputs}
+        notes = (q for q in shell.quantization_annotation if q.tensor_name in present)
+        proto.quantization_annotation.extend(notes)
         return proto
 
     def _interface(
         self,
         graph: Graph,
         proto: onnx.GraphProto,
-        shell: onnx.GraphProto | bytes | None,
+        shell: onnx.GraphProto,
         names: dict[Value, str],
     ) -> None:
         self.used |= {*graph.inputs, *graph.outputs}
-        kept = shell if isinstance(shell, onnx.GraphProto) else onnx.GraphProto()
-        infos = {i.name: i for i in kept.input}
+        infos = {i.name: i for i in shell.input}
         for name, value in graph.inputs.items():
             if value not in names:
                 names[value] = name
                 proto.input.append(infos.get(name) or _info(name, value.type))
-        infos = {o.name: o for o in kept.output}
+        infos = {o.name: o for o in shell.output}
         for name, value in graph.outputs.items():
             proto.output.append(infos.get(name) or _info(name, value.type))
         self.tensors.update(graph.defaults)
@@ -219,14 +215,12 @@ class _Writer:
 
     def _name(self, node: Node, index: int) -> str:
         """The name that an output had, if it is still free, or one like it."""
-        given = (
-            node.source.outputs[index] if node.source and len(node.source.outputs) > index else ""
-        )
-        stem, count = given or node.op.name.lower(), 0
-        name = stem if given else f"{stem}_0"
-        while name in self.used:
+        names = node.source.outputs if node.source else ()
+        stem = names[index] if index < len(names) else ""
+        name, count = stem or f"{node.op.name.lower()}_0", 0
+        while name in self.used or (name != stem and name in self.given):
             count += 1
-            name = f"{stem}_{count}"
+            name = f"{stem or node.op.name.lower()}_{count}"
         self.used.add(name)
         return name
 
@@ -252,11 +246,8 @@ def _info(name: str, type_: Type) -> onnx.ValueInfoProto:
 
 def _known(found: Type, stated: Type) -> Type:
     """What inference found, completed by what the file states where the two agree."""
-    if (
-        isinstance(found, ContainerType)
-        or isinstance(stated, ContainerType)
-        or found.dtype == NO_DTYPE
-    ):
+    both = isinstance(found, TensorType) and isinstance(stated, TensorType)
+    if not both or found.dtype == NO_DTYPE:
         return stated
     if found.shape is None or stated.shape is None or len(found.shape) != len(stated.shape):
         return stated if found.shape is None else found
