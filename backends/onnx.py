@@ -69,7 +69,7 @@ def to_proto(graph: Graph) -> onnx.ModelProto:
 
 def _model(graph: Graph) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
     """The model without its initializers, and those."""
-    opset = graph.opset or {"": onnx.defs.onnx_opset_version()}
+    opset = graph.opset or {"": ops.OPSET}
     model = onnx.ModelProto.FromString(graph.shell) if graph.shell else _new(opset)
     given = {name for n in graph.walk() if n.source for name in n.source.outputs}
     writer = _Writer(opset, model.ir_version < _INITIALIZERS, given)
@@ -120,7 +120,7 @@ class _Writer:
                 proto.node.append(self._node(node, names, taken))
                 proto.value_info.extend(self._infos(node, names, graph))
         for name, value in graph.outputs.items():
-            if taken.get(value) != name:
+            if taken.get(value, names[value]) != name:
                 proto.node.append(helper.make_node("Identity", [names[value]], [name]))
         present = {*names.values(), *graph.outputs}
         notes = (q for q in shell.quantization_annotation if q.tensor_name in present)

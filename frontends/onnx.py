@@ -139,17 +139,22 @@ def _domain(domain: str) -> str:
 
 
 def _external(proto: TensorProto, folder: Path) -> Array:
-    info = external_data_helper.ExternalDataInfo(proto)
+    stated = {entry.key: entry.value for entry in proto.external_data}
+    where = f"external data {stated.get('location', '')!r} of tensor {proto.name!r}"
+    try:
+        info = external_data_helper.ExternalDataInfo(proto)
+        offset, length = int(info.offset or 0), int(info.length or 0)
+    except ValueError:
+        raise BadInput(f"{where} has an offset or a length that is no number") from None
     path = (folder / info.location).resolve()
-    where = f"external data {info.location!r} of tensor {proto.name!r}"
     if not info.location or not path.is_relative_to(folder.resolve()):
         raise BadInput(f"{where} lies outside the model's folder")
     if not path.is_file():
         raise BadInput(f"{where} is not there")
     dtype = protos.dtype_from(proto.data_type)
-    offset, shape = int(info.offset or 0), tuple(proto.dims)
+    shape = tuple(proto.dims)
     size = (int(np.prod(proto.dims, dtype=np.int64)) * protos.bits(dtype) + 7) // 8
-    if int(info.length or size) < size or path.stat().st_size < offset + size:
+    if offset < 0 or (length or size) < size or path.stat().st_size < offset + size:
         raise BadInput(f"{where} is too short: it needs {size} bytes from {offset} on")
     if protos.is_packed(dtype) or size == 0:
         raw = onnx.TensorProto(dims=proto.dims, data_type=proto.data_type)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from onnx import defs
 
 from redir import ops
 from redir.errors import BadInput, IllTyped
@@ -85,7 +84,7 @@ class _Reader:
     def graph(self, function: ast.FunctionDef, outer: Mapping[str, int]) -> Graph:
         name, header = self._header(function)
         stated = header.pop("opset", {})
-        self.opset = stated or outer or {"": defs.onnx_opset_version()}
+        self.opset = stated or outer or {"": ops.OPSET}
         odd = header.pop("inputs", {})
         given = {a.arg: Value(_type(a.annotation)) for a in function.args.args}
         env, types, bodies = dict(given), dict[str, Type](), dict[str, Graph]()

@@ -16,9 +16,9 @@ from redir.ir import Attr, Node, Op
 from redir.ops import control, kernels, layout, schema, ties
 from redir.ops.core import Absent, Const, is_absent, opaque, tensor_of
 
-__all__ = ["Absent", "Const", "Entry", "is_absent", "lookup", "opaque", "tensor_of"]
+__all__ = ["OPSET", "Absent", "Const", "Entry", "is_absent", "lookup", "opaque", "tensor_of"]
 
-STANDARD = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training")
+OPSET = 21  # of a graph that does not say: what runtimes have understood for a while
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ ENTRIES: dict[str, Entry] = {
     **dict.fromkeys(_POOLING, Entry(links=ties.channelwise)),
     **dict.fromkeys(_REDUCTIONS, Entry(links=ties.reduction)),
     **dict.fromkeys(("Slice", "Gather", "Split"), Entry(links=layout.untouched)),
-    **dict.fromkeys(("Squeeze", "Unsqueeze"), Entry(links=layout.squeeze)),
+    "Squeeze": Entry(links=layout.squeeze),
+    "Unsqueeze": Entry(evaluate=kernels.unsqueeze, links=layout.squeeze),
     **dict.fromkeys(("Resize", "Upsample"), Entry(links=layout.resize)),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), Entry(links=ties.all_but_axis(-1))),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=ties.per_tensor)),
@@ -78,6 +79,7 @@ ENTRIES: dict[str, Entry] = {
     "Dropout": Entry(links=ties.inference_only),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape),
     "Gemm": Entry(links=ties.gemm),
+    "GlobalMaxPool": Entry(evaluate=kernels.global_max_pool, links=ties.channelwise),
     "If": Entry(control.if_type, control.run_if),
     "InstanceNormalization": Entry(links=ties.instance_norm),
     "Loop": Entry(control.loop_type, control.run_loop),
@@ -117,8 +119,10 @@ def _op(name: str, domain: str, version: int) -> Op:
 
 
 def __getattr__(name: str) -> Op:
-    """Any standard operator in its newest form, as ``ops.Relu``."""
-    op = None if name.startswith("_") else lookup(name, defs.onnx_opset_version())
+    """Any standard operator, as ``ops.Relu``: as in operator set 21, or newer if it is."""
+    versions = (OPSET, defs.onnx_opset_version())
+    found = (lookup(name, version) for version in versions if not name.startswith("_"))
+    op = next((op for op in found if op is not None), None)
     if op is None:
         raise AttributeError(f"no standard operator is called {name!r}")
     return op

@@ -33,6 +33,19 @@ def one_hot(node: Node, *arrays: Any) -> Sequence[Any]:
     return schema.evaluate(node, indices, np.reshape(depth, ()), values)
 
 
+def global_max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
+    """The largest number of each channel; the reference takes all operands for images."""
+    del node
+    (x,) = arrays
+    return [x.max(axis=tuple(range(2, x.ndim)), keepdims=True)]
+
+
+def unsqueeze(node: Node, *arrays: Any) -> Sequence[Any]:
+    """Insert axes all at once; the reference inserts one after the other before opset 13."""
+    axes = node.attrs["axes"] if "axes" in node.attrs else arrays[1].reshape(-1).tolist()
+    return [np.expand_dims(arrays[0], tuple(axes))]
+
+
 @dataclass(frozen=True)
 class _Window:
     """How a kernel slides: strides, dilations and pads, one for each spatial axis or end."""
@@ -78,9 +91,7 @@ def conv(node: Node, *arrays: Any) -> Sequence[Any]:
 
 
 def conv_transpose(node: Node, *arrays: Any) -> Sequence[Any]:
-    """The adjoint of Conv; the reference mixes up groups and dilations."""
-    if node.attrs.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in node.attrs:
-        return schema.evaluate(node, *arrays)
+    """The adjoint of Conv; the reference mixes up groups, dilations and pads."""
     x, w, *bias = arrays
     rank = x.ndim - 2
     window = _Window.of(node, rank)
@@ -91,9 +102,32 @@ def conv_transpose(node: Node, *arrays: Any) -> Sequence[Any]:
     full = np.zeros((len(x), w.shape[1] * groups, *sizes), x.dtype)
     for place, part in _products(x, w, groups):
         full[window.index(place, x.shape[2:])] += part
-    ends = [n - behind for n, behind in zip(sizes, window.pads[rank:], strict=True)]
-    inner: Index = (..., *map(slice, window.pads[:rank], ends))
-    return [_biased(full[inner], bias)]
+    pads = _cropped(node, x.shape[2:], sizes, window)
+    inner: Index = (
+        ...,
+        *(slice(max(p, 0), n - max(q, 0)) for (p, q), n in zip(pads, sizes, strict=True)),
+    )
+    more = [(max(-p, 0), max(-q, 0)) for p, q in pads]
+    return [_biased(np.pad(full[inner], [(0, 0), (0, 0), *more]), bias)]
+
+
+def _cropped(
+    node: Node, old: Sequence[int], sizes: Sequence[int], window: _Window
+) -> list[tuple[int, int]]:
+    """What is cropped before and behind each axis: the pads, or what gives the size asked for.
+
+    It is less than 0 where zeros are added instead.
+    """
+    how, rank = node.attrs.get("auto_pad", "NOTSET"), len(sizes)
+    wanted = node.attrs.get("output_shape")
+    if how in {"SAME_UPPER", "SAME_LOWER"} and wanted is None:
+        wanted = [n * s for n, s in zip(old, window.strides, strict=True)]
+    if wanted is None:
+        return list(zip(window.pads[:rank], window.pads[rank:], strict=True))
+    excess = [n - m for n, m in zip(sizes, wanted, strict=True)]
+    if how == "SAME_UPPER":
+        return [(e // 2, e - e // 2) for e in excess]
+    return [(e - e // 2, e // 2) for e in excess]
 
 
 def _products(x: Array, w: Array, groups: int) -> Iterator[tuple[tuple[int, ...], Array]]:

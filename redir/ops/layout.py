@@ -231,7 +231,7 @@ def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
         return node.on(inputs, **_new_shape_attr(node, kept))
     target = tensor_of(node.inputs[1])
     assert target is not None
-    goal = _renamed([int(t) for t in target.array], node.outputs[0], kept)
+    goal = _renamed([int(t) for t in target.array], node, kept)
     same = goal == target.array.tolist()
     return node.on(inputs if same else (inputs[0], _like(node.inputs[1], goal)))
 
@@ -240,12 +240,23 @@ def _new_shape_attr(node: Node, kept: Kept) -> dict[str, tuple[int, ...]]:
     if "shape" not in node.attrs:
         return {}
     goal: list[int] = list(node.attrs["shape"])
-    return {"shape": tuple(_renamed(goal, node.outputs[0], kept))}
+    return {"shape": tuple(_renamed(goal, node, kept))}
 
 
-def _renamed(goal: list[int], y: Value, kept: Kept) -> list[int]:
-    left = {axis: len(k) for (value, axis), k in kept.items() if value is y}
-    return [left.get(axis, t) if t > 0 else t for axis, t in enumerate(goal)]
+def _renamed(goal: list[int], node: Node, kept: Kept) -> list[int]:
+    """The sizes asked for now; a 0 copies the operand's size only if that is still the same."""
+    x, y = node.inputs[0], node.outputs[0]
+    sizes = [_left(y, axis, kept) for axis in range(len(goal))]
+    copied = [t == 0 and _left(x, axis, kept) == sizes[axis] for axis, t in enumerate(goal)]
+    keep = [
+        t < 0 or copy or size is None for t, copy, size in zip(goal, copied, sizes, strict=True)
+    ]
+    return [t if k else size or 0 for t, k, size in zip(goal, keep, sizes, strict=True)]
+
+
+def _left(value: Value, axis: int, kept: Kept) -> int | None:
+    left = kept.get((value, axis))
+    return value.type.size(axis) if left is None else len(left)
 
 
 def squeeze(node: Node) -> Iterator[Link]:

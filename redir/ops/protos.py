@@ -125,6 +125,26 @@ def sparse_to(sparse: SparseTensor, name: str = "") -> SparseTensorProto:
     return helper.make_sparse_tensor(values, indices, sparse.shape)
 
 
+class EmptyList(tuple[Attr, ...]):
+    """An empty list that remembers its type, which a custom operator's schema cannot tell."""
+
+    __slots__ = ()
+    kind: int = AttributeProto.INTS
+
+
+class _NoFloats(EmptyList):
+    __slots__ = ()
+    kind = AttributeProto.FLOATS
+
+
+class _NoStrings(EmptyList):
+    __slots__ = ()
+    kind = AttributeProto.STRINGS
+
+
+_EMPTY = {AttributeProto.FLOATS: _NoFloats(), AttributeProto.STRINGS: _NoStrings()}
+
+
 def attr_from(proto: AttributeProto, body: Callable[[onnx.GraphProto], Graph]) -> Attr:
     """The value of an attribute; ``body`` reads the graphs among them."""
     convert: dict[int, Callable[[object], Attr]] = {
@@ -140,6 +160,8 @@ def attr_from(proto: AttributeProto, body: Callable[[onnx.GraphProto], Graph]) -
         AttributeProto.FLOATS: tuple,  # type: ignore[dict-item]
     }
     value = helper.get_attribute_value(proto)
+    if proto.type in _EMPTY and not value:
+        return _EMPTY[proto.type]
     return convert[proto.type](value) if proto.type in convert else value
 
 
@@ -165,7 +187,7 @@ def attr_to(
         case TensorType() | ContainerType():
             return helper.make_attribute(name, type_to(attr))
         case ():
-            return helper.make_attribute(name, [], attr_type=kind)
+            return helper.make_attribute(name, [], attr_type=getattr(attr, "kind", kind))
         case (Tensor(), *_):
             return helper.make_attribute(name, [tensor_to(t) for t in attr])  # type: ignore[arg-type]
         case (Graph(), *_):

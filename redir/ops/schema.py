@@ -81,25 +81,43 @@ def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
     Raises:
         Unsupported: onnx has no reference kernel, or the kernel fails on these arrays.
     """
-    proto = node_proto(node)
-    given = {name: a for name, a in zip(proto.input, arrays, strict=True) if name}
     try:
-        return list(_kernel(node, proto, list(given)).run(None, given, {}))
+        run, names = _kernel(node)
+        given = {n: a for n, a in zip(names, arrays, strict=False) if n}
+        return [_plain(r) for r in run.run(None, given, {})]
     except Exception as error:  # the kernels raise whatever numpy raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unsupported(f"{node}: the reference kernel failed: {reason}") from error
 
 
-def _kernel(node: Node, proto: onnx.NodeProto, given: list[str]) -> ReferenceEvaluator:
-    """The kernel of the node's version, or of the newest where onnx has none so old."""
+def _plain(result: Any) -> Any:
+    """The result with strings as Python objects, as everywhere in redir."""
+    text = isinstance(result, np.ndarray) and result.dtype.kind in "US"
+    return result.astype(object) if text else result
+
+
+def _kernel(node: Node) -> tuple[ReferenceEvaluator, Sequence[str]]:
+    """The kernel of the node's version, or of the newest where onnx has none so old.
+
+    An operator that has none, and that onnx defines by others, is run by those. With the kernel
+    come the names of its operands.
+    """
+    proto = node_proto(node)
+    given = [name for name in proto.input if name]
     for version in (node.op.version, defs.get_schema(node.op.name, node.op.domain).since_version):
         opset = helper.make_opsetid(node.op.domain, version)
         function = helper.make_function("redir", "one", given, list(proto.output), [proto], [opset])
         try:
-            return ReferenceEvaluator(function)
+            return ReferenceEvaluator(function), proto.input
         except (NotImplementedError, RuntimeError) as error:
             missing = error
-    raise missing
+    schema: Any = defs.get_schema(node.op.name, node.op.version, node.op.domain)
+    if not schema.has_context_dependent_function:
+        raise missing
+    types = [protos.type_to(v.type).SerializeToString() for v in node.inputs]
+    body = schema.get_context_dependent_function(proto.SerializeToString(), types)
+    function = onnx.FunctionProto.FromString(body)
+    return ReferenceEvaluator(function), function.input
 
 
 def repeatable(node: Node) -> bool:
