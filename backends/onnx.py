@@ -46,7 +46,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     model, tensors = _model(graph)
     if _is_external(tensors.values()):
-        data = path.with_name(path.name + ".data")
+        data = beside(path)
         _refuse_to_replace(data, tensors.values())
         with replacing(data, path) as (data_file, file):
             protos_ = list(_write_external(tensors, data.name, data_file))
@@ -54,6 +54,11 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     else:
         with replacing(path) as (file,):
             _write(model, [_Stored(name, t) for name, t in tensors.items()], file)
+
+
+def beside(path: Path) -> Path:
+    """Where the external data of a model at ``path`` goes."""
+    return path.with_name(path.name + ".data")
 
 
 def to_proto(graph: Graph) -> onnx.ModelProto:
@@ -295,20 +300,12 @@ class _Stored:
 
 
 def _is_external(tensors: Iterable[Tensor]) -> bool:
-    arrays = [t.array for t in tensors]
-    return sum(a.nbytes for a in arrays) > LARGEST or any(_mapped(a) for a in arrays)
-
-
-def _mapped(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str | None:
-    """The file that an array is mapped from, if it is."""
-    base: object = array
-    while base is not None and not isinstance(base, np.memmap):
-        base = getattr(base, "base", None)
-    return None if base is None else str(base.filename)
+    held = list(tensors)
+    return sum(t.nbytes for t in held) > LARGEST or any(t.file for t in held)
 
 
 def _refuse_to_replace(data: Path, tensors: Iterable[Tensor]) -> None:
-    if data.exists() and any((f := _mapped(t.array)) and data.samefile(f) for t in tensors):
+    if data.exists() and any(t.file and data.samefile(t.file) for t in tensors):
         raise BadInput(
             f"writing would replace {data}, which the model still reads: choose another name"
         )

@@ -29,10 +29,12 @@ from redir.ir import (
     TensorType,
     Type,
     Value,
+    bits,
 )
 from redir.ops import protos
 
 Overridable = Literal["input", "constant"]
+_NEWEST = 2**31  # above every version of an operator set
 
 
 def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable = "input") -> Graph:
@@ -56,6 +58,8 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
         return from_proto(model, path.parent, overridable_initializers=overridable_initializers)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: a name in it is not UTF-8") from None
 
 
 def from_proto(
@@ -73,6 +77,8 @@ def from_proto(
         raise BadInput("the file holds no model: it has no graph")
     if not model.opset_import:
         raise BadInput("the model does not say which operator set it uses (opset_import)")
+    if any(not 0 < o.version < _NEWEST for o in model.opset_import):
+        raise BadInput("the model states a version of an operator set that cannot be")
     file = _File(model, Path(folder))
     constant = overridable_initializers == "constant"
     graph = _Scope(file, model.graph, constant=constant).graph()
@@ -119,11 +125,11 @@ class _File:
         return {(_domain(f.domain), f.name): f for f in self.model.functions}
 
     def tensor(self, proto: TensorProto) -> Tensor:
-        if external_data_helper.uses_external_data(proto):
-            return Tensor(_external(proto, self.folder))
         try:
+            if external_data_helper.uses_external_data(proto):
+                return Tensor(_external(proto, self.folder))
             return protos.tensor_from(proto)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise BadInput(f"tensor {proto.name!r} is damaged: {error}") from None
 
     def run_function(self, node: Node, *arrays: Any) -> Sequence[Any]:
@@ -153,7 +159,7 @@ def _external(proto: TensorProto, folder: Path) -> Array:
         raise BadInput(f"{where} is not there")
     dtype = protos.dtype_from(proto.data_type)
     shape = tuple(proto.dims)
-    size = (int(np.prod(proto.dims, dtype=np.int64)) * protos.bits(dtype) + 7) // 8
+    size = (int(np.prod(proto.dims, dtype=np.int64)) * bits(dtype) + 7) // 8
     if offset < 0 or (length or size) < size or path.stat().st_size < offset + size:
         raise BadInput(f"{where} is too short: it needs {size} bytes from {offset} on")
     if protos.is_packed(dtype) or size == 0:
@@ -225,6 +231,9 @@ class _Scope:
 
     def _node(self, proto: onnx.NodeProto) -> None:
         reader = f"{proto.op_type} {proto.name or next(iter(proto.output), '')!r}"
+        names = (proto.op_type, proto.name, *proto.input, *proto.output)
+        if any(isinstance(name, bytes) for name in names):
+            raise BadInput(f"a name of {reader} is not UTF-8")
         if proto.op_type == "Constant" and not _domain(proto.domain):
             self.env[proto.output[0]] = self._constant(proto)
             return
@@ -245,7 +254,10 @@ class _Scope:
             captured.update(dict.fromkeys(scope.captured))
             return read
 
-        attrs = {a.name: protos.attr_from(a, body) for a in proto.attribute}
+        try:
+            attrs = {a.name: protos.attr_from(a, body) for a in proto.attribute}
+        except ValueError as error:
+            raise BadInput(f"an attribute of {proto.op_type} {proto.name!r}: {error}") from None
         if captured:
             attrs["captures"] = tuple(sorted(captured))
         return attrs, sorted(captured)

@@ -12,15 +12,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-
-from redir import compiler, models, report, runtime
+from redir import arrays, compiler, models, report, runtime
 from redir.cost import Cost, layers, total
 from redir.coupling import Coupling, blocked
 from redir.errors import BadInput, Broken, RedirError
 from redir.files import replacing
 from redir.guarantees import operations
-from redir.ir import Array, Graph
+from redir.ir import Graph
 from redir.optimize import Watch, optimize
 from redir.pipeline import Pipeline, available
 from redir.presets import PRESETS
@@ -102,30 +100,43 @@ def _note(options: argparse.Namespace, text: str) -> None:
         print("redir:", text, file=sys.stderr)
 
 
-def _save(graph: Graph, model: str, out: str) -> None:
+def _save(graph: Graph, out: str) -> None:
     if out == "-":
         print(write_whole(graph), end="")
-        return
-    _refuse_input(model, out)
-    models.save(graph, out)
+    else:
+        models.save(graph, out)
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _refuse_input(model: str, out: str) -> None:
-    if out != "-" and Path(out).exists() and model != "-" and Path(out).samefile(model):
-        raise BadInput(f"{out}: the output is the input; choose another name")
+def _check_paths(options: argparse.Namespace, graph: Graph) -> None:
+    """Refuse an output that cannot be written, or that would replace what is read."""
+    read = set() if options.model == "-" else models.files(graph, options.model)
+    report_to = getattr(options, "json", None)
+    if options.out != "-":
+        _check_path(options.out, models.written(options.out), read)
+    if report_to in {None, "-"}:
+        return
+    _check_path(report_to, {Path(report_to)}, read)
+    if options.out != "-" and Path(report_to).resolve() == Path(options.out).resolve():
+        raise BadInput(f"{report_to}: the report and the output are one file")
 
 
-def _check_output(model: str, out: str) -> None:
-    """Refuse an output that cannot be written before any work is done."""
-    _refuse_input(model, out)
+def _check_path(path: str, written: set[Path], read: set[Path]) -> None:
+    if not Path(path).parent.is_dir():
+        raise BadInput(f"{path}: the folder {Path(path).parent} does not exist")
+    if Path(path).is_dir():
+        raise BadInput(f"{path} is a folder")
+    for new in sorted(written):
+        if new.exists() and any(new.samefile(old) for old in read if old.exists()):
+            raise BadInput(f"{new}: it is the input, or a part of it; choose another name")
+
+
+def _check_ending(out: str) -> None:
     if out != "-" and Path(out).suffix not in models.WRITERS:
         raise BadInput(f"{out}: expected an output that ends in .onnx or .redir")
-    if out != "-" and not Path(out).parent.is_dir():
-        raise BadInput(f"{out}: the folder {Path(out).parent} does not exist")
 
 
 def _dump(data: Any, path: str) -> None:
@@ -154,10 +165,15 @@ def _add_compress(commands: Any) -> None:
 
 
 def _compress(options: argparse.Namespace) -> int:
-    _check_output(options.model, options.out)
+    _check_ending(options.out)
+    if options.seed < 0:
+        raise BadInput(f"--seed {options.seed}: expected 0 or more")
+    if options.out == options.json == "-":
+        raise BadInput("OUT and --json are both -: standard output can hold one of them")
     pipeline = compiler.chosen(options.preset, options.pipeline)
     graph = _load(options)
-    data = _labelled(options.eval) if options.eval else None
+    _check_paths(options, graph)
+    data = arrays.labelled(options.eval, graph) if options.eval else None
     result = compiler.run(graph, pipeline, seed=options.seed)
     _say_pinned(options, result.graph)
     summary = result.as_dict()
@@ -166,7 +182,7 @@ def _compress(options: argparse.Namespace) -> int:
             "before": runtime.accuracy(runtime.runner(graph), *data),
             "after": runtime.accuracy(runtime.runner(result.graph), *data),
         }
-    _save(result.graph, options.model, options.out)
+    _save(result.graph, options.out)
     if options.json:
         _dump(summary, options.json)
     if not options.quiet and "-" not in (options.json, options.out):
@@ -219,27 +235,6 @@ def _warn(options: argparse.Namespace, result: compiler.Result) -> None:
         _note(options, "warning: the result is not faster in onnxruntime on this machine")
 
 
-def _labelled(path: str) -> tuple[dict[str, Array], Array]:
-    arrays = _arrays(path)
-    label = next((k for k in ("label", "labels", "y") if k in arrays), None)
-    if label is None or len(arrays) == 1:
-        raise BadInput(
-            f"{path}: expected inputs by name and an array 'label', not {sorted(arrays)}"
-        )
-    labels = arrays.pop(label)
-    if any(len(a) != len(labels) for a in arrays.values()):
-        raise BadInput(f"{path}: {len(labels)} labels for inputs of other lengths")
-    return arrays, labels
-
-
-def _arrays(path: str) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as bank:
-            return dict(bank)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{path}: not an npz file of arrays: {error}") from None
-
-
 # opt
 
 
@@ -258,12 +253,14 @@ def _add_opt(commands: Any) -> None:
 
 
 def _opt(options: argparse.Namespace) -> int:
-    _check_output(options.model, options.out)
+    _check_ending(options.out)
     pipeline = Pipeline.parse(options.pipeline)
     graph = _load(options)
+    _check_paths(options, graph)
+    compiler.refuse_nan(graph)
     watch = Watch(options.verify_each, options.print_ir_after, options.explain, _say)
     after, records = optimize(graph, pipeline, watch)
-    _save(after, options.model, options.out)
+    _save(after, options.out)
     if options.time_passes:
         rows = [(r.name, f"{r.seconds:.3f} s") for r in records]
         report.write_table(("pass", "time"), rows, sys.stderr)
@@ -314,8 +311,12 @@ def _add_verify(commands: Any) -> None:
 def _verify(options: argparse.Namespace) -> int:
     if options.samples < 1:
         raise BadInput(f"--samples {options.samples}: expected at least 1")
+    for name in ("rtol", "atol"):
+        bound = getattr(options, name)
+        if bound is not None and not bound >= 0:
+            raise BadInput(f"--{name} {bound}: expected 0 or more")
     a, b = models.load(options.a), models.load(options.b)
-    feeds = [_arrays(options.inputs)] if options.inputs else None
+    feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
     found = verify(a, b, feeds, samples=options.samples, rtol=options.rtol, atol=options.atol)
     if options.json:
         _dump(found.as_dict(), "-")
@@ -368,7 +369,7 @@ def _demo(_: argparse.Namespace) -> int:
     with resources.as_file(folder / "digits.onnx") as model:
         graph = models.load(model)
     with resources.as_file(folder / "digits.npz") as path:
-        images, labels = _labelled(str(path))
+        images, labels = arrays.labelled(path, graph)
     rows = []
     for name in ("original", *PRESETS):
         after = graph if name == "original" else compiler.compress(graph, preset=name)

@@ -18,7 +18,7 @@ from redir.ops import tensor_of
 from redir.pipeline import Pass, Pipeline
 from redir.presets import preset as preset_named
 from redir.runtime import installed, runner, time_pairs
-from redir.verify import Verdict, verify
+from redir.verify import Verdict, finite, verify
 
 Outcome = Literal["pass", "fail", "vacuous", "skipped"]
 _WORST: tuple[Outcome, ...] = ("fail", "skipped", "vacuous", "pass")
@@ -79,9 +79,9 @@ class Result:
             "before": asdict(self.before),
             "after": asdict(self.after),
             "time": times,
-            "passes": [asdict(s) for s in self.steps],
+            "passes": [{k: finite(v) for k, v in asdict(s).items()} for s in self.steps],
             "verdict": self.verdict,
-            "deviation": self.deviation,
+            "deviation": finite(self.deviation),
             "map": dict(self.map),
         }
 

@@ -93,7 +93,7 @@ def _layer(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> Laye
         distinct=sum(np.unique(t.array).size for t in stored),
         macs=macs,
         multiplications=_multiplications(node, macs) if macs else 0,
-        bytes=sum(t.array.nbytes for t in stored),
+        bytes=sum(t.nbytes for t in stored),
     )
     source = node.source
     name = (source.name or next(filter(None, source.outputs), "")) if source else ""
@@ -159,31 +159,40 @@ def _is_ranked(node: Node) -> bool:
 
 
 def _multiplications(node: Node, macs: int) -> int:
-    """Input numbers times the distinct weights that read each."""
-    columns = _columns(node)
-    if columns is None:
+    """Numbers that flow in, times the distinct weights that read each."""
+    found = _readers(node)
+    if found is None:
         return macs
-    x = _dims(node.inputs[0])
+    flowing, columns = found
     distinct = [np.unique(c[c != 0]).size for c in columns]
-    places = prod(x) // max(len(distinct), 1)
+    places = prod(_dims(flowing)) // max(len(distinct), 1)
     return min(macs, places * sum(distinct))
 
 
-def _columns(node: Node) -> list[Array] | None:
-    """For each input channel, the weights that read it."""
-    w = tensor_of(_weight(node))
+def _readers(node: Node) -> tuple[Value, list[Array]] | None:
+    """The operand that flows in and, for each of its channels, the weights that read it."""
+    x, w = node.inputs[0], tensor_of(_weight(node))
+    if node.op.name.endswith("MatMul"):
+        return _matmul_readers(node)
     if w is None:
         return None
-    array = w.array
     if node.op.name in {"Conv", "ConvInteger", "QLinearConv"}:
-        per_group = array.shape[1]
-        groups = max(1, (_dims(node.inputs[0])[1]) // per_group)
-        parts = np.split(array, groups, 0) if len(array) % groups == 0 else [array]
-        return [part[:, i].reshape(-1) for part in parts for i in range(per_group)]
+        channels, per_group = x.type.size(1), w.array.shape[1]
+        if channels is None or channels % per_group or len(w.array) % (channels // per_group):
+            return None
+        parts = np.split(w.array, channels // per_group, 0)
+        return x, [part[:, i].reshape(-1) for part in parts for i in range(per_group)]
     if node.op == ops.ConvTranspose:
-        return [row.reshape(-1) for row in array]
+        return x, [row.reshape(-1) for row in w.array]
     if node.op == ops.Gemm:
-        return list(array.T if node.attrs.get("transB") else array)
-    if node.op.name.endswith("MatMul") and array.ndim == 2:  # noqa: PLR2004
-        return list(array)
+        return x, list(w.array.T if node.attrs.get("transB") else w.array)
+    return None
+
+
+def _matmul_readers(node: Node) -> tuple[Value, list[Array]] | None:
+    """A constant matrix may stand on either side."""
+    a, b = node.inputs[0], _weight(node)
+    for x, w, turned in ((a, tensor_of(b), False), (b, tensor_of(a), True)):
+        if w is not None and w.array.ndim == 2:  # noqa: PLR2004
+            return x, list(w.array.T if turned else w.array)
     return None

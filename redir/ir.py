@@ -89,6 +89,14 @@ def dtype_named(name: str) -> DType:
     return np.dtype(object) if name == "string" else np.dtype(name)
 
 
+def bits(dtype: DType) -> int:
+    """The bits that a file spends on an element; numpy spends a byte at least."""
+    for name, few in (("int4", 4), ("float4", 4), ("int2", 2)):
+        if name in dtype.name:
+            return few
+    return 8 * dtype.itemsize
+
+
 def _dims(shape: Shape | None) -> str:
     if shape is None:
         return "..."
@@ -127,6 +135,19 @@ class Tensor:
     def type(self) -> TensorType:
         """The element type and the shape."""
         return TensorType(self.array.dtype, self.array.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that a file spends on it; several small elements may share one."""
+        return (self.array.size * bits(self.array.dtype) + 7) // 8
+
+    @property
+    def file(self) -> str | None:
+        """The file that the array is mapped from, if it is."""
+        base: object = self.array
+        while base is not None and not isinstance(base, np.memmap):
+            base = getattr(base, "base", None)
+        return None if base is None else str(base.filename)
 
     @cached_property
     def digest(self) -> str:

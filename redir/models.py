@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from redir import text
+from redir import arrays, text
 from redir.backends import onnx as onnx_backend
 from redir.errors import BadInput, RedirError
 from redir.files import replacing
 from redir.frontends import onnx as onnx_frontend
-from redir.ir import Array, Graph, TensorType
+from redir.ir import Array, Graph, Tensor, TensorType
 
 if TYPE_CHECKING:
     from redir.frontends.onnx import Overridable
@@ -36,6 +36,18 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
     if path.suffix == ".redir":
         return _load_text(path)
     raise BadInput(f"{path}: expected a model that ends in .onnx or .redir")
+
+
+def files(graph: Graph, path: str | os.PathLike[str]) -> set[Path]:
+    """The files that ``graph`` was read from: the model at ``path`` and what lies beside it."""
+    read = {Path(path), _beside(Path(path))} if Path(path).suffix == ".redir" else {Path(path)}
+    return read | {Path(t.file) for t in text.tensors(graph) if t.file}
+
+
+def written(path: str | os.PathLike[str]) -> set[Path]:
+    """The files that saving to ``path`` may write."""
+    path = Path(path)
+    return {path, _beside(path) if path.suffix == ".redir" else onnx_backend.beside(path)}
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -69,13 +81,21 @@ def _load_text(path: Path) -> Graph:
 
 
 def _finder(path: Path) -> text.Find:
+    bank: dict[str, Array] = {}
+
     def find(digest: str, type_: TensorType) -> Array:
+        where = f"tensor {digest[:12]} in {path.name}"
+        if not bank:
+            bank.update(arrays.read(path) if path.exists() else {})
         try:
-            with np.load(path) as bank:
-                raw = bank[digest]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-            raise BadInput(f"tensor {digest[:12]} is not in {path.name}") from None
-        return raw.view(type_.dtype).reshape(type_.static)  # type: ignore[no-any-return]
+            array: Array = bank[digest].view(type_.dtype).reshape(type_.static or ())
+        except KeyError:
+            raise BadInput(f"{where} is missing") from None
+        except (ValueError, TypeError):
+            raise BadInput(f"{where} is of another size") from None
+        if Tensor(array).digest != digest:
+            raise BadInput(f"{where} holds something else")
+        return array
 
     return find
 
@@ -87,9 +107,9 @@ def _save_text(graph: Graph, path: Path) -> None:
         for t in text.tensors(graph)
         if t.digest in repr(t)
     }
-    with replacing(_beside(path), path) as (arrays, file):
-        _write_npz(arrays, bank)
-        io.TextIOWrapper(file, encoding="utf-8", write_through=True).write(str(graph))
+    with replacing(_beside(path), path) as (beside, file):
+        _write_npz(beside, bank)
+        file.write(str(graph).encode())
 
 
 def _write_npz(file: BinaryIO, bank: Mapping[str, Array]) -> None:

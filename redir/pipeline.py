@@ -134,6 +134,8 @@ def _made(name: str, options: str) -> Pass:
         if key not in {f.name for f in fields(kind)} or not equals:
             known = ", ".join(f.name for f in fields(kind)) or "none"
             raise BadPipeline(f"pass {name!r} has no option {option!r}; it has {known}")
+        if key in given:
+            raise BadPipeline(f"pass {name!r}: option {key!r} is given twice")
         given[key] = _read(name, key, text, hints[key])
     return kind(**given)
 

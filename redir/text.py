@@ -82,8 +82,16 @@ class _Reader:
         self.opset: Mapping[str, int] = {}
 
     def graph(self, function: ast.FunctionDef, outer: Mapping[str, int]) -> Graph:
+        try:
+            return self._function(function, outer)
+        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            raise BadInput(f"line {function.lineno}: {error}") from None
+
+    def _function(self, function: ast.FunctionDef, outer: Mapping[str, int]) -> Graph:
         name, header = self._header(function)
         stated = header.pop("opset", {})
+        if not isinstance(stated, dict):
+            raise BadInput(f"line {function.lineno}: opset is no dict of versions")
         self.opset = stated or outer or {"": ops.OPSET}
         odd = header.pop("inputs", {})
         given = {a.arg: Value(_type(a.annotation)) for a in function.args.args}
@@ -93,6 +101,12 @@ class _Reader:
                 outputs = self._line(line, env, types, bodies)
             except IllTyped as error:
                 raise IllTyped(f"line {line.lineno}: {error}") from None
+            except (ValueError, TypeError, KeyError, AssertionError) as error:
+                raise BadInput(f"line {line.lineno}: {str(error) or 'it does not fit'}") from None
+            if outputs == {}:
+                raise BadInput(f"line {line.lineno}: a graph has at least one output")
+            if outputs is not None and header.keys() - {"defaults"}:
+                raise BadInput(f"line {function.lineno}: nothing is known of {sorted(header)}")
             if outputs is not None:
                 inputs = {odd.get(n, n): v for n, v in given.items()}
                 return Graph(inputs, outputs, name, stated, **header)

@@ -55,12 +55,18 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict as ``verify --json`` prints it."""
+        rows = [asdict(f) for f in self.outputs]
         return {
             "verdict": self.verdict,
             "reason": self.reason,
-            "deviation": self.deviation,
-            "outputs": [asdict(f) for f in self.outputs],
+            "deviation": finite(self.deviation),
+            "outputs": [{k: finite(v) for k, v in row.items()} for row in rows],
         }
+
+
+def finite(number: Any) -> Any:
+    """``number``, or None for an infinity or NaN, which JSON does not know."""
+    return None if isinstance(number, float) and not np.isfinite(number) else number
 
 
 def verify(
@@ -165,16 +171,17 @@ def _compare_floats(
         return Figures(
             name, np.inf, 0.0, 0.0, 0.0
         ), f"{name}: NaN or infinity became something else"
-    scale, own, far = (
-        float(np.max(np.abs(d[~odd]), initial=0.0))
-        for d in (wide_a, wide_a - truth, wide_b - truth)
+    wide_a, wide_b, truth = wide_a[~odd], wide_b[~odd], truth[~odd]
+    truth = np.where(np.isfinite(truth), truth, wide_a)
+    scale, own, far, difference = (
+        float(np.max(np.abs(d), initial=0.0))
+        for d in (wide_a, wide_a - truth, wide_b - truth, wide_b - wide_a)
     )
-    difference = float(np.max(np.abs(wide_b - wide_a)[~odd], initial=0.0))
     if bounds is None:
         allowed, excess = 8 * own + 64 * eps * scale, far
     else:
         allowed = bounds[1] + bounds[0] * scale
-        over = np.abs(wide_b - wide_a)[~odd] - (bounds[1] + bounds[0] * np.abs(wide_a[~odd]))
+        over = np.abs(wide_b - wide_a) - (bounds[1] + bounds[0] * np.abs(wide_a))
         excess = allowed + float(np.max(over, initial=0.0))
     figures = Figures(name, difference, own, allowed, scale)
     return (

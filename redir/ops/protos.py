@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, SparseTensorProto, TensorProto, TypeProto, helper, numpy_helper
 
+from redir.errors import BadInput
 from redir.ir import (
     NO_DTYPE,
     UNKNOWN,
@@ -20,6 +21,7 @@ from redir.ir import (
     Tensor,
     TensorType,
     Type,
+    bits,
 )
 
 _CONTAINERS = {
@@ -32,20 +34,17 @@ _CONTAINERS = {
 
 def dtype_from(code: int) -> DType:
     """The element type of an onnx code; NO_DTYPE for the undefined one."""
-    return NO_DTYPE if code == TensorProto.UNDEFINED else helper.tensor_dtype_to_np_dtype(code)
+    if code == TensorProto.UNDEFINED:
+        return NO_DTYPE
+    try:
+        return helper.tensor_dtype_to_np_dtype(code)
+    except KeyError:
+        raise BadInput(f"there is no element type {code}") from None
 
 
 def dtype_code(dtype: DType) -> int:
     """The onnx code of an element type."""
     return TensorProto.UNDEFINED if dtype == NO_DTYPE else helper.np_dtype_to_tensor_dtype(dtype)
-
-
-def bits(dtype: DType) -> int:
-    """The bits that a file spends on an element; numpy spends a byte at least."""
-    for name, few in (("int4", 4), ("float4", 4), ("int2", 2)):
-        if name in dtype.name:
-            return few
-    return 8 * dtype.itemsize
 
 
 def is_packed(dtype: DType) -> bool:
@@ -159,6 +158,8 @@ def attr_from(proto: AttributeProto, body: Callable[[onnx.GraphProto], Graph]) -
         AttributeProto.INTS: tuple,  # type: ignore[dict-item]
         AttributeProto.FLOATS: tuple,  # type: ignore[dict-item]
     }
+    if proto.type == AttributeProto.UNDEFINED:
+        raise BadInput(f"attribute {proto.name!r} has no type")
     value = helper.get_attribute_value(proto)
     if proto.type in _EMPTY and not value:
         return _EMPTY[proto.type]
