@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
-from redir.ops import tensor_of
+from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
 
@@ -32,7 +32,7 @@ class Cse(Pass):
             attrs = tuple(
                 sorted(((k, type(a), a) for k, a in node.attrs.items()), key=lambda a: a[0])
             )
-            operands = tuple(tensor_of(v) or v for v in inputs)
+            operands = tuple(None if is_absent(v) else tensor_of(v) or v for v in inputs)
             key = (node.op, node.op.version, operands, attrs, node.arity)
             if key not in seen:
                 seen[key] = node.on(inputs)

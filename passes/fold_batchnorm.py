@@ -67,6 +67,8 @@ def _obstacle(graph: Graph, norm: Node) -> str | None:
         return "a weight or a parameter of the norm is not a constant"
     if any(graph.uses[v] > 1 for v in weights):
         return f"the weights of {linear} are read by others too"
+    if len(weights) == 1 and all(graph.uses[v] > 1 for v in vectors):
+        return "all its parameters are read by others too, and a bias would come on top"
     return _mismatch(rows, [v.type for v in weights], [v.type for v in vectors])
 
 
@@ -89,10 +91,10 @@ def _folded(norm: Node) -> Value | None:
     scale, bias, mean, var = (_array(v).astype(np.float64) for v in norm.inputs[1:])
     w, *b = (_array(v) for v in linear.inputs[1:] if not is_absent(v))
     shift = b[0].astype(np.float64) if b else np.zeros_like(mean)
-    ratio = scale / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
     along = [1] * w.ndim
     along[rows] = -1
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
+        ratio = scale / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
         kernel = (w * ratio.reshape(along)).astype(w.dtype)
         offset = ((shift - mean) * ratio + bias).astype(w.dtype)
     if not (np.isfinite(kernel).all() and np.isfinite(offset).all()):

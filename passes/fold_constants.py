@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redir import ops
-from redir.errors import Unsupported
+from redir.errors import BadPipeline, Unsupported
 from redir.guarantees import NO_GROWTH, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Array, Dim, Graph, Node, Source, Tensor, TensorType, Value
 from redir.ops import is_absent, tensor_of
@@ -30,6 +30,11 @@ class FoldConstants(Pass):
     limit: int = 4096
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH)
 
+    def __post_init__(self) -> None:
+        """Refuse a limit below 0."""
+        if self.limit < 0:
+            raise BadPipeline(f"fold-constants: limit must be 0 or more, not {self.limit}")
+
     def run(self, graph: Graph) -> Graph:
         """Fold from inputs to outputs, in one sweep."""
         sizes: dict[Value, Known] = {}
@@ -48,6 +53,8 @@ class FoldConstants(Pass):
         if not node.inputs or any(
             a is None and not is_absent(v) for a, v in zip(arrays, node.inputs, strict=True)
         ):
+            return None
+        if not all(isinstance(v.type, TensorType) for v in node.outputs):
             return None
         allowed = max(self.limit, sum(a.nbytes for a in arrays if a is not None))
         if any(_bytes(v) > allowed for v in node.outputs):
@@ -107,7 +114,7 @@ def _sized(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
 
 def _known(node: Node, sizes: dict[Value, Known]) -> Known | None:
     x = node.inputs[0] if node.inputs else None
-    if x is None or node.arity > 1:
+    if x is None or node.arity > 1 or node.outputs[0].rank not in {0, 1}:
         return None
     if node.op == ops.Shape:
         return _shape(node, x)

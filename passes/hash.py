@@ -26,11 +26,13 @@ def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0)
     The density of the non-zero weights is estimated with a Gaussian kernel; its local maxima M_k
     are the new values and the minima m_k between them the borders: every w in [m_k, m_k+1)
     becomes M_k (RED, Yvinec et al., NeurIPS 2021). Left as they are: fewer than two distinct
-    values, and weights so far apart that the density cannot be put on a grid.
+    values, weights that are not finite, and weights so far apart that the density cannot be put
+    on a grid.
     """
     flat = weights.astype(np.float64).reshape(-1)
     some = flat[flat != 0]
-    width = bandwidth_of(some, bandwidth) if some.size > 1 else 0.0
+    usable = some.size > 1 and bool(np.isfinite(some).all())
+    width = bandwidth_of(some, bandwidth) if usable else 0.0
     curve = density(some, width) if width > 0 else None
     if curve is None:
         return weights

@@ -27,9 +27,21 @@ class Coupling:
     graph: Graph
 
     @cached_property
-    def links(self) -> tuple[tuple[Node, Link], ...]:
-        """Every link, with the node that declares it."""
+    def declared(self) -> tuple[tuple[Node, Link], ...]:
+        """Every link that an operator declares, with its node."""
         return tuple((node, link) for node in self.graph.nodes for link in node.op.links(node))
+
+    @cached_property
+    def links(self) -> tuple[tuple[Node, Link], ...]:
+        """Every link that is followed: of axes flattened into one, the first that is not pinned."""
+        if not any(link.either for _, link in self.declared):
+            return self.declared
+        plain = _Plain(self.graph)
+        chosen: dict[Port, Link] = {}
+        for _, link in self.declared:
+            if link.either and plain.pinned.isdisjoint(plain.group(link.b).tolist()):
+                chosen.setdefault(link.a, link)
+        return tuple((n, k) for n, k in self.declared if not k.either or chosen.get(k.a) is k)
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:
@@ -78,7 +90,7 @@ class Coupling:
             for name, value in values.items():
                 pins.update(((value, a), f"{kind} {name!r}") for a in range(value.rank or 0))
         linked: dict[Node, set[Port]] = {}
-        for node, link in self.links:
+        for node, link in self._mentioned:
             linked.setdefault(node, set()).update((link.a, link.b))
         for node in self.graph.nodes:
             touched = [v for v in (*node.inputs, *node.outputs) if not is_absent(v)]
@@ -89,6 +101,11 @@ class Coupling:
                 pins.update((port, node) for port in loose if port not in pins)
         pins.update((port, why) for port in self.summed if (why := self._not_addable(port)))
         return pins
+
+    @property
+    def _mentioned(self) -> tuple[tuple[Node, Link], ...]:
+        """The links whose ports are not pinned by their own node."""
+        return self.links
 
     def _not_addable(self, port: Port) -> str | None:
         """Why slices of a summed port may not be added up, if they may not."""
@@ -162,6 +179,18 @@ class Coupling:
         return [self.network.edges[edge]["node"] for edge in nx.utils.pairwise(path)]
 
 
+class _Plain(Coupling):
+    """The coupling without any of the links of which only one can be followed."""
+
+    @cached_property
+    def links(self) -> tuple[tuple[Node, Link], ...]:
+        return tuple((node, link) for node, link in self.declared if not link.either)
+
+    @property
+    def _mentioned(self) -> tuple[tuple[Node, Link], ...]:
+        return self.declared
+
+
 def equal_channels(coupling: Coupling) -> dict[Port, Array]:
     """A number for each channel of each port: channels of equal numbers hold equal tensors.
 
@@ -183,7 +212,8 @@ def equal_channels(coupling: Coupling) -> dict[Port, Array]:
     for port in coupling.summed:
         columns = [_gathered(port, link, numbers) for _, link in coupling.links_of(port)]
         known = [c for c in columns if c is not None]
-        numbers[port] = _rows(np.stack(known, 1)) if known else np.arange(coupling.group(port).size)
+        size = coupling.group(port).size
+        numbers[port] = _rows(np.concatenate(known, 1)) if known else np.arange(size)
     return numbers
 
 
@@ -218,20 +248,34 @@ def _derived(coupling: Coupling, port: Port, numbers: dict[Port, Array]) -> Arra
     links = [link for node, link in coupling.links_of(port) if node is port[0].node]
     columns = [_gathered(port, link, numbers) for link in links if not link.summed]
     known = [c for c in columns if c is not None]
-    return _rows(np.stack(known, 1)) if known and len(known) == len(columns) else None
+    return _rows(np.concatenate(known, 1)) if known and len(known) == len(columns) else None
 
 
 def _gathered(port: Port, link: Link, numbers: dict[Port, Array]) -> Array | None:
-    """The numbers that reach each channel of ``port`` along ``link``; -1 where none does."""
+    """The numbers that reach each channel of ``port`` along ``link``; -1 where none does.
+
+    With each comes which of the channels it is that are made from the same one: those of a block
+    are alike, but not equal.
+    """
     if link.a == port:
         other = numbers.get(link.b)
-        return None if other is None else other[link.index]
+        return None if other is None else np.stack([other[link.index], _ranks(link.index)], 1)
     other = numbers.get(link.a)
     if other is None:
         return None
-    column = np.full(port[0].type.size(port[1]) or 0, -1)
-    column[link.index] = other
+    column = np.full((port[0].type.size(port[1]) or 0, 2), -1)
+    column[link.index, 0] = other
+    column[link.index, 1] = 0
     return column
+
+
+def _ranks(index: Array) -> Array:
+    """For each place, how many before it hold the same number."""
+    order = np.argsort(index, kind="stable")
+    ranks = np.empty_like(index)
+    _, starts, counts = np.unique(index[order], return_index=True, return_counts=True)
+    ranks[order] = np.arange(index.size) - np.repeat(starts, counts)
+    return ranks
 
 
 def blocked(coupling: Coupling) -> list[tuple[list[Port], Node]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,10 +19,20 @@ _POINTS = 1 << 23  # the finest grid
 
 @dataclass(frozen=True)
 class Density:
-    """A Gaussian kernel density on a grid: ``points`` (n,) and ``values`` (n,) in 1/unit."""
+    """A Gaussian kernel density on a grid: ``values`` (n,) in 1/unit, from ``start`` on."""
 
-    points: Array
+    start: float
+    step: float
     values: Array
+
+    @property
+    def points(self) -> Array:
+        """The grid: (n,), increasing."""
+        return self.start + self.step * np.arange(self.values.size)
+
+    def place(self, weights: Array) -> Array:
+        """Where weights lie on the grid, in steps from its start."""
+        return (weights - self.start) / self.step
 
 
 def bandwidth_of(weights: Array, bandwidth: float | str) -> float:
@@ -55,26 +65,41 @@ def density(weights: Array, width: float) -> Density | None:
     if (high - low) / step > _POINTS - 2 * margin - 2:
         return None
     count = int((high - low) / step) + 2 * margin + 2
-    place = (weights - low) / step
+    grid = Density(low - step * margin, step, np.empty(0))
+    place = grid.place(weights)
     left = place.astype(np.int64)
     share = place - left
-    left += margin
     mass = np.bincount(left, 1 - share, count) + np.bincount(left + 1, share, count)
     smooth = gaussian_filter1d(mass, _STEPS, mode="constant", truncate=_REACH)
-    points = low + step * (np.arange(count) - margin)
-    return Density(points, smooth / (weights.size * step))
+    return replace(grid, values=smooth / (weights.size * step))
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A partition of the line: ``centres`` (k,) and the ``borders`` (k - 1,) between them."""
+    """A partition of the line by a density: its peaks (k,) and, between them, valleys (k - 1,).
 
-    centres: Array
-    borders: Array
+    Both are places on the grid of ``curve``.
+    """
+
+    curve: Density
+    peaks: Array
+    valleys: Array
+
+    @property
+    def centres(self) -> Array:
+        """The peaks: (k,), in the unit of the weights."""
+        return self.curve.points[self.peaks]
+
+    @property
+    def borders(self) -> Array:
+        """The valleys: (k - 1,), in the unit of the weights."""
+        return self.curve.points[self.valleys]
 
     def index(self, weights: Array) -> Array:
         """The cell of each weight; one on a border belongs to the cell above it."""
-        found: Array = np.searchsorted(self.borders, weights, side="right")
+        last = self.curve.values.size - 1
+        cell = np.searchsorted(self.valleys, np.arange(last + 1), side="right")
+        found: Array = cell[np.clip(self.curve.place(weights).astype(np.int64), 0, last)]
         return found
 
 
@@ -89,4 +114,4 @@ def cells(curve: Density, contrast: float = 0.0) -> Cells:
     if not peaks.size:
         peaks = np.array([int(curve.values.argmax())])
     valleys = [a + int(curve.values[a:b].argmin()) for a, b in pairwise(peaks)]
-    return Cells(curve.points[peaks], curve.points[valleys])
+    return Cells(curve, peaks, np.array(valleys, np.int64))

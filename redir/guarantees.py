@@ -70,7 +70,8 @@ EXACT = frozenset(
 def is_whole(graph: Graph) -> bool:
     """Whether sums of products stay whole numbers, so that == is fair in any order."""
     nodes = [n for n in graph.walk() if n.op not in (ops.Const, ops.Absent)]
-    floats = [t.array for t in constants(graph) if t.array.dtype.kind == "f"]
+    held = (t.array for t in constants(graph) if t.array.dtype.kind == "f")
+    floats = [array.astype(np.float64) for array in held]
     return all(n.op.name in EXACT for n in nodes) and all(
         np.array_equal(a, np.round(a)) and bool(np.all(np.abs(a) < 2**20)) for a in floats
     )

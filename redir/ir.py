@@ -213,13 +213,15 @@ class Link:
     operand and they are exchanged in the result. Where ``summed``, the operator adds up over
     ``b``: two equal channels of ``a`` become one if their slices of ``b`` are added. Channels of
     an output that no link reaches all hold one same constant (a Pad's border). An axis that no
-    link of a node mentions is pinned.
+    link of a node mentions is pinned. ``either`` marks the links of axes that are flattened into
+    one: only one of them can be followed, one whose channels are not pinned.
     """
 
     a: Port
     b: Port
     index: Array
     summed: bool = False
+    either: bool = False
 
 
 @dataclass(frozen=True)

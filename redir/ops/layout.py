@@ -222,7 +222,7 @@ def reshape(node: Node) -> Iterator[Link]:
         elif len(wide) == 1:
             sizes = [x.type.size(a) or 0 for a in big]
             for place, axis in enumerate(big):
-                yield Link((y, wide[0]), (x, axis), block_index(sizes, place))
+                yield Link((y, wide[0]), (x, axis), block_index(sizes, place), either=True)
 
 
 def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
