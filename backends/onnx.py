@@ -15,18 +15,9 @@ from onnx import TensorProto, helper
 from redir import ops
 from redir.errors import BadInput, Unsupported
 from redir.files import replacing
-from redir.ir import (
-    NO_DTYPE,
-    Graph,
-    Node,
-    Op,
-    SparseTensor,
-    Tensor,
-    TensorType,
-    Type,
-    Value,
-)
+from redir.ir import Graph, Node, Op, Value
 from redir.ops import protos, schema
+from redir.tensor import NO_DTYPE, SparseTensor, Tensor, TensorType, Type
 
 LARGEST = 2**31 - 2**24  # bytes of constants that a file without external data may hold
 _ALIGNED = 4096  # external tensors start at multiples of this, so that they can be mapped

@@ -17,21 +17,9 @@ from onnx.reference import ReferenceEvaluator
 
 from redir import ops
 from redir.errors import BadInput, IllTyped, Unsupported
-from redir.ir import (
-    UNKNOWN,
-    Array,
-    Attr,
-    Graph,
-    Node,
-    Op,
-    Source,
-    Tensor,
-    TensorType,
-    Type,
-    Value,
-    bits,
-)
+from redir.ir import Attr, Graph, Node, Op, Source, Value
 from redir.ops import protos
+from redir.tensor import UNKNOWN, Array, Tensor, TensorType, Type, bits
 
 Overridable = Literal["input", "constant"]
 _NEWEST = 2**31  # above every version of an operator set

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from redir import ops
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
-from redir.ir import Array, Graph, Node, Tensor, Value
+from redir.ir import Graph, Node, Source, Value
 from redir.ops import is_absent, tensor_of
 from redir.ops.schema import trains
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
+from redir.tensor import Array, Tensor
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,14 @@ def _folded(norm: Node) -> Value | None:
     if not (np.isfinite(kernel).all() and np.isfinite(offset).all()):
         return None
     operands = (linear.inputs[0], _like(kernel, linear.inputs[1]), _like(offset, norm.inputs[2]))
-    return Node(linear.op, operands, linear.attrs).outputs[0]
+    return Node(linear.op, operands, linear.attrs, source=_joined(linear, norm)).outputs[0]
+
+
+def _joined(linear: Node, norm: Node) -> Source | None:
+    """The linear operator under its own name, giving the norm's result under that one's."""
+    if linear.source is None or norm.source is None:
+        return norm.source
+    return replace(linear.source, outputs=norm.source.outputs, declared=norm.source.declared)
 
 
 def _row_axis(linear: Node) -> int | None:

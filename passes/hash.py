@@ -11,10 +11,11 @@ from redir import ops
 from redir.density import RULES, bandwidth_of, cells, density
 from redir.errors import BadPipeline
 from redir.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
-from redir.ir import Array, Graph, Node, Tensor, Value
+from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import transform
+from redir.tensor import Array, Tensor
 
 _WEIGHTS = (ops.Conv, ops.ConvTranspose, ops.Gemm, ops.MatMul)
 _FLOATS = ("float16", "bfloat16", "float32", "float64")

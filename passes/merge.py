@@ -9,10 +9,11 @@ import numpy as np
 
 from redir.coupling import Coupling, equal_channels
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
-from redir.ir import Array, Graph, Node, Port, Source, Tensor, Value
+from redir.ir import Graph, Node, Port, Source, Value
 from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
+from redir.tensor import Array, Tensor
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from redir.errors import BadInput
-from redir.ir import Array, Graph, TensorType, Type
+from redir.ir import Graph
+from redir.tensor import Array, TensorType, Type
 
 _LABELS = ("label", "labels", "y")
 

@@ -13,11 +13,12 @@ from redir.cost import Cost, total
 from redir.errors import BadInput, Broken, Unsupported
 from redir.feeds import runnable
 from redir.guarantees import SAME_OUTPUTS
-from redir.ir import Array, Graph, Node, Tensor
+from redir.ir import Graph, Node
 from redir.ops import tensor_of
 from redir.pipeline import Pass, Pipeline
 from redir.presets import preset as preset_named
 from redir.runtime import installed, runner, time_pairs
+from redir.tensor import Array, Tensor
 from redir.verify import Verdict, finite, verify
 
 Outcome = Literal["pass", "fail", "vacuous", "skipped"]

@@ -10,9 +10,10 @@ import numpy as np
 
 from redir import ops
 from redir.errors import IllTyped
-from redir.ir import Array, Graph, Node, Tensor, TensorType, Type, Value
+from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 from redir.rewrite import transform
+from redir.tensor import Array, Tensor, TensorType, Type
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from redir.ir import Array, Graph, Link, Node, Port
+from redir.ir import Graph, Link, Node, Port
 from redir.ops import is_absent, tensor_of
+from redir.tensor import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
-from redir.ir import Array
+from redir.tensor import Array
 
 RULES = ("silverman", "scott", "median-gap")
 _STEPS = 16  # grid steps in one bandwidth: keeps the density within 1e-3 of its peak

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from redir.errors import RedirError, Unsupported
-from redir.ir import NO_DTYPE, Array, Graph, TensorType
+from redir.ir import Graph
+from redir.tensor import NO_DTYPE, Array, TensorType
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
 

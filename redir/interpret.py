@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from redir.errors import BadInput
-from redir.ir import Array, Graph, Value
+from redir.errors import BadInput, RedirError, Unsupported
+from redir.ir import Graph, Node, Value
+from redir.tensor import Array
 
 
 def evaluate(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Any]:
@@ -31,6 +32,22 @@ def values(graph: Graph, feeds: Mapping[str, Array], wanted: list[Value]) -> lis
     return [found[name] for name in probe]
 
 
+def compute(node: Node, arrays: Sequence[Any]) -> Sequence[Any]:
+    """The outputs of one node on arrays, None for operands that are absent.
+
+    Raises:
+        Unsupported: the operator has no kernel, or it fails on these arrays.
+    """
+    try:
+        with np.errstate(all="ignore"):  # infinities are numbers like others here
+            return node.op.evaluate(node, *arrays)
+    except RedirError:
+        raise
+    except Exception as error:  # a kernel raises whatever numpy raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Unsupported(f"{node}: its kernel failed: {reason}") from error
+
+
 def _feed(graph: Graph, name: str, feeds: Mapping[str, Array]) -> Array:
     if name in feeds:
         return feeds[name]
@@ -42,8 +59,7 @@ def _feed(graph: Graph, name: str, feeds: Mapping[str, Array]) -> Array:
 def _run(graph: Graph, env: dict[Value, Any]) -> dict[str, Any]:
     left = Counter(graph.uses)
     for node in graph.nodes:
-        with np.errstate(all="ignore"):  # infinities are numbers like others here
-            out = node.op.evaluate(node, *(env[v] for v in node.inputs))
+        out = compute(node, [env[v] for v in node.inputs])
         env.update(zip(node.outputs, out, strict=False))
         for value in node.inputs:
             left[value] -= 1

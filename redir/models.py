@@ -16,7 +16,8 @@ from redir.backends import onnx as onnx_backend
 from redir.errors import BadInput, RedirError
 from redir.files import replacing
 from redir.frontends import onnx as onnx_frontend
-from redir.ir import Array, Graph, Tensor, TensorType
+from redir.ir import Graph
+from redir.tensor import Array, Tensor, TensorType
 
 if TYPE_CHECKING:
     from redir.frontends.onnx import Overridable

@@ -14,7 +14,8 @@ import numpy as np
 from redir.backends.onnx import save
 from redir.errors import MissingExtra, Unsupported
 from redir.interpret import evaluate
-from redir.ir import Array, Graph
+from redir.ir import Graph
+from redir.tensor import Array
 
 try:
     import onnxruntime

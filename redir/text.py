@@ -18,23 +18,18 @@ import numpy as np
 
 from redir import ops
 from redir.errors import BadInput, IllTyped
-from redir.ir import (
+from redir.ir import Attr, Graph, Node, Op, Source, Value
+from redir.show import show
+from redir.tensor import (
     UNKNOWN,
     Array,
-    Attr,
     ContainerType,
-    Graph,
-    Node,
-    Op,
-    Source,
     SparseTensor,
     Tensor,
     TensorType,
     Type,
-    Value,
     dtype_named,
 )
-from redir.show import show
 
 Find = Callable[[str, TensorType], Array]
 

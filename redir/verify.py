@@ -12,10 +12,11 @@ from redir.errors import BadInput, Unsupported
 from redir.feeds import runnable
 from redir.guarantees import constants
 from redir.interpret import evaluate
-from redir.ir import Array, Graph, Node, Tensor, Value
+from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 from redir.rewrite import transform
 from redir.runtime import runner
+from redir.tensor import Array, Tensor
 from redir.widen import widened
 
 Feeds = Mapping[str, Array]

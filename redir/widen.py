@@ -8,8 +8,9 @@ import numpy as np
 
 from redir import ops
 from redir.errors import IllTyped
-from redir.ir import NO_DTYPE, Graph, Node, Tensor, TensorType, Type, Value
+from redir.ir import Graph, Node, Value
 from redir.rewrite import transform
+from redir.tensor import NO_DTYPE, Tensor, TensorType, Type
 
 _DOUBLE = 11  # TensorProto.DOUBLE, as a Cast names it
 _NARROW = {"float32": 1, "float16": 10, "bfloat16": 16}

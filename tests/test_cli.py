@@ -22,12 +22,13 @@ from onnx import TensorProto, helper, numpy_helper
 from redir import cli, ops, pipeline
 from redir.guarantees import NO_GROWTH, SAME_OUTPUTS, Guarantee
 from redir.interpret import evaluate
-from redir.ir import Array, Graph, Node, Tensor, Value
+from redir.ir import Graph, Node, Value
 from redir.models import load
 from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.presets import PRESETS
 from redir.rewrite import transform
+from redir.tensor import Array, Tensor
 
 REDIR = Path(sys.executable).with_name("redir")
 COUNTS = {"parameters", "distinct", "macs", "multiplications", "bytes"}

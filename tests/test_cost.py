@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, parser
 from redir import ops
 from redir.cost import Cost, Layer, layers, total
 from redir.frontends.onnx import from_proto
-from redir.ir import Array, Dim, Graph, Node, Tensor, TensorType, Value
+from redir.ir import Graph, Node, Value
+from redir.tensor import Array, Dim, Tensor, TensorType
 
 FLOAT = np.dtype(np.float32)
 

@@ -16,7 +16,8 @@ from redir import ops
 from redir.errors import RedirError
 from redir.frontends.onnx import from_proto
 from redir.interpret import evaluate
-from redir.ir import Array, Graph, Node, Tensor, TensorType, Value
+from redir.ir import Graph, Node, Value
+from redir.tensor import Array, Tensor, TensorType
 
 PASSING = 1853  # of the 1884 node tests of onnx 1.23
 

@@ -15,8 +15,9 @@ from onnx import defs
 from redir import ops
 from redir.coupling import Coupling
 from redir.errors import IllTyped, Unsupported
-from redir.ir import Array, Attr, Dim, Graph, Node, Port, Tensor, TensorType, Value
+from redir.ir import Attr, Graph, Node, Port, Value
 from redir.ops import Absent, Const, is_absent, tensor_of
+from redir.tensor import Array, Dim, Tensor, TensorType
 
 Groups = dict[int, dict[Port, Array]]  # for each group the channels that it has at each port
 
@@ -638,8 +639,7 @@ NO_KERNEL = {"Gelu", "GlobalLpPool"}  # onnx.reference cannot run them
 
 # Known bugs, each with a failing test of its own below or in test_kernels.py: not drawn, so that
 # the properties go on finding others. A line goes when the mark on its test does.
-SOUND: dict[str, Callable[[Case], bool]] = {
-}
+SOUND: dict[str, Callable[[Case], bool]] = {}
 
 
 @st.composite

@@ -20,8 +20,9 @@ from redir.backends.onnx import save, to_proto
 from redir.errors import BadInput, RedirError, Unsupported
 from redir.frontends.onnx import from_proto, load
 from redir.interpret import evaluate
-from redir.ir import Array, ContainerType, Graph, SparseTensor, Tensor, TensorType, Value
+from redir.ir import Graph, Value
 from redir.ops import tensor_of
+from redir.tensor import Array, ContainerType, SparseTensor, Tensor, TensorType
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
 

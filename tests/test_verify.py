@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from redir import ops
 from redir.errors import BadInput
-from redir.ir import Array, Graph, Node, Tensor, TensorType, Value
+from redir.ir import Graph, Node, Value
+from redir.tensor import Array, Tensor, TensorType
 from redir.verify import Verdict, verify
 
 FLOAT = np.dtype(np.float32)

@@ -55,7 +55,7 @@ _BROADCASTING = """
     Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less
     LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor
 """.split()
-_POOLING = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool".split()
+_POOLING = "AveragePool GlobalAveragePool GlobalLpPool LpPool".split()
 _REDUCTIONS = """
     ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
     ReduceSum ReduceSumSquare
@@ -84,6 +84,7 @@ ENTRIES: dict[str, Entry] = {
     "InstanceNormalization": Entry(links=ties.instance_norm),
     "Loop": Entry(control.loop_type, control.run_loop),
     "MatMul": Entry(links=ties.matmul),
+    "MaxPool": Entry(evaluate=kernels.max_pool, links=ties.channelwise),
     "OneHot": Entry(evaluate=kernels.one_hot),
     "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad),
     "Reshape": Entry(layout.reshape_type, links=layout.reshape, narrow=layout.narrow_reshape),

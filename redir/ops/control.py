@@ -13,9 +13,10 @@ import numpy as np
 
 from redir.errors import Unsupported
 from redir.interpret import evaluate
-from redir.ir import UNKNOWN, Array, Graph, Node, TensorType, Type
+from redir.ir import Graph, Node
 from redir.ops import schema
 from redir.ops.core import is_absent
+from redir.tensor import UNKNOWN, Array, TensorType, Type
 
 
 def captures(node: Node) -> tuple[str, ...]:

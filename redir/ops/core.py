@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redir.errors import Unsupported
-from redir.ir import UNKNOWN, Array, Node, Op, SparseTensor, Tensor, TensorType, Type, Value
+from redir.ir import Node, Op, Value
+from redir.tensor import UNKNOWN, Array, SparseTensor, Tensor, TensorType, Type
 
 Evaluate = Callable[..., Sequence[Any]]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from redir.ir import Array, Node
+from redir.ir import Node
 from redir.ops import schema
 from redir.ops.schema import trains
+from redir.tensor import Array
 
 Index = tuple[Any, ...]
 
@@ -40,6 +42,22 @@ def global_max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     return [x.max(axis=tuple(range(2, x.ndim)), keepdims=True)]
 
 
+def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
+    """The largest number under each window; the reference mixes up pads that are not alike."""
+    if node.arity > 1 or node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
+        return schema.evaluate(node, *arrays)
+    (x,) = arrays
+    rank, kernel = x.ndim - 2, node.attrs["kernel_shape"]
+    window = _Window.of(node, rank)
+    sizes = window.steps(x.shape[2:], kernel, ceil=bool(node.attrs.get("ceil_mode", 0)))
+    least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    reach = zip(sizes, window.strides, window.spans(kernel), x.shape[2:], window.pads, strict=False)
+    pads = [(p, max(0, (m - 1) * s + e - n - p)) for m, s, e, n, p in reach]
+    padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=least)
+    met = (padded[window.index(place, sizes)] for place in product(*map(range, kernel)))
+    return [reduce(np.maximum, met)]
+
+
 def unsqueeze(node: Node, *arrays: Any) -> Sequence[Any]:
     """Insert axes all at once; the reference inserts one after the other before opset 13."""
     axes = node.attrs["axes"] if "axes" in node.attrs else arrays[1].reshape(-1).tolist()
@@ -64,6 +82,17 @@ class _Window:
         """The extent of the dilated kernel along each axis."""
         return [(k - 1) * d + 1 for k, d in zip(kernel, self.dilations, strict=True)]
 
+    def steps(self, sizes: Sequence[int], kernel: Sequence[int], *, ceil: bool) -> list[int]:
+        """How often the kernel fits along each axis; with ``ceil`` also where it sticks out."""
+        rank = len(sizes)
+        ends = zip(self.pads[:rank], self.pads[rank:], strict=True)
+        found = []
+        for n, (p, q), e, s in zip(sizes, ends, self.spans(kernel), self.strides, strict=True):
+            count = -(-(n + p + q - e) // s) + 1 if ceil else (n + p + q - e) // s + 1
+            inside = (count - 1) * s < n + p  # a window starts in the operand or before it
+            found.append(count if inside or not ceil else count - 1)
+        return found
+
     def index(self, place: Sequence[int], sizes: Sequence[int]) -> Index:
         """What the weight at ``place`` of the kernel meets: ``sizes`` steps along each axis."""
         steps = zip(place, self.dilations, sizes, self.strides, strict=True)
@@ -79,8 +108,7 @@ def conv(node: Node, *arrays: Any) -> Sequence[Any]:
     window = _Window.of(node, rank)
     ends = zip(window.pads[:rank], window.pads[rank:], strict=True)
     padded = np.pad(x, [(0, 0), (0, 0), *ends])
-    reach = zip(padded.shape[2:], window.spans(w.shape[2:]), window.strides, strict=True)
-    sizes = [(n - e) // s + 1 for n, e, s in reach]
+    sizes = window.steps(x.shape[2:], w.shape[2:], ceil=False)
     groups = x.shape[1] // w.shape[1]
     kernel = w.reshape(groups, -1, *w.shape[1:])
     y = np.zeros((len(x), groups, kernel.shape[1], *sizes), x.dtype)

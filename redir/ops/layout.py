@@ -7,10 +7,11 @@ from math import prod
 
 import numpy as np
 
-from redir.ir import NO_DTYPE, Dim, Kept, Link, Node, Shape, Tensor, TensorType, Type, Value
+from redir.ir import Kept, Link, Node, Value
 from redir.ops import schema
 from redir.ops.core import Const, is_absent, tensor_of
 from redir.ops.ties import aligned, along, axes_of, block_index, same_axes
+from redir.tensor import NO_DTYPE, Dim, Shape, Tensor, TensorType, Type
 
 
 def transpose(node: Node) -> Iterator[Link]:

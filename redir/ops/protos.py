@@ -9,14 +9,13 @@ import onnx
 from onnx import AttributeProto, SparseTensorProto, TensorProto, TypeProto, helper, numpy_helper
 
 from redir.errors import BadInput
-from redir.ir import (
+from redir.ir import Attr, Graph
+from redir.tensor import (
     NO_DTYPE,
     UNKNOWN,
-    Attr,
     ContainerType,
     Dim,
     DType,
-    Graph,
     SparseTensor,
     Tensor,
     TensorType,

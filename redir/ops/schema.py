@@ -11,9 +11,10 @@ from onnx import defs, helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from redir.errors import IllTyped, Unsupported
-from redir.ir import UNKNOWN, Array, Graph, Node, Type
+from redir.ir import Graph, Node
 from redir.ops import protos
 from redir.ops.core import is_absent, tensor_of
+from redir.tensor import UNKNOWN, Array, Type
 
 _SMALL = 1024  # constants of more elements than this never say a shape
 _RANDOM = frozenset(

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from redir.ir import Array, Link, Node, Value
+from redir.ir import Link, Node, Value
 from redir.ops.core import is_absent, tensor_of
 from redir.ops.schema import trains
+from redir.tensor import Array
 
 
 def along(a: Value, axis_a: int, b: Value, axis_b: int) -> Iterator[Link]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from redir import compiler, cost, report
-from redir.ir import Array
 from redir.models import load
 from redir.runtime import accuracy, session
+from redir.tensor import Array
 
 POINTS = 0.3  # of accuracy, in per cent, that may be lost at the default bandwidth
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)

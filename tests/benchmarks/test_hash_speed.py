@@ -13,8 +13,8 @@ from scipy.stats import gaussian_kde
 
 from redir import report
 from redir.density import bandwidth_of, density
-from redir.ir import Array
 from redir.passes.hash import Hash, hashed
+from redir.tensor import Array
 
 FASTER = 100
 RUNS = 3

@@ -13,7 +13,8 @@ import onnxruntime as ort
 from onnx import TensorProto, numpy_helper
 
 from redir.frontends.onnx import load
-from redir.ir import Array, Graph, Type
+from redir.ir import Graph
+from redir.tensor import Array, Type
 
 Feeds: TypeAlias = dict[str, Array]
 

@@ -15,8 +15,9 @@ from redir.backends.onnx import save
 from redir.errors import RedirError
 from redir.guarantees import constants
 from redir.interpret import evaluate
-from redir.ir import Array, Graph
+from redir.ir import Graph
 from redir.pipeline import Pipeline
+from redir.tensor import Array
 from redir.widen import widened
 from tests.real.inputs import (
     MODELS,

@@ -1,0 +1,326 @@
+"""Drawing small graphs, of other operators each time, on which passes are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from redir import ops
+from redir.errors import MissingExtra
+from redir.ir import Graph, Node, Value
+from redir.tensor import Tensor, TensorType
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise MissingExtra("redir.testing", "dev") from error
+
+FLOAT = np.dtype(np.float32)
+_FLOAT, _BOOL = 1, 9  # as a Cast names them
+Step: TypeAlias = "Callable[[Draft, Value], Value]"
+
+
+class Draft:
+    """A graph that is being drawn: the ``values`` so far, on which a step builds."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        """Draw the inputs."""
+        self.draw = draw
+        self.rng = np.random.default_rng(self.number(0, 999))
+        batch, sides = self.pick("n", 1, 2), self.pick((3, 3), (1, 1), (5, 2), (4, 4), (7, 1))
+        self.inputs = {
+            name: Value(TensorType(FLOAT, (batch, self.number(1, 4), *sides)))
+            for name in self.pick("x", "xy")
+        }
+        self.values, self.ends = list(self.inputs.values()), list[Value]()
+
+    def pick(self, *these: Any) -> Any:
+        """One of ``these``."""
+        return self.draw(st.sampled_from(these))
+
+    def number(self, low: int, high: int) -> int:
+        """A number between two, which may be either."""
+        return self.draw(st.integers(low, high))
+
+    def flag(self) -> bool:
+        """True or False."""
+        return self.draw(st.booleans())
+
+    def const(self, *shape: int, low: int = -1, high: int = 1) -> Value:
+        """A constant of small whole numbers, half of the time with slices that are equal."""
+        array = self.rng.integers(low, high + 1, shape).astype(FLOAT)
+        if shape and self.rng.integers(2):
+            array = array[self.rng.integers(0, shape[0], shape[0])]
+        return ops.Const(value=Tensor(array))
+
+    def bias(self, *shape: int) -> list[Value]:
+        """A constant to add, or none."""
+        return [self.const(*shape)] if self.flag() else []
+
+    def like(self, x: Value) -> Value:
+        """A value of the type of ``x``: itself where there is no other."""
+        found: Value = self.pick(*[v for v in self.values if v.type == x.type][::-1])
+        return found
+
+    def add(self, value: Value) -> None:
+        """Build on ``value``, or only return it, where its sizes are not known."""
+        known = all(value.type.size(a) for a in range(1, value.rank or 0))
+        fits = (value.rank or 0) > 1 and known and value.type.dtype == FLOAT
+        (self.values if fits else self.ends).append(value)
+
+
+STEPS: dict[str, tuple[int, Step]] = {}
+"""By name: the rank that the operand must have (0 for any), and what is built on it."""
+
+
+def graphs(*always: str, steps: int = 8) -> st.SearchStrategy[Graph]:
+    """Small graphs of a few of the ``STEPS``, of other ones in each, ``always`` among them.
+
+    Weights are small whole numbers, so that outputs can be compared with ``==``.
+    """
+    return _drawn(always, steps)
+
+
+@st.composite
+def _drawn(draw: st.DrawFn, always: Sequence[str], steps: int) -> Graph:
+    d, every = Draft(draw), st.sampled_from(sorted(STEPS))
+    swarm = [*always, *draw(st.lists(every, min_size=not always, max_size=6, unique=True))]
+    for name in draw(st.lists(st.sampled_from(swarm), min_size=1, max_size=steps)):
+        rank, step = STEPS[name]
+        x = d.values[-1 - d.number(0, min(2, len(d.values) - 1))]
+        if rank in (0, x.rank):
+            d.add(step(d, x))
+    last = d.values[-1]
+    head = d.pick(_conv, _gemm, None) if last.rank == 4 else d.pick(_gemm, None)  # noqa: PLR2004
+    more = draw(st.lists(st.sampled_from(d.values), max_size=d.number(0, 1)))
+    wanted = [head(d, last) if head else last, *d.ends, *more]
+    return Graph(d.inputs, {f"out{i}": v for i, v in enumerate(wanted)})
+
+
+def _step(rank: int) -> Callable[[Step], Step]:
+    def register(step: Step) -> Step:
+        STEPS[step.__name__.strip("_")] = rank, step
+        return step
+
+    return register
+
+
+def _channels(x: Value) -> int:
+    return x.type.size(1) or 1
+
+
+def _ints(*numbers: int) -> Value:
+    return ops.Const(value=Tensor(np.array(numbers, np.int64)))
+
+
+@_step(4)
+def _conv(d: Draft, x: Value) -> Value:
+    k, out = d.pick(1, 3), d.number(1, 4)
+    return ops.Conv(x, d.const(out, _channels(x), k, k), *d.bias(out), pads=(k // 2,) * 4)
+
+
+@_step(4)
+def _depthwise(d: Draft, x: Value) -> Value:
+    out = _channels(x) * d.pick(1, 2)
+    return ops.Conv(x, d.const(out, 1, 3, 3), *d.bias(out), pads=(1, 1, 1, 1))
+
+
+@_step(4)
+def _grouped(d: Draft, x: Value) -> Value:
+    groups = 2 - _channels(x) % 2
+    return ops.Conv(x, d.const(2 * groups, _channels(x) // groups, 1, 1))
+
+
+@_step(4)
+def _conv_transpose(d: Draft, x: Value) -> Value:
+    out = d.number(1, 3)
+    return ops.ConvTranspose(x, d.const(_channels(x), out, 2, 2), *d.bias(out))
+
+
+@_step(4)
+def _shared_weight(d: Draft, x: Value) -> Value:
+    w = d.const(_channels(x), _channels(x), 1, 1)
+    once = ops.Relu(ops.Conv(x, w))
+    return ops.Add(ops.Conv(once, w), once) if d.flag() else ops.Add(once, ops.Conv(d.like(x), w))
+
+
+@_step(4)
+def _squeeze_excite(d: Draft, x: Value) -> Value:
+    narrow = ops.Relu(_conv(d, ops.GlobalAveragePool(x)))
+    return ops.Mul(x, ops.Sigmoid(ops.Conv(narrow, d.const(_channels(x), _channels(narrow), 1, 1))))
+
+
+@_step(4)
+def _residual(d: Draft, x: Value) -> Value:
+    w = d.const(_channels(x), _channels(x), 3, 3)
+    return ops.Add(x, ops.Conv(x, w, *d.bias(_channels(x)), pads=(1, 1, 1, 1)))
+
+
+@_step(4)
+def _pool(d: Draft, x: Value) -> Value:
+    op = d.pick(ops.MaxPool, ops.AveragePool)
+    return op(x, kernel_shape=(2, 2), pads=(1, 1, 1, 1))  # type: ignore[no-any-return]
+
+
+@_step(4)
+def _global_pool(_: Draft, x: Value) -> Value:
+    return ops.GlobalAveragePool(x)
+
+
+@_step(4)
+def _channel_pad(d: Draft, x: Value) -> Value:
+    before, behind = d.number(0, 2), d.number(0, 2)
+    return ops.Pad(x, _ints(0, before, 0, 0, 0, behind, 0, 0), *(d.const(),) * d.flag())
+
+
+@_step(4)
+def _transpose(d: Draft, x: Value) -> Value:
+    return ops.Transpose(x, perm=d.pick((0, 2, 3, 1), (0, 3, 1, 2), (0, 1, 3, 2), (0, 1, 2, 3)))
+
+
+@_step(4)
+def _reshape(d: Draft, x: Value) -> Value:
+    return ops.Reshape(x, d.pick(_ints(0, _channels(x), -1), _ints(0, -1), _ints(0, 1, -1)))
+
+
+@_step(4)
+def _split(d: Draft, x: Value) -> Value:
+    axis = d.pick(1, 2)
+    node = Node(ops.Split, (x,), {"axis": axis, "num_outputs": 2}, arity=2)
+    return ops.Concat(*node.outputs[::-1], axis=axis) if (x.type.size(axis) or 0) > 1 else x
+
+
+@_step(4)
+def _body(d: Draft, x: Value) -> Value:
+    a, b = Value(x.type), Value(x.type)
+    branches = {
+        "then_branch": Graph({"a": a}, {"y": ops.Relu(a)}),
+        "else_branch": Graph({"a": b}, {"y": ops.Neg(b)}),
+    }
+    condition = ops.Const(value=Tensor(np.array(d.flag())))
+    return ops.If(condition, x, captures=("a",), **branches)
+
+
+@_step(0)
+def _gemm(d: Draft, x: Value) -> Value:
+    x = x if x.rank == 2 else ops.Flatten(x)  # noqa: PLR2004
+    out, turned = d.number(1, 4), d.flag()
+    shape = (out, _channels(x)) if turned else (_channels(x), out)
+    bias = d.bias(*d.pick((out,), (1, out), (1,), ()))
+    return ops.Gemm(x, d.const(*shape), *bias, transB=int(turned))
+
+
+@_step(0)
+def _matmul(d: Draft, x: Value) -> Value:
+    assert x.rank is not None
+    return ops.MatMul(x, d.const(x.type.size(x.rank - 1) or 1, d.number(1, 4)))
+
+
+@_step(4)
+def _flatten(_: Draft, x: Value) -> Value:
+    return ops.Flatten(x)
+
+
+@_step(0)
+def _batchnorm(d: Draft, x: Value) -> Value:
+    vectors = [d.const(_channels(x), low=1, high=3) for _ in range(4)]
+    return ops.BatchNormalization(x, *vectors, epsilon=d.pick(1e-5, 1.0))
+
+
+@_step(0)
+def _activation(d: Draft, x: Value) -> Value:
+    op = d.pick(ops.Relu, ops.Sigmoid, ops.Neg)
+    return op(x)  # type: ignore[no-any-return]
+
+
+@_step(0)
+def _leaky_relu(d: Draft, x: Value) -> Value:
+    return ops.LeakyRelu(x, alpha=d.pick(0.5, 2.0))
+
+
+@_step(4)
+def _prelu(d: Draft, x: Value) -> Value:
+    return ops.PRelu(x, d.const(*d.pick((_channels(x), 1, 1), (1,))))
+
+
+@_step(4)
+def _scale(d: Draft, x: Value) -> Value:
+    op = d.pick(ops.Mul, ops.Add)
+    return op(x, d.const(1, _channels(x), 1, 1))  # type: ignore[no-any-return]
+
+
+@_step(0)
+def _arithmetic(d: Draft, x: Value) -> Value:
+    op, pair = d.pick(ops.Add, ops.Sub, ops.Max), (x, d.like(x))
+    return op(*(pair if d.flag() else pair[::-1]))  # type: ignore[no-any-return]
+
+
+@_step(0)
+def _gate(d: Draft, x: Value) -> Value:
+    return ops.Mul(x, ops.Sign(d.like(x)))
+
+
+@_step(4)
+def _concat(d: Draft, x: Value) -> Value:
+    return ops.Concat(x, d.like(x), axis=d.pick(1, 2))
+
+
+@_step(4)
+def _slice(d: Draft, x: Value) -> Value:
+    return ops.Slice(x, _ints(0), _ints(1), _ints(d.pick(1, 2)))
+
+
+@_step(0)
+def _noop(d: Draft, x: Value) -> Value:
+    zeros, dims = _ints(*[0] * 2 * (x.rank or 0)), _ints(*[0] * (x.rank or 0))
+    some: list[Callable[[], Value]] = [
+        lambda: ops.Identity(x),
+        lambda: ops.Dropout(x),
+        lambda: ops.Cast(x, to=_FLOAT),
+        lambda: ops.Pad(x, zeros),
+        lambda: ops.Reshape(x, dims),
+        lambda: ops.Concat(x, axis=1),
+    ]
+    make: Callable[[], Value] = d.pick(*some)
+    return make()
+
+
+@_step(0)
+def _cast(_: Draft, x: Value) -> Value:
+    return ops.Cast(ops.Cast(x, to=_BOOL), to=_FLOAT)
+
+
+@_step(0)
+def _computed_shape(d: Draft, x: Value) -> Value:
+    axis = d.number(0, (x.rank or 1) - 1)
+    place = ops.Const(value=Tensor(np.array(axis)))
+    parts = ops.Unsqueeze(ops.Gather(ops.Shape(x), place), _ints(0)), _ints(-1)
+    return ops.Reshape(x, ops.Concat(*(parts if d.flag() else parts[::-1]), axis=0))
+
+
+@_step(0)
+def _computed_constant(d: Draft, x: Value) -> Value:
+    both = ops.Add(d.const(1), ops.Mul(d.const(1), d.const(1)))
+    return ops.Add(x, both)
+
+
+@_step(0)
+def _again(d: Draft, x: Value) -> Value:
+    node = x.node
+    copied = (
+        x if node is None or not node.inputs else Node(node.op, node.inputs, node.attrs).outputs[0]
+    )
+    return ops.Add(copied, x) if d.flag() else ops.Sub(copied, ops.Relu(x))
+
+
+@_step(0)
+def _random(_: Draft, x: Value) -> Value:
+    noise = ops.Add(*(ops.RandomNormalLike(x, seed=1.0) for _ in range(2)))
+    return ops.Add(x, ops.Mul(noise, ops.Const(value=Tensor(np.zeros(1, FLOAT)))))
+
+
+@_step(0)
+def _opaque(_: Draft, x: Value) -> Value:
+    return ops.opaque("Mix", "custom", 1, [x.type], lambda _, a: [np.flip(a, 1)])(x)

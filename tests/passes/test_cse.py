@@ -1,0 +1,121 @@
+"""cse: golden pairs, what it leaves alone, the conformance kit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.errors import BadPipeline
+from redir.ir import Graph, Node, Value
+from redir.passes.cse import Cse
+from redir.pipeline import Pipeline
+from redir.tensor import Tensor, TensorType
+from redir.testing import check_on, check_pass, graphs
+from redir.text import parse
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "cse").glob("*.txt"))
+X = Value(TensorType(np.dtype(np.float32), (2, 4)))
+Y = Value(TensorType(np.dtype(np.float32), (2, 4)))
+MIX = ops.opaque("Mix", "custom", 1, [X.type])
+
+
+def const(array: object, dtype: str = "float32") -> Value:
+    return ops.Const(value=Tensor(np.array(array, dtype)))
+
+
+def both(a: Value, b: Value) -> Graph:
+    return Graph({"x": X, "y": Y}, {"a": a, "b": b})
+
+
+def branch(x: Value) -> Value:
+    body = Value(X.type)
+    same = Graph({"x": body}, {"y": ops.Relu(body)})
+    return ops.If(
+        const(array=True, dtype="bool"), x, captures=("x",), then_branch=same, else_branch=same
+    )
+
+
+def trained(x: Value) -> Value:
+    return ops.Dropout(x, const(0.5), const(array=True, dtype="bool"))
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
+def test_golden_pair(case: Path) -> None:
+    before, after = case.read_text(encoding="utf-8").split("# after\n")
+    assert str(check_on(Cse(), parse(before))) == after
+
+
+LEFT_ALONE = {
+    "another operator": both(ops.Relu(X), ops.Neg(X)),
+    "another operand": both(ops.Relu(X), ops.Relu(Y)),
+    "operands exchanged": both(ops.Sub(X, Y), ops.Sub(Y, X)),
+    "another attribute": both(ops.LeakyRelu(X, alpha=0.5), ops.LeakyRelu(X, alpha=0.25)),
+    "an attribute given once": both(ops.Softmax(X), ops.Softmax(X, axis=0)),
+    "an attribute of another type": both(
+        ops.Cast(X, to=1, saturate=1), ops.Cast(X, to=1, saturate=True)
+    ),
+    "a constant of another value": both(ops.Add(X, const(1)), ops.Add(X, const(2))),
+    "a constant of another type": both(
+        ops.Cast(const(1), to=7), ops.Cast(const(1, "float64"), to=7)
+    ),
+    "a constant of another shape": both(ops.Add(X, const([1])), ops.Add(X, const([[1]]))),
+    "another version of the operator": both(
+        ops.Relu(X), Node(ops.lookup("Relu", 6) or MIX, (X,)).outputs[0]
+    ),
+    "fewer results": both(
+        ops.MaxPool(Z := ops.Reshape(X, const([1, 2, 4], "int64")), kernel_shape=(2,)),
+        Node(ops.MaxPool, (Z,), {"kernel_shape": (2,)}, arity=2).outputs[1],
+    ),
+    "random operator": both(ops.RandomNormalLike(X), ops.RandomNormalLike(X)),
+    "random operator with a seed": both(
+        ops.RandomNormalLike(X, seed=1.0), ops.RandomNormalLike(X, seed=1.0)
+    ),
+    "dropout in training": both(trained(X), trained(X)),
+    "unknown operator": both(MIX(X), MIX(X)),
+    "control flow": both(branch(X), branch(X)),
+    "constants alone": both(ops.Add(X, const([1])), ops.Mul(X, const([1]))),
+}
+
+
+@pytest.mark.parametrize("why", LEFT_ALONE)
+def test_left_alone(why: str) -> None:
+    assert Cse()(LEFT_ALONE[why]) is LEFT_ALONE[why]
+
+
+def test_operands_that_become_the_same_make_their_readers_the_same() -> None:
+    a, b = ops.Relu(X), ops.Relu(X)
+    after = check_on(Cse(), both(ops.Add(a, Y), ops.Add(b, Y)))
+    assert after.outputs["a"] is after.outputs["b"]
+
+
+def test_convolutions_of_equal_weights_become_one() -> None:
+    image = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
+    a, b = (ops.Conv(image, const(np.ones((2, 1, 1, 1)))) for _ in range(2))
+    after = check_on(Cse(), Graph({"x": image}, {"a": a, "b": b}))
+    assert [n.op.name for n in after.nodes] == ["Const", "Conv"]
+
+
+def test_keeps_its_promises() -> None:
+    check_pass(Cse())
+
+
+def test_keeps_its_promises_on_repeated_nodes() -> None:
+    check_pass(Cse(), graphs("again", "arithmetic", "leaky_relu", "opaque"))
+
+
+def test_reads_back_from_its_text() -> None:
+    assert Pipeline.parse(str(Cse())).passes == (Cse(),)
+
+
+def test_has_no_options() -> None:
+    with pytest.raises(BadPipeline, match="no option 'x=1'"):
+        Pipeline.parse("cse{x=1}")
+
+
+def test_operands_that_are_not_given_are_the_same() -> None:
+    a, b = (ops.Clip(X, ops.Absent(), const(6)) for _ in range(2))
+    after = Cse()(both(a, b))
+    assert after.outputs["a"] is after.outputs["b"]

@@ -1,0 +1,108 @@
+"""eliminate-identity: golden pairs, what it leaves alone, the conformance kit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.errors import BadPipeline
+from redir.ir import Attr, Graph, Node, Op, Value
+from redir.passes.eliminate_identity import EliminateIdentity
+from redir.pipeline import Pipeline
+from redir.tensor import Tensor, TensorType
+from redir.testing import check_on, check_pass, graphs
+from redir.text import parse
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "eliminate-identity").glob("*.txt"))
+X = Value(TensorType(np.dtype(np.float32), (2, 3)))
+ONE = Value(TensorType(np.dtype(np.float32), (1, 3)))
+OPEN = Value(TensorType(np.dtype(np.float32), ("n", "m")))
+PADS = Value(TensorType(np.dtype(np.int64), (4,)))
+RATE = Value(TensorType(np.dtype(np.bool_), ()))
+
+
+def const(array: object, dtype: str = "int64") -> Value:
+    return ops.Const(value=Tensor(np.array(array, dtype)))
+
+
+def old(name: str, version: int, **attrs: Attr) -> Value:
+    op = ops.lookup(name, version)
+    assert op is not None
+    return op(X, **attrs)
+
+
+def of(y: Value, **more: Value) -> Graph:
+    return Graph({"x": X, **more}, {"y": y})
+
+
+def masked() -> Graph:
+    y, mask = Node(ops.Dropout, (X,), arity=2).outputs
+    return Graph({"x": X}, {"y": y, "mask": mask})
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
+def test_golden_pair(case: Path) -> None:
+    before, after = case.read_text(encoding="utf-8").split("# after\n")
+    assert str(check_on(EliminateIdentity(), parse(before))) == after
+
+
+CUSTOM: Op = ops.opaque("Identity", "custom", 1, [X.type])
+
+LEFT_ALONE = {
+    "Dropout in training": of(
+        ops.Dropout(X, const(0.5, "float32"), const(array=True, dtype="bool"))
+    ),
+    "Dropout that may be in training": of(ops.Dropout(X, const(0.5, "float32"), RATE), t=RATE),
+    "Dropout that trains by default": of(old("Dropout", 6)),
+    "Dropout whose mask is read": masked(),
+    "Pad by something": of(ops.Pad(X, const([0, 1, 0, 0]))),
+    "Pad by the unknown": of(ops.Pad(X, PADS), pads=PADS),
+    "Pad that cuts": of(ops.Pad(X, const([0, -1, 0, 1]))),
+    "Pad of an older version": of(old("Pad", 2, pads=(0, 1, 0, 0))),
+    "Transpose that permutes": of(ops.Transpose(X, perm=(1, 0))),
+    "Transpose that reverses": of(ops.Transpose(X)),
+    "Reshape to another shape": of(ops.Reshape(X, const([3, 2]))),
+    "Reshape of an open shape": Graph({"x": OPEN}, {"y": ops.Reshape(OPEN, const([-1, 3]))}),
+    "Flatten at another place": of(ops.Flatten(X, axis=0)),
+    "Squeeze of an axis": Graph({"x": ONE}, {"y": ops.Squeeze(ONE, const([0]))}),
+    "Unsqueeze": of(ops.Unsqueeze(X, const([0]))),
+    "Expand to more": Graph({"x": ONE}, {"y": ops.Expand(ONE, const([2, 3]))}),
+    "Cast to another type": of(ops.Cast(X, to=10)),
+    "Concat of two": of(ops.Concat(X, X, axis=0)),
+    "an operator of another domain": of(CUSTOM(X)),
+    "Relu": of(ops.Relu(X)),
+}
+
+
+@pytest.mark.parametrize("why", LEFT_ALONE)
+def test_left_alone(why: str) -> None:
+    assert EliminateIdentity()(LEFT_ALONE[why]) is LEFT_ALONE[why]
+
+
+def test_dropout_in_inference_of_an_older_version_goes() -> None:
+    assert check_on(EliminateIdentity(), of(old("Dropout", 6, is_test=1))).outputs["y"] is X
+
+
+def test_pad_by_nothing_of_an_older_version_goes() -> None:
+    after = check_on(EliminateIdentity(), of(old("Pad", 2, pads=(0, 0, 0, 0))))
+    assert after.outputs["y"] is X
+
+
+def test_keeps_its_promises() -> None:
+    check_pass(EliminateIdentity())
+
+
+def test_keeps_its_promises_on_what_looks_like_nothing() -> None:
+    check_pass(EliminateIdentity(), graphs("noop", "transpose", "channel_pad", "cast", "reshape"))
+
+
+def test_reads_back_from_its_text() -> None:
+    assert Pipeline.parse(str(EliminateIdentity())).passes == (EliminateIdentity(),)
+
+
+def test_has_no_options() -> None:
+    with pytest.raises(BadPipeline, match="no option 'x=1'"):
+        Pipeline.parse("eliminate-identity{x=1}")

@@ -1,0 +1,167 @@
+"""fold-batchnorm: golden pairs, what it leaves alone, the conformance kit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.errors import BadPipeline
+from redir.ir import Graph, Node, Op, Value
+from redir.passes.fold_batchnorm import FoldBatchnorm
+from redir.pipeline import Pipeline
+from redir.tensor import Array, Tensor, TensorType
+from redir.testing import check_on, check_pass, graphs
+from redir.text import parse
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "fold-batchnorm").glob("*.txt"))
+
+
+def const(array: object, dtype: str = "float32") -> Value:
+    return ops.Const(value=Tensor(np.array(array, dtype)))
+
+
+def image(*shape: int) -> Value:
+    return Value(TensorType(np.dtype(np.float32), shape))
+
+
+def normed(x: Value, scale: Value | None = None) -> Value:
+    vectors = [const([1, 2]), const([3, 4]), const([5, 6]), const([7, 8])]
+    return ops.BatchNormalization(x, scale or vectors[0], *vectors[1:])
+
+
+X = image(1, 2, 3, 3)
+W = const([[[[1]], [[2]]], [[[3]], [[4]]]])
+FLAT = image(1, 2)
+ONES = const(np.ones((2, 2)))
+OLD = ops.lookup("BatchNormalization", 7)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
+def test_golden_pair(case: Path) -> None:
+    before, after = case.read_text(encoding="utf-8").split("# after\n")
+    assert str(check_on(FoldBatchnorm(), parse(before))) == after
+
+
+def test_the_norm_that_the_cases_below_spoil_is_folded() -> None:
+    before = Graph({"x": X}, {"y": normed(ops.Conv(X, W))})
+    assert [n.op.name for n in check_on(FoldBatchnorm(), before).nodes] == [
+        "Const",
+        "Const",
+        "Conv",
+    ]
+
+
+def twice() -> Graph:
+    conv = ops.Conv(X, W)
+    return Graph({"x": X}, {"y": normed(conv), "z": ops.Relu(conv)})
+
+
+def returned() -> Graph:
+    conv = ops.Conv(X, W)
+    return Graph({"x": X}, {"y": normed(conv), "z": conv})
+
+
+def other(op: Op | None, x: Value, arity: int, **attrs: int) -> Value:
+    assert op is not None
+    vectors = [const([1, 2]), const([3, 4]), const([5, 6]), const([7, 8])]
+    return Node(op, (x, *vectors), attrs, arity=arity).outputs[0]
+
+
+def with_inputs(y: Value, **more: Value) -> Graph:
+    return Graph({"x": X, **more}, {"y": y})
+
+
+SCALE, WEIGHT, BIAS = image(2), image(2, 2, 1, 1), image(2)
+
+LEFT_ALONE = {
+    "training mode": with_inputs(other(ops.BatchNormalization, ops.Conv(X, W), 3, training_mode=1)),
+    "per element, not per channel": with_inputs(other(OLD, ops.Conv(X, W), 1, spatial=0)),
+    "weight read by another node": with_inputs(normed(ops.Conv(ops.Conv(X, W), W))),
+    "weight returned": Graph({"x": X}, {"y": normed(ops.Conv(X, W)), "w": W}),
+    "result read twice": twice(),
+    "result returned": returned(),
+    "scale not constant": with_inputs(normed(ops.Conv(X, W), SCALE), scale=SCALE),
+    "weight not constant": with_inputs(normed(ops.Conv(X, WEIGHT)), weight=WEIGHT),
+    "bias not constant": with_inputs(normed(ops.Conv(X, W, BIAS)), bias=BIAS),
+    "something in between": with_inputs(normed(ops.Relu(ops.Conv(X, W)))),
+    "grouped ConvTranspose": with_inputs(
+        normed(ops.ConvTranspose(X, const(np.ones((2, 1, 1, 1))), group=2))
+    ),
+    "Gemm with alpha": Graph({"x": FLAT}, {"y": normed(ops.Gemm(FLAT, ONES, alpha=2.0))}),
+    "Gemm with beta": Graph(
+        {"x": FLAT}, {"y": normed(ops.Gemm(FLAT, ONES, const([1, 1]), beta=2.0))}
+    ),
+    "bias of another shape": Graph(
+        {"x": FLAT}, {"y": normed(ops.Gemm(FLAT, ONES, const([[1, 1]])))}
+    ),
+    "MatMul": Graph({"x": FLAT}, {"y": normed(ops.MatMul(FLAT, ONES))}),
+    "weights become infinite": with_inputs(
+        normed(ops.Conv(X, const(np.full((2, 2, 1, 1), 1e38))), const([1e38, 1]))
+    ),
+}
+
+
+@pytest.mark.parametrize("why", LEFT_ALONE)
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_left_alone(why: str) -> None:
+    assert FoldBatchnorm()(LEFT_ALONE[why]) is LEFT_ALONE[why]
+
+
+def test_epsilon_and_order_of_the_vectors_count() -> None:
+    scale, bias, mean, var = (np.array(a, "float32") for a in ([2, 3], [5, 7], [11, 13], [3, 8]))
+    norm = ops.BatchNormalization(
+        ops.Conv(X, W), *map(const, (scale, bias, mean, var)), epsilon=1.0
+    )
+    _, offset, conv = FoldBatchnorm()(Graph({"x": X}, {"y": norm})).nodes
+    expected: Array = bias - mean * scale / np.sqrt(var + 1)
+    assert conv.inputs[2].node is offset
+    assert np.array_equal(held(offset), expected)
+
+
+def held(node: Node) -> Array:
+    tensor = node.attrs["value"]
+    assert isinstance(tensor, Tensor)
+    return tensor.array
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_weights_keep_their_type(dtype: str) -> None:
+    x = Value(TensorType(np.dtype(dtype), (1, 1)))
+    vectors = [const([1], dtype) for _ in range(4)]
+    y = ops.BatchNormalization(ops.Gemm(x, const([[1]], dtype)), *vectors)
+    assert FoldBatchnorm()(Graph({"x": x}, {"y": y})).outputs["y"].type == y.type
+
+
+def test_keeps_its_promises() -> None:
+    check_pass(FoldBatchnorm(), graphs("conv", "batchnorm", "conv_transpose", "batchnorm"))
+
+
+def test_keeps_its_promises_on_matrices() -> None:
+    check_pass(FoldBatchnorm(), graphs("gemm", "batchnorm"))
+
+
+def test_reads_back_from_its_text() -> None:
+    assert Pipeline.parse(str(FoldBatchnorm())).passes == (FoldBatchnorm(),)
+
+
+def test_has_no_options() -> None:
+    with pytest.raises(BadPipeline, match="no option 'x=1'"):
+        Pipeline.parse("fold-batchnorm{x=1}")
+
+
+def test_norms_that_share_their_vectors_do_not_add_parameters() -> None:
+    one, zero, y = const([1, 1]), const([0, 0]), X
+    for _ in range(3):
+        conv = ops.Conv(y, const(np.ones((2, 2, 1, 1))))
+        y = ops.BatchNormalization(conv, one, zero, zero, one)
+    check_on(FoldBatchnorm(), Graph({"x": X}, {"y": y}))
+
+
+def test_a_variance_of_zero_is_left_alone_in_silence() -> None:
+    conv = ops.Conv(X, const(np.ones((2, 2, 1, 1))))
+    zero = const([0, 0])
+    before = with_inputs(ops.BatchNormalization(conv, const([1, 1]), zero, zero, zero, epsilon=0.0))
+    assert FoldBatchnorm()(before) is before

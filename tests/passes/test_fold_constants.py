@@ -1,0 +1,132 @@
+"""fold-constants: golden pairs, what it leaves alone, the conformance kit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.errors import BadPipeline
+from redir.ir import Graph, Value
+from redir.passes.fold_constants import FoldConstants
+from redir.pipeline import Pipeline
+from redir.tensor import Tensor, TensorType
+from redir.testing import check_on, check_pass, graphs
+from redir.text import parse
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "fold-constants").glob("*.txt"))
+X = Value(TensorType(np.dtype(np.float32), ("n", 3)))
+WIDE = Value(TensorType(np.dtype(np.float32), ("n", "m", 2)))
+NO_RANK = Value(TensorType(np.dtype(np.float32)))
+
+
+def const(array: object, dtype: str = "int64") -> Value:
+    return ops.Const(value=Tensor(np.array(array, dtype)))
+
+
+def of(y: Value, x: Value = X) -> Graph:
+    return Graph({"x": x}, {"y": y})
+
+
+def sizes(x: Value, *axes: int) -> Value:
+    return ops.Gather(ops.Shape(x), const(axes))
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
+def test_golden_pair(case: Path) -> None:
+    before, after = case.read_text(encoding="utf-8").split("# after\n")
+    assert str(check_on(FoldConstants(), parse(before))) == after
+
+
+NOTHING = Graph({}, {"y": ops.Relu(const([1], "float32"))})
+FLAG = const(array=True, dtype="bool")
+
+LEFT_ALONE = {
+    "depends on an input": of(ops.Add(X, const([1, 2, 3], "float32"))),
+    "larger than the limit": of(ops.Expand(const(1, "float32"), const([600, 600]))),
+    "random operator": of(ops.RandomNormalLike(const([1], "float32"))),
+    "random operator without operands": of(ops.RandomNormal(shape=(2,))),
+    "unknown operator": of(ops.opaque("Mix", "custom", 1, [X.type])(const([1], "float32"))),
+    "control flow": of(ops.If(FLAG, then_branch=NOTHING, else_branch=NOTHING)),
+    "open shape": of(ops.Shape(X)),
+    "open size": of(sizes(X, 0)),
+    "shape of unknown rank": of(ops.Shape(NO_RANK), NO_RANK),
+    "index out of range": of(sizes(X, 5)),
+    "Reshape to sizes in other places": of(ops.Reshape(WIDE, sizes(WIDE, 1, 0, 2)), WIDE),
+    "Reshape to sizes of another value": of(
+        ops.Reshape(X, ops.Concat(sizes(ops.Relu(X), 0), const([3]), axis=0))
+    ),
+    "Reshape in which 0 is a size": of(ops.Reshape(WIDE, sizes(WIDE, 0, 1, 2), allowzero=1), WIDE),
+}
+
+
+@pytest.mark.parametrize("why", LEFT_ALONE)
+def test_left_alone(why: str) -> None:
+    assert FoldConstants()(LEFT_ALONE[why]) is LEFT_ALONE[why]
+
+
+def test_a_result_as_large_as_its_operands_is_folded_whatever_the_limit() -> None:
+    y = ops.Add(X, ops.Neg(const([1, 2, 3], "float32")))
+    assert [n.op.name for n in FoldConstants(limit=0)(of(y)).nodes] == ["Const", "Add"]
+
+
+def test_a_size_is_known_through_nests_of_shape_arithmetic() -> None:
+    size = ops.Cast(ops.Squeeze(ops.Slice(ops.Shape(X), const([1]), const([2]))), to=6)
+    (node,) = check_on(FoldConstants(), of(ops.Identity(ops.Unsqueeze(size, const([0]))))).nodes
+    assert node.attrs["value"] == Tensor(np.array([3], np.int32))
+
+
+def test_open_sizes_in_their_own_places_are_copied() -> None:
+    target = ops.Concat(sizes(WIDE, 0, 1), const([2, 1]), axis=0)
+    after = check_on(FoldConstants(), of(ops.Reshape(WIDE, target), WIDE))
+    assert after.nodes[0].attrs["value"] == Tensor(np.array([0, 0, 2, 1]))
+
+
+def test_a_folded_constant_keeps_its_name() -> None:
+    before = parse("def main(x: int64[2]):\n    y: int64[1] = Shape(x)\n    return {'y': y}\n")
+    (node,) = FoldConstants()(before).nodes
+    assert node.source is not None
+    assert node.source.outputs == ("y",)
+
+
+def test_keeps_its_promises() -> None:
+    check_pass(FoldConstants())
+
+
+def test_keeps_its_promises_on_shape_arithmetic() -> None:
+    check_pass(FoldConstants(), graphs("computed_shape", "computed_constant", "random"))
+
+
+@pytest.mark.parametrize("limit", [0, 7, 1 << 20])
+def test_reads_back_from_its_text(limit: int) -> None:
+    assert Pipeline.parse(str(FoldConstants(limit))).passes == (FoldConstants(limit),)
+
+
+@pytest.mark.parametrize("options", ["limit=much", "limit=1.5", "limit=", "limit", "bytes=3"])
+def test_refuses_other_options(options: str) -> None:
+    with pytest.raises(BadPipeline, match="fold-constants"):
+        Pipeline.parse(f"fold-constants{{{options}}}")
+
+
+def test_refuses_a_negative_limit() -> None:
+    with pytest.raises(BadPipeline, match="limit"):
+        Pipeline.parse("fold-constants{limit=-1}")
+
+
+def test_sizes_that_are_concatenated_as_columns_are_in_row_order() -> None:
+    column = ops.Unsqueeze(ops.Shape(X), const([1]))
+    flat = ops.Reshape(ops.Concat(column, column, axis=1), const([-1]))
+    check_on(FoldConstants(), of(ops.Gather(flat, const([1]))))
+
+
+def test_a_sequence_of_constants_is_left_alone() -> None:
+    some = ops.SequenceConstruct(const([1, 2]), const([1, 2, 3]))
+    before = of(ops.SequenceAt(some, const(0)))
+    assert FoldConstants()(before) is before
+
+
+def test_a_pooling_that_pads_one_side_keeps_its_shape() -> None:
+    image = const(np.ones((1, 1, 2, 2)), "float32")
+    check_on(FoldConstants(), of(ops.MaxPool(image, kernel_shape=(2, 2), pads=(1, 1, 0, 0))))
