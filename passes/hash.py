@@ -69,7 +69,7 @@ def _monotone(before: Graph, after: Graph) -> str | None:
 
 @dataclass(frozen=True)
 class Hash(Pass):
-    """Adaptive, data-free scalar hashing: few distinct values per layer, and no accuracy lost.
+    """Adaptive, data-free scalar hashing: few distinct values in each layer.
 
     ``bandwidth`` is a multiple of Silverman's rule, or one of the rules silverman, scott and
     median-gap; ``contrast`` drops a peak that stands out by less than that share of the highest.

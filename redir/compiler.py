@@ -62,13 +62,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave: the graph, the costs and times before and after, and the checks."""
+    """What a run gave: the graph, the costs and times before and after, and the checks.
+
+    ``verdict`` is that of the whole where every pass promises the same outputs, else the worst of
+    the passes that do; ``reason`` says why there is none. ``deviation`` is that of the whole.
+    """
 
     graph: Graph
     before: Cost
     after: Cost
     steps: tuple[Step, ...]
     verdict: Outcome
+    reason: str
     deviation: float | None
     seconds: tuple[float, float] | None
     map: Mapping[str, Any]
@@ -95,34 +100,39 @@ def run(graph: Graph, pipeline: Pipeline, *, seed: int = 0) -> Result:
         BadInput: a weight is NaN.
     """
     refuse_nan(graph)
-    feeds = _feeds(graph, seed)
+    feeds, why = _feeds(graph, seed)
     after, steps = graph, []
     for step in pipeline.passes:
         after, record = _step(step, after, feeds)
         steps.append(record)
-    whole = Verdict("pass") if after is graph else _verdict(graph, after, feeds)
-    outcomes = {s.verdict for s in steps if s.verdict is not None}
+    whole = Verdict("pass") if after is graph else _verdict(graph, after, feeds, why)
+    exact = all(s.verdict is not None for s in steps if s.changed)
+    outcomes = {whole.verdict} if exact else {s.verdict for s in steps if s.verdict is not None}
     return Result(
         after,
         total(graph),
         total(after),
         tuple(steps),
         next((w for w in _WORST if w in outcomes), "pass"),
+        whole.reason,
         None if whole.verdict == "skipped" else whole.deviation,
         _times(graph, after, feeds),
         renamed(graph, after),
     )
 
 
-def _feeds(graph: Graph, seed: int) -> Sequence[Mapping[str, Array]]:
+def _feeds(graph: Graph, seed: int) -> tuple[Sequence[Mapping[str, Array]], str]:
+    """Inputs on which the model runs, or none and why."""
     try:
-        return list(runnable(graph, runner(graph), 1, seed))
-    except Unsupported:
-        return ()
+        return list(runnable(graph, runner(graph), 1, seed)), ""
+    except Unsupported as error:
+        return (), str(error)
 
 
-def _verdict(a: Graph, b: Graph, feeds: Sequence[Mapping[str, Array]]) -> Verdict:
-    return verify(a, b, feeds) if feeds else Verdict("skipped", "the model cannot be run here")
+def _verdict(
+    a: Graph, b: Graph, feeds: Sequence[Mapping[str, Array]], why: str = "it cannot be run"
+) -> Verdict:
+    return verify(a, b, feeds) if feeds else Verdict("skipped", why)
 
 
 def _step(step: Pass, graph: Graph, feeds: Sequence[Mapping[str, Array]]) -> tuple[Graph, Step]:

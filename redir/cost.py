@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -68,6 +69,12 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
     defaults = {single.inputs[name]: tensor for name, tensor in graph.defaults.items()}
     found = (_layer(node, defaults, seen) for node in single.walk())
     return tuple(layer for layer in found if layer.cost != Cost())
+
+
+def open_layers(graph: Graph) -> int:
+    """How many layers multiply, but have an open size beside the batch, so that they count less."""
+    nodes = [n for n in _single(graph).walk() if n.op.name in MACS and n.op.domain == ""]
+    return sum(any(v.type.static is None for v in (*n.inputs[:1], *n.outputs[:1])) for n in nodes)
 
 
 def _single(graph: Graph) -> Graph:
@@ -182,12 +189,26 @@ def _readers(node: Node) -> tuple[Value, list[Array]] | None:
         if channels is None or channels % per_group or len(w.array) % (channels // per_group):
             return None
         parts = np.split(w.array, channels // per_group, 0)
-        return x, [part[:, i].reshape(-1) for part in parts for i in range(per_group)]
+        slices = [part[:, i] for part in parts for i in range(per_group)]
+        return x, [met for s in slices for met in _phases(node, s)]
     if node.op == ops.ConvTranspose:
         return x, [row.reshape(-1) for row in w.array]
     if node.op == ops.Gemm:
         return x, list(w.array.T if node.attrs.get("transB") else w.array)
     return None
+
+
+def _phases(node: Node, kernels: Array) -> list[Array]:
+    """The weights (out, ...) that meet an input number, by where a stride leaves that number."""
+    rank = kernels.ndim - 1
+    strides, dilations = (node.attrs.get(k, (1,) * rank) for k in ("strides", "dilations"))
+    hits = [
+        [np.arange(n) * d % s == phase for phase in range(s)]
+        for n, d, s in zip(kernels.shape[1:], dilations, strides, strict=True)
+    ]
+    return [
+        kernels[np.ix_(np.ones(len(kernels), bool), *masks)].reshape(-1) for masks in product(*hits)
+    ]
 
 
 def _matmul_readers(node: Node) -> tuple[Value, list[Array]] | None:

@@ -163,7 +163,8 @@ class Coupling:
         tied = {value for _, link in self.links for value, _ in (link.a, link.b)}
         for family in self.families():
             weights = [v for v, _ in family if tensor_of(v) is not None and (v.rank or 0) > 1]
-            if weights and (len(family) > 1 or weights[0] not in tied):
+            wide = any(value.type.size(axis) != 1 for value, axis in family)
+            if weights and wide and (len(family) > 1 or weights[0] not in tied):
                 yield family
 
     def pins_of(self, family: list[Port]) -> list[Node | str]:

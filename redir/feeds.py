@@ -46,7 +46,9 @@ def _array(
     if not isinstance(type_, TensorType) or type_.dtype == NO_DTYPE or type_.shape is None:
         raise Unsupported(f"input {name!r} is {type_}: give arrays for it")
     shape = tuple(
-        d if isinstance(d, int) else symbols.setdefault(str(d), 2 if axis == 0 else size)
+        d
+        if isinstance(d, int)
+        else symbols.setdefault(d or f"{name} {axis}", 2 if axis == 0 else size)
         for axis, d in enumerate(type_.shape)
     )
     if type_.dtype.kind == "b":

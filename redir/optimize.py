@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from redir.errors import BadInput, Broken
+from redir.guarantees import SAME_OUTPUTS
 from redir.ir import Graph
 from redir.pipeline import Pass, Pipeline
-from redir.verify import verify
+from redir.verify import Verdict, verify
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,17 @@ class Watch:
 
 @dataclass(frozen=True)
 class Record:
-    """A pass that ran: its textual form, its time in seconds, and the graph it gave."""
+    """A pass that ran: its textual form, its time in seconds, and the graph it gave.
+
+    ``exact`` says whether it promises the same outputs; ``verdict`` compares the graph before it
+    with the one after it, where that was asked for and they differ.
+    """
 
     name: str
     seconds: float
     graph: Graph
+    exact: bool
+    verdict: Verdict | None
 
 
 def optimize(graph: Graph, pipeline: Pipeline, watch: Watch) -> tuple[Graph, list[Record]]:
@@ -53,24 +60,27 @@ def optimize(graph: Graph, pipeline: Pipeline, watch: Watch) -> tuple[Graph, lis
     for step in pipeline.passes:
         start = time.perf_counter()
         after = step.run(graph)
-        records.append(Record(str(step), time.perf_counter() - start, after))
-        _check(step, graph, after, watch.verify)
+        seconds = time.perf_counter() - start
+        verdict = _check(step, graph, after, watch.verify)
+        exact = SAME_OUTPUTS in step.guarantees
+        records.append(Record(str(step), seconds, after, exact, verdict))
         _show(step, after, watch)
         graph = after
     return graph, records
 
 
-def _check(step: Pass, before: Graph, after: Graph, how: str) -> None:
+def _check(step: Pass, before: Graph, after: Graph, how: str) -> Verdict | None:
     for promise in step.guarantees:
         due = how == "numeric" or (how == "structure" and not promise.numeric)
         why = promise.refute(before, after) if due else None
         if why is not None:
             raise Broken(f"{step} breaks its promise {promise.name!r}: {why}")
-    numeric = any(promise.numeric for promise in step.guarantees)
-    if how == "numeric" and numeric and after is not before:
-        verdict = verify(before, after)
-        if verdict.verdict == "fail":
-            raise Broken(f"{step} changed the outputs: {verdict.reason}")
+    if how != "numeric" or after is before:
+        return None
+    verdict = verify(before, after)
+    if verdict.verdict == "fail" and SAME_OUTPUTS in step.guarantees:
+        raise Broken(f"{step} changed the outputs: {verdict.reason}")
+    return verdict
 
 
 def _show(step: Pass, after: Graph, watch: Watch) -> None:

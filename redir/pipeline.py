@@ -105,7 +105,13 @@ def _points() -> Mapping[str, EntryPoint]:
 
 @cache
 def _load(point: EntryPoint) -> type[Pass]:
-    found: type[Pass] = point.load()
+    try:
+        found: type[Pass] = point.load()
+    except Exception as error:  # whatever another package raises when it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise BadPipeline(
+            f"pass {point.name!r} cannot be loaded from {point.value}: {reason}"
+        ) from error
     return found
 
 

@@ -172,8 +172,8 @@ def test_compress_takes_every_preset(redir: Redir, preset: str) -> None:
     assert done.json["after"]["distinct"] < done.json["before"]["distinct"]
 
 
-def test_compress_runs_the_pipeline_given_instead_of_the_preset(redir: Redir) -> None:
-    done = redir("compress good.onnx out.onnx --preset red -p 'cse, merge' --json -")
+def test_compress_runs_the_pipeline_given_instead_of_a_preset(redir: Redir) -> None:
+    done = redir("compress good.onnx out.onnx -p 'cse, merge' --json -")
     assert [p["name"] for p in done.json["passes"]] == ["cse", "merge"]
 
 
@@ -322,10 +322,23 @@ def test_opt_writes_a_file(redir: Redir) -> None:
     same("good.onnx", "out.onnx")
 
 
-@pytest.mark.parametrize("how", ["off", "structure", "numeric"])
-def test_opt_verifies_each_pass(redir: Redir, how: str) -> None:
+@pytest.mark.parametrize("how", ["off", "structure"])
+def test_opt_verifies_each_pass_in_silence(redir: Redir, how: str) -> None:
     done = redir(f"opt good.onnx out.onnx -p {PRESETS['red']} --verify-each {how}")
     assert done == Done(0, "", "")
+
+
+def test_opt_shows_the_verdict_and_deviation_of_each_pass(redir: Redir) -> None:
+    done = redir("opt good.onnx out.onnx -p hash,merge,cse --verify-each numeric")
+    rows = [line.split() for line in done.err.splitlines()]
+    assert [row[:2] for row in rows] == [
+        ["pass", "verdict"],
+        ["hash", "-"],
+        ["merge", "pass"],
+        ["cse", "-"],
+    ]
+    assert float(rows[1][2]) > 1e-4 > float(rows[2][2])
+    assert rows[3][2] == "unchanged"
 
 
 def test_opt_explains_what_is_pinned(redir: Redir) -> None:
@@ -789,6 +802,9 @@ USAGE = {
     "no second model": Bad("verify good.onnx", "B"),
     "an argument too many": Bad("passes merge", "merge"),
     "an unknown option": Bad("compress good.onnx out.onnx --fast", "--fast"),
+    "a preset and a pipeline": Bad(
+        "compress good.onnx out.onnx --preset red -p merge", "--preset|--pipeline"
+    ),
     "an unknown preset": Bad("compress good.onnx out.onnx --preset blue", "blue|exact|red"),
     "a seed that is no number": Bad("compress good.onnx out.onnx --seed x", "--seed|x"),
     "a seed below 0": Bad("compress good.onnx out.onnx --seed -1", "--seed|-1"),
@@ -1001,6 +1017,16 @@ def test_refuses(redir: Redir, bad: Bad) -> None:
     assert done.code == 2
     assert_one_line(done, *bad.named.split("|"))
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("given", ["\udcff", "hello", "a: int"])
+def test_refuses_standard_input_that_is_no_model(
+    redir: Redir, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+    done = redir("stats -")
+    assert done.code == 2
+    assert_one_line(done, "standard input")
 
 
 def test_refuses_a_model_that_is_cut(redir: Redir) -> None:
