@@ -259,6 +259,8 @@ def _gathered(port: Port, link: Link, numbers: dict[Port, Array]) -> Array | Non
     With each comes which of the channels it is that are made from the same one: those of a block
     are alike, but not equal.
     """
+    if link.together:
+        return _ranks(link.index)[:, None]
     if link.a == port:
         other = numbers.get(link.b)
         return None if other is None else np.stack([other[link.index], _ranks(link.index)], 1)

@@ -759,10 +759,6 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
         only("ReduceSum", X, Value(TensorType(np.dtype(np.int64), (1,)))),
         [(0, 0)],
     ),
-    "grouped convolution": (
-        only("Conv", X, given_float(6, 2, 3, 3), given_float(6)),
-        [(0, 1), (1, 0), (1, 1), (2, 0), (-1, 1)],
-    ),
     "kernel of a convolution": (
         only("Conv", X, given_float(6, 4, 3, 3)),
         [(0, 2), (1, 2), (-1, 3)],
@@ -791,9 +787,23 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
     ),
     "norm over places": (only("InstanceNormalization", X, *NORM[:2]), [(0, 2), (-1, 3)]),
     "pooled places": (only("AveragePool", X, kernel_shape=(2, 2)), [(0, 2), (-1, 3)]),
-    "gathered axis": (only("Gather", X, ints(0, 1), axis=1), [(0, 1), (1, 0), (-1, 1)]),
-    "sliced axis": (only("Slice", X, ints(0), ints(2), ints(1)), [(0, 1), (-1, 1)]),
-    "split axis": (only("Split", X, arity=2, axis=1, num_outputs=2), [(0, 1), (-1, 1)]),
+    "axis gathered at places that are computed": (
+        only("Gather", X, Value(TensorType(np.dtype(np.int64), (2,))), axis=1),
+        [(0, 1), (-1, 1)],
+    ),
+    "axis gathered where nothing is": (only("Gather", X, ints(0, 7), axis=1), [(0, 1), (-1, 1)]),
+    "axis sliced in steps": (
+        only("Slice", X, ints(0), ints(4), ints(1), ints(2)),
+        [(0, 1), (-1, 1)],
+    ),
+    "axis sliced to an end that is computed": (
+        only("Slice", X, ints(0), Value(TensorType(np.dtype(np.int64), (1,))), ints(1)),
+        [(0, 1)],
+    ),
+    "axis split into sizes that are computed": (
+        only("Split", X, Value(TensorType(np.dtype(np.int64), (2,))), arity=2, axis=1),
+        [(0, 1)],
+    ),
     "axis padded with its own values": (
         only("Pad", X, ints(0, 1, 0, 0, 0, 1, 0, 0), mode="edge"),
         [(0, 1)],

@@ -66,7 +66,6 @@ ENTRIES: dict[str, Entry] = {
     **dict.fromkeys(_BROADCASTING, Entry(links=ties.broadcast)),
     **dict.fromkeys(_POOLING, Entry(links=ties.channelwise)),
     **dict.fromkeys(_REDUCTIONS, Entry(links=ties.reduction)),
-    **dict.fromkeys(("Slice", "Gather", "Split"), Entry(links=layout.untouched)),
     "Squeeze": Entry(links=layout.squeeze),
     "Unsqueeze": Entry(evaluate=kernels.unsqueeze, links=layout.squeeze),
     **dict.fromkeys(("Resize", "Upsample"), Entry(links=layout.resize)),
@@ -78,6 +77,7 @@ ENTRIES: dict[str, Entry] = {
     "ConvTranspose": Entry(evaluate=kernels.conv_transpose, links=ties.conv_transpose),
     "Dropout": Entry(links=ties.inference_only),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape),
+    "Gather": Entry(links=layout.gather, narrow=layout.narrow_gather),
     "Gemm": Entry(links=ties.gemm),
     "GlobalMaxPool": Entry(evaluate=kernels.global_max_pool, links=ties.channelwise),
     "If": Entry(control.if_type, control.run_if),
@@ -90,6 +90,8 @@ ENTRIES: dict[str, Entry] = {
     "Reshape": Entry(layout.reshape_type, links=layout.reshape, narrow=layout.narrow_reshape),
     "Scan": Entry(control.scan_type, control.run_scan),
     "SequenceMap": Entry(control.body_type, control.run_body),
+    "Slice": Entry(links=layout.slice_, narrow=layout.narrow_slice),
+    "Split": Entry(links=layout.split, narrow=layout.narrow_split),
     "Transpose": Entry(links=layout.transpose),
 }
 

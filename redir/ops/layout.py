@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -40,20 +41,128 @@ def concat(node: Node) -> Iterator[Link]:
             yield Link((x, axis), (y, axis), np.arange(end - size, end))
 
 
-def untouched(node: Node) -> Iterator[Link]:
-    """A Slice, Gather or Split leaves the axes it does not run along as they are."""
-    x = node.inputs[0]
-    if x.rank is None:
+def gather(node: Node) -> Iterator[Link]:
+    """A Gather at constant places along one axis; the others stay."""
+    x, places, y = node.inputs[0], tensor_of(node.inputs[1]), node.outputs[0]
+    if x.rank is None or y.rank != x.rank:
         return
-    if node.op.name == "Slice":
-        axes = axes_of(node, x.rank, operand=3) if len(node.inputs) != 1 else axes_of(node, x.rank)
-        if axes is not None and not axes:
-            axes = set(range(x.rank))
-    else:
-        axes = {int(node.attrs.get("axis", 0)) % x.rank}
+    axis = int(node.attrs.get("axis", 0)) % x.rank
+    yield from same_axes(x, y, (a for a in range(x.rank) if a != axis))
+    size = x.type.size(axis)
+    if places is None or size is None or places.array.ndim != 1:
+        return
+    if np.all((places.array >= -size) & (places.array < size)):
+        yield Link((y, axis), (x, axis), places.array % size)
+
+
+def narrow_gather(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Take the places that are left, as they are counted now."""
+    x, y = node.inputs[0], node.outputs[0]
+    axis = int(node.attrs.get("axis", 0)) % (x.rank or 1)
+    if (x, axis) not in kept and (y, axis) not in kept:
+        return node.on(inputs)
+    places = tensor_of(node.inputs[1])
+    size = x.type.size(axis)
+    assert places is not None
+    assert size is not None
+    wanted = (places.array % size)[kept.get((y, axis), np.arange(places.array.size))]
+    now = np.searchsorted(kept.get((x, axis), np.arange(size)), wanted)
+    return node.on((inputs[0], _like(node.inputs[1], now.tolist())))
+
+
+def split(node: Node) -> Iterator[Link]:
+    """The parts of an axis, one behind the other; the other axes stay."""
+    x = node.inputs[0]
+    if x.rank is None or any(y.rank != x.rank for y in node.outputs):
+        return
+    axis, start = int(node.attrs.get("axis", 0)) % x.rank, 0
     for y in node.outputs:
-        if axes is not None and y.rank == x.rank:
-            yield from same_axes(x, y, (a for a in range(x.rank) if a not in axes))
+        yield from same_axes(x, y, (a for a in range(x.rank) if a != axis))
+    sizes = [y.type.size(axis) for y in node.outputs]
+    known = [s for s in sizes if s is not None]
+    if len(known) < len(sizes) or sum(known) != x.type.size(axis):
+        return
+    for y, size in zip(node.outputs, known, strict=True):
+        yield Link((y, axis), (x, axis), np.arange(start, start + size))
+        start += size
+
+
+def narrow_split(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """State the sizes of the parts where they changed."""
+    x = node.inputs[0]
+    axis = int(node.attrs.get("axis", 0)) % (x.rank or 1)
+    if (x, axis) not in kept:
+        return node.on(inputs)
+    sizes = [_left(y, axis, kept) or 0 for y in node.outputs]
+    if node.op.version < 13:  # noqa: PLR2004 - an attribute said the sizes
+        return node.on(inputs[:1], split=tuple(sizes))
+    attrs = {k: a for k, a in node.attrs.items() if k != "num_outputs"}
+    stated = len(node.inputs) > 1 and not is_absent(node.inputs[1])
+    new = Const(value=Tensor(np.array(sizes, np.int64)))
+    parts = _like(node.inputs[1], sizes) if stated else new
+    return replace(node, inputs=(inputs[0], parts), attrs=attrs)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What a Slice takes: starts and ends by axis, and the axes it steps over."""
+
+    axes: list[int]
+    starts: list[int]
+    ends: list[int]
+    steps: list[int]
+
+
+def _cut(node: Node) -> _Cut | None:
+    """The literals of a Slice, if they are constant."""
+    rank = node.inputs[0].rank
+    if rank is None:
+        return None
+    if "starts" in node.attrs:
+        starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
+        axes = node.attrs.get("axes", range(len(starts)))
+        return _Cut([a % rank for a in axes], starts, ends, [1] * len(starts))
+    given = [None if is_absent(v) else tensor_of(v) for v in node.inputs[1:]]
+    if any(t is None and not is_absent(v) for t, v in zip(given, node.inputs[1:], strict=True)):
+        return None
+    starts, ends, *rest = ([] if t is None else t.array.tolist() for t in given)
+    axes = (rest and rest[0]) or list(range(len(starts)))
+    steps = rest[1] if len(rest) > 1 and rest[1] else [1] * len(starts)
+    return _Cut([a % rank for a in axes], starts, ends, steps)
+
+
+def slice_(node: Node) -> Iterator[Link]:
+    """The channels from a constant start to a constant end; axes that are not cut stay."""
+    x, y, cut = node.inputs[0], node.outputs[0], _cut(node)
+    if cut is None or x.rank is None or y.rank != x.rank:
+        return
+    yield from same_axes(x, y, (a for a in range(x.rank) if a not in cut.axes))
+    for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True):
+        size = x.type.size(axis)
+        if step == 1 and size is not None:
+            taken = np.arange(size)[start:end]
+            if taken.size == y.type.size(axis) and taken.size:
+                yield Link((y, axis), (x, axis), taken)
+
+
+def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Cut where the first channel that is left is now."""
+    x, y, cut = node.inputs[0], node.outputs[0], _cut(node)
+    assert cut is not None
+    starts, ends = list(cut.starts), list(cut.ends)
+    for place, axis in enumerate(cut.axes):
+        left = kept.get((x, axis))
+        size = x.type.size(axis)
+        if left is not None and size is not None:
+            first = int(np.arange(size)[starts[place] : ends[place]][0])
+            starts[place] = int((left < first).sum())
+            ends[place] = starts[place] + (_left(y, axis, kept) or 0)
+    if "starts" in node.attrs:
+        return node.on(inputs, starts=tuple(starts), ends=tuple(ends))
+    if starts == cut.starts and ends == cut.ends:
+        return node.on(inputs)
+    cuts = (_like(node.inputs[1], starts), _like(node.inputs[2], ends))
+    return node.on((inputs[0], *cuts, *inputs[3:]))
 
 
 def resize(node: Node) -> Iterator[Link]:

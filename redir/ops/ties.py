@@ -146,8 +146,8 @@ def all_but_axis(default: int) -> object:
 def conv(node: Node) -> Iterator[Link]:
     """Weight rows with outputs; inputs with weight columns, which are summed.
 
-    In a depthwise convolution an output goes with its input instead; with groups in between the
-    channels are left alone.
+    In a depthwise convolution an output goes with its input instead. With groups in between, the
+    channels at one place of each group go together, so that the groups stay of one size.
     """
     x, w, *bias = node.inputs
     (y,) = node.outputs
@@ -158,8 +158,10 @@ def conv(node: Node) -> Iterator[Link]:
         return
     if channels > per_group == 1 and out % channels == 0:
         yield Link((y, 1), (x, 1), np.arange(out) // (out // channels))
-    elif channels == per_group:
-        yield Link((x, 1), (w, 1), np.arange(channels), summed=True)
+    elif channels % per_group == 0 and out % (groups := channels // per_group) == 0:
+        yield Link((x, 1), (w, 1), np.arange(channels) % per_group, summed=True)
+        if groups > 1:
+            yield Link((y, 1), (y, 1), np.arange(out) % (out // groups), together=True)
     else:
         return
     yield from along(w, 0, y, 1)

@@ -86,7 +86,12 @@ LEFT_ALONE = {
     "depthwise weights differ": conv(ops.Conv(EQUAL, const([[[[1]]], [[[2]]]])), SUM),
     "graph output": EQUAL,
     "graph output behind an activation": ops.Relu(EQUAL),
-    "grouped convolution": ops.Conv(conv(X, [[1]] * 4), const(np.ones((2, 2, 1, 1)))),
+    "equal channels in different groups": ops.Conv(
+        conv(X, [[1], [2], [1], [3]]), const(np.ones((2, 2, 1, 1)))
+    ),
+    "equal rows of different groups": conv(
+        ops.Conv(conv(X, [[1], [2], [3], [5]]), const(np.ones((2, 2, 1, 1)))), [[1, 1]]
+    ),
     "softmax over channels": conv(ops.Softmax(EQUAL, axis=1), SUM),
     "mean over channels": ops.ReduceMean(EQUAL, const([1], "int64")),
     "layer norm over channels": ops.LayerNormalization(EQUAL, const([1, 1, 1]), axis=-1),
