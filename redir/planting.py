@@ -38,6 +38,8 @@ def _layouts(coupling: Coupling, family: list[Port], copies: dict[int, int]) -> 
         groups = coupling.group(port).tolist()
         free = [(i, c) for i, g in enumerate(groups) for c in range(copies.get(g, 1))]
         links = [k for node, k in coupling.links_of(port) if node is port[0].node and not k.summed]
+        if any(_scatters(link) for link in links if link.a == port):
+            return {}  # a Gather in another order
         found[port] = _moved(port, links, found) or free
         if sorted(found[port]) != free:  # a border that a Pad adds, as a rule
             odd = {groups[i] for i, _ in set(free) ^ set(found[port])} & copies.keys()
@@ -46,11 +48,21 @@ def _layouts(coupling: Coupling, family: list[Port], copies: dict[int, int]) -> 
     for port in (p for p in family if tensor_of(p[0]) is not None):
         for _, link in coupling.links_of(port):
             other = found.get(link.a if link.b == port else link.b)
-            sizes = {v.type.size(axis) for v, axis in (link.a, link.b)}
-            straight = np.array_equal(link.index, np.arange(link.index.size)) and len(sizes) == 1
-            if other is None or found.setdefault(port, other) != other or not straight:
+            size = port[0].type.size(port[1]) or 0
+            straight = np.array_equal(link.index, np.arange(link.index.size) % size)
+            if other is None or not straight:
+                return {}
+            first = [(i, c) for i, c in other if i < size]  # of the groups of a convolution
+            if found.setdefault(port, first) != first:
                 return {}
     return found
+
+
+def _scatters(link: Link) -> bool:
+    """Whether a result's channels are others in an order of their own."""
+    index = link.index
+    alone = np.unique(index).size == index.size
+    return alone and not np.array_equal(index, np.arange(index.size) + index[:1])
 
 
 def _moved(port: Port, links: list[Link], found: dict[Port, Layout]) -> Layout:
@@ -60,7 +72,7 @@ def _moved(port: Port, links: list[Link], found: dict[Port, Layout]) -> Layout:
         operand = found.get(link.a if link.b == port else link.b)
         if operand is None or not link.index.size:
             continue
-        part = _blocks(link, operand) if link.a == port else operand
+        part = _made(link, operand) if link.a == port else operand
         start = int(link.index[0]) if link.b == port else 0
         shifted = [(start + i, c) for i, c in part]
         if len(parts.setdefault(start, shifted)) <= len(shifted):
@@ -71,8 +83,11 @@ def _moved(port: Port, links: list[Link], found: dict[Port, Layout]) -> Layout:
     return [channel for _, part in whole for channel in part] if parts else []
 
 
-def _blocks(link: Link, operand: Layout) -> Layout:
-    """For each channel of ``operand`` the block of channels that ``link`` makes of it."""
+def _made(link: Link, operand: Layout) -> Layout:
+    """What ``link`` makes of the channels of ``operand``: a part of them, or a block of each."""
+    first, last = int(link.index[0]), int(link.index[-1])
+    if last - first == link.index.size - 1:
+        return [(i - first, c) for i, c in operand if first <= i <= last]
     count = int(link.index.max()) + 1
     inner = int(np.argmax(link.index != link.index[0])) or link.index.size // count
     outer = link.index.size // (inner * count)
