@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from redir.coupling import Coupling, equal_channels
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
-from redir.ir import Graph, Node, Port, Source, Value
+from redir.ir import Graph, Port
+from redir.narrow import narrowed
 from redir.ops import tensor_of
 from redir.pipeline import Pass
-from redir.rewrite import Outputs, transform
-from redir.tensor import Array, Tensor
+from redir.tensor import Array
 
 
 @dataclass(frozen=True)
@@ -100,34 +100,3 @@ def _into(groups: Array, joins: dict[int, int]) -> Array:
         if group in places:
             into[places[group]] = places[to]
     return into
-
-
-def narrowed(graph: Graph, kept: dict[Port, Array], into: dict[Port, Array]) -> Graph:
-    """``graph`` with only the ``kept`` channels; slices of ``into`` are added to those kept."""
-    ports: dict[Value, list[int]] = {}
-    for value, axis in kept:
-        ports.setdefault(value, []).append(axis)
-
-    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-        touched = any(v in ports for v in (*node.inputs, *node.outputs))
-        if not touched:
-            return None
-        value = node.outputs[0]
-        tensor = tensor_of(value)
-        if tensor is None:
-            return node.op.narrow(node, inputs, kept).outputs
-        array, source = tensor.array, node.source or Source()
-        for axis in ports[value]:
-            array = _narrow(array, axis, kept[value, axis], into.get((value, axis)))
-            source = source.keeping(axis, kept[value, axis])
-        return replace(node, attrs={"value": Tensor.take(array)}, source=source).outputs
-
-    return transform(graph, visit)
-
-
-def _narrow(array: Array, axis: int, kept: Array, into: Array | None) -> Array:
-    if into is None:
-        return array.take(kept, axis)
-    total = np.moveaxis(np.zeros(array.shape, np.float64), axis, 0)
-    np.add.at(total, into, np.moveaxis(array, axis, 0))
-    return np.moveaxis(total[kept], 0, axis).astype(array.dtype)

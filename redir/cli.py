@@ -1,4 +1,4 @@
-"""The command line: ``redir compress | opt | stats | verify | passes | demo``."""
+"""The command line: ``redir compress | opt | stats | verify | groups | passes | demo``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import fields
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from redir import arrays, compiler, models, report, runtime
+from redir import arrays, compiler, groups, models, paths, report, runtime, showcase
 from redir.cost import Cost, layers, open_layers, total
 from redir.coupling import Coupling, blocked
+from redir.diagram import drawing
 from redir.errors import BadInput, Broken, RedirError
 from redir.files import replacing
 from redir.guarantees import operations
@@ -66,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser("redir", description="Remove redundancy from neural networks, without data.")
     parser.add_argument("--version", action="version", version=f"redir {version('redir')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_add_compress, _add_opt, _add_stats, _add_verify, _add_passes, _add_demo):
+    for add in (_add_compress, _add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
         add(commands)
+    _add_demo(commands)
     return parser
 
 
@@ -125,36 +126,16 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _check_paths(options: argparse.Namespace, graph: Graph) -> None:
-    """Refuse an output that cannot be written, or that would replace what is read."""
-    read = set() if options.model == "-" else models.files(graph, options.model)
-    report_to = getattr(options, "json", None)
-    if options.out != "-":
-        _check_path(options.out, models.written(options.out), read)
-    if report_to in {None, "-"}:
-        return
-    _check_path(report_to, {Path(report_to)}, read)
-    if options.out != "-" and Path(report_to).resolve() == Path(options.out).resolve():
-        raise BadInput(f"{report_to}: the report and the output are one file")
-
-
-def _check_path(path: str, written: set[Path], read: set[Path]) -> None:
-    if not Path(path).parent.is_dir():
-        raise BadInput(f"{path}: the folder {Path(path).parent} does not exist")
-    if Path(path).is_dir():
-        raise BadInput(f"{path} is a folder")
-    for new in sorted(written):
-        if new.exists() and any(new.samefile(old) for old in read if old.exists()):
-            raise BadInput(f"{new}: it is the input, or a part of it; choose another name")
-
-
-def _check_ending(out: str) -> None:
-    if out != "-" and Path(out).suffix not in models.WRITERS:
-        raise BadInput(f"{out}: expected an output that ends in .onnx or .redir")
+def _read(options: argparse.Namespace, graph: Graph) -> set[Path]:
+    """The files that must not be written to."""
+    return set() if options.model == "-" else models.files(graph, options.model)
 
 
 def _dump(data: Any, path: str) -> None:
-    text = json.dumps(data, indent=2) + "\n"
+    _write(json.dumps(data, indent=2) + "\n", path)
+
+
+def _write(text: str, path: str) -> None:
     if path == "-":
         print(text, end="")
         return
@@ -179,7 +160,7 @@ def _add_compress(commands: Any) -> None:
 
 
 def _compress(options: argparse.Namespace) -> int:
-    _check_ending(options.out)
+    paths.check_ending(options.out)
     if options.seed < 0:
         raise BadInput(f"--seed {options.seed}: expected 0 or more")
     if options.out == options.json == "-":
@@ -188,7 +169,7 @@ def _compress(options: argparse.Namespace) -> int:
         raise BadInput("--preset and --pipeline are both given: one of them says what to run")
     pipeline = compiler.chosen(options.preset or "exact", options.pipeline)
     graph = _load(options)
-    _check_paths(options, graph)
+    paths.check(_read(options, graph), options.out, options.json)
     data = arrays.labelled(options.eval, graph) if options.eval else None
     result = compiler.run(graph, pipeline, seed=options.seed)
     _say_pinned(options, result.graph)
@@ -203,7 +184,7 @@ def _compress(options: argparse.Namespace) -> int:
     if options.json:
         _dump(summary, options.json)
     if not options.quiet and "-" not in (options.json, options.out):
-        _print_result(result, summary.get("accuracy"))
+        report.write_result(result, summary.get("accuracy"))
     _warn(options, result)
     return 0
 
@@ -217,38 +198,13 @@ def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
     text = f"{len(pinned)} of {families} channel groups are pinned, the first by {pinned[0][1]}"
     if options.strict:
         raise Broken(f"{text} (--strict)")
-    _note(options, f"{text}; redir opt --explain lists them")
+    _note(options, f"{text}; redir groups lists them")
 
 
 def _say_open(options: argparse.Namespace, graph: Graph) -> None:
     count = open_layers(graph)
     if count:
         _note(options, f"{count} layers have sizes that are open; each of those counts as 1")
-
-
-def _print_result(result: compiler.Result, accuracy: dict[str, float] | None) -> None:
-    head, rows = report.costs([("before", result.before), ("after", result.after)])
-    pairs = [(getattr(result.after, c), getattr(result.before, c)) for c in report.COLUMNS]
-    rows = [*rows, ("left", *(report.ratio(a, b) for a, b in pairs))]
-    more = {}
-    if result.seconds:
-        more["ms"] = [f"{1000 * s:.3f}" for s in result.seconds]
-        more["ms"].append(f"{100 * result.seconds[1] / result.seconds[0]:.1f}%")
-    if accuracy:
-        more["accuracy"] = [f"{100 * accuracy[k]:.2f}%" for k in ("before", "after")]
-        more["accuracy"].append(f"{100 * (accuracy['after'] - accuracy['before']):+.2f}")
-    report.write_table(
-        (*head, *more), [(*row, *(m[i] for m in more.values())) for i, row in enumerate(rows)]
-    )
-    print()
-    steps = [(s.name, f"{s.seconds:.2f} s", _deviation(s), s.verdict or "-") for s in result.steps]
-    report.write_table(("pass", "time", "deviation", "verdict"), steps)
-
-
-def _deviation(step: compiler.Step) -> str:
-    if not step.changed:
-        return "unchanged"
-    return "not run" if step.deviation is None else f"{step.deviation:.1e}"
 
 
 def _warn(options: argparse.Namespace, result: compiler.Result) -> None:
@@ -279,10 +235,10 @@ def _add_opt(commands: Any) -> None:
 
 
 def _opt(options: argparse.Namespace) -> int:
-    _check_ending(options.out)
+    paths.check_ending(options.out)
     pipeline = Pipeline.parse(options.pipeline)
     graph = _load(options)
-    _check_paths(options, graph)
+    paths.check(_read(options, graph), options.out)
     compiler.refuse_nan(graph)
     watch = Watch(options.verify_each, options.print_ir_after, options.explain, _say)
     after, records = optimize(graph, pipeline, watch)
@@ -310,7 +266,7 @@ def _size(name: str, graph: Graph) -> tuple[str, int, int]:
     return name, operations(graph), total(graph).parameters
 
 
-# stats, verify, passes
+# stats, verify, groups, passes
 
 
 def _add_stats(commands: Any) -> None:
@@ -367,6 +323,32 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if found.verdict == "pass" else 1
 
 
+def _add_groups(commands: Any) -> None:
+    summary = "Each family of coupled channels, what pins it, and why."
+    command = _command(commands, "groups", _groups, summary)
+    _add_model(command)
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.add_argument("--svg", metavar="FILE|-", help="draw the operators, coloured by family")
+
+
+def _groups(options: argparse.Namespace) -> int:
+    options.quiet = options.json
+    if options.json and options.svg == "-":
+        raise BadInput("--json and --svg - are both given: standard output can hold one of them")
+    graph = _load(options)
+    paths.check(_read(options, graph), "-", options.svg)
+    clean = Pipeline.parse("fold-constants").run(graph)  # as every preset does first
+    found = groups.families(clean)
+    if options.svg:
+        _write(drawing(clean, found), options.svg)
+    if options.json:
+        _dump(groups.as_dict(found), "-")
+    elif options.svg != "-":
+        report.write_table(*groups.table(found), left=groups.TEXTS)
+        print(groups.verdict(found))
+    return 0
+
+
 def _add_passes(commands: Any) -> None:
     command = _command(commands, "passes", _passes, "Every pass, its options and guarantees.")
     command.add_argument("--json", action="store_true", help="as one JSON object")
@@ -402,16 +384,5 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(_: argparse.Namespace) -> int:
-    folder = resources.files("redir") / "demo"
-    with resources.as_file(folder / "digits.onnx") as model:
-        graph = models.load(model)
-    with resources.as_file(folder / "digits.npz") as path:
-        images, labels = arrays.labelled(path, graph)
-    rows = []
-    for name in ("original", *PRESETS):
-        after = graph if name == "original" else compiler.compress(graph, preset=name)
-        cost = total(after)
-        right = runtime.accuracy(runtime.runner(after), images, labels)
-        rows.append((name, *(getattr(cost, c) for c in report.COLUMNS), f"{100 * right:.2f}%"))
-    report.write_table(("model", *report.COLUMNS, "accuracy"), rows)
+    report.write_table(*showcase.table())
     return 0

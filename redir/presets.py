@@ -8,8 +8,8 @@ from redir.pipeline import Pipeline
 _CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,cse"
 
 PRESETS = {
-    "exact": f"{_CLEAN},merge",
-    "red": f"{_CLEAN},hash,merge",
+    "exact": f"{_CLEAN},merge,eliminate-dead-channels",
+    "red": f"{_CLEAN},hash,merge,eliminate-dead-channels",
 }
 
 

@@ -17,6 +17,7 @@ from redir.guarantees import constants
 from redir.interpret import evaluate
 from redir.ir import Graph
 from redir.pipeline import Pipeline
+from redir.presets import preset
 from redir.tensor import Array
 from redir.widen import widened
 from tests.real.inputs import (
@@ -30,7 +31,7 @@ from tests.real.inputs import (
     session,
 )
 
-EXACT = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm,cse,merge")
+EXACT = preset("exact")
 UNKNOWN = {"cls-shufflenetv2-int8-onnxzoo", "test_gradient_of_add", "test_gradient_of_add_and_mul"}
 SLACK = 3  # times the error of the original
 ULPS = 8  # of the largest output

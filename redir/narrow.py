@@ -1,0 +1,66 @@
+"""Removing channels: every tensor that carries them gets narrower, and operators follow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from redir.coupling import Coupling
+from redir.ir import Graph, Node, Port, Source, Value
+from redir.ops import tensor_of
+from redir.rewrite import Outputs, transform
+from redir.tensor import Array, Tensor
+
+
+def without(coupling: Coupling, groups: Collection[int]) -> Graph:
+    """The graph without the channels of ``groups``; pinned ones stay.
+
+    Where nothing would be left of an axis its first group stays, since no tensor is empty.
+    """
+    gone = spared(coupling, groups)
+    places = {port: np.isin(coupling.group(port), list(gone)) for port in coupling.ports}
+    kept = {port: np.flatnonzero(~lost) for port, lost in places.items() if lost.any()}
+    return narrowed(coupling.graph, kept, {}) if kept else coupling.graph
+
+
+def spared(coupling: Coupling, groups: Collection[int]) -> set[int]:
+    """Those of ``groups`` that can go: not the pinned, and of no axis all."""
+    gone = set(groups) - coupling.pinned
+    for port in coupling.ports:
+        here = set(coupling.group(port).tolist())
+        if here and here <= gone:
+            gone.discard(min(here))
+    return gone
+
+
+def narrowed(graph: Graph, kept: Mapping[Port, Array], into: Mapping[Port, Array]) -> Graph:
+    """``graph`` with only the ``kept`` channels; slices of ``into`` are added to those kept."""
+    ports: dict[Value, list[int]] = {}
+    for value, axis in kept:
+        ports.setdefault(value, []).append(axis)
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        touched = any(v in ports for v in (*node.inputs, *node.outputs))
+        if not touched:
+            return None
+        value = node.outputs[0]
+        tensor = tensor_of(value)
+        if tensor is None:
+            return node.op.narrow(node, inputs, kept).outputs
+        array, source = tensor.array, node.source or Source()
+        for axis in ports[value]:
+            array = _narrow(array, axis, kept[value, axis], into.get((value, axis)))
+            source = source.keeping(axis, kept[value, axis])
+        return replace(node, attrs={"value": Tensor.take(array)}, source=source).outputs
+
+    return transform(graph, visit)
+
+
+def _narrow(array: Array, axis: int, kept: Array, into: Array | None) -> Array:
+    if into is None:
+        return array.take(kept, axis)
+    total = np.moveaxis(np.zeros(array.shape, np.float64), axis, 0)
+    np.add.at(total, into, np.moveaxis(array, axis, 0))
+    return np.moveaxis(total[kept], 0, axis).astype(array.dtype)

@@ -1,0 +1,46 @@
+"""Refusing outputs that cannot be written, or that would replace what is read."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from redir import models
+from redir.errors import BadInput
+
+
+def check(read: AbstractSet[Path], out: str, report: str | None = None) -> None:
+    """Check the model ``out`` and the ``report`` beside it against the files that are ``read``.
+
+    Either may be ``-``, standard output.
+
+    Raises:
+        BadInput: a folder is missing, or a file of the input or the other output would be replaced.
+    """
+    if out != "-":
+        _check(out, models.written(out), read)
+    if report is None or report == "-":
+        return
+    _check(report, {Path(report)}, read)
+    if out != "-" and Path(report).resolve() == Path(out).resolve():
+        raise BadInput(f"{report}: the report and the output are one file")
+
+
+def _check(path: str, written: AbstractSet[Path], read: AbstractSet[Path]) -> None:
+    if not Path(path).parent.is_dir():
+        raise BadInput(f"{path}: the folder {Path(path).parent} does not exist")
+    if Path(path).is_dir():
+        raise BadInput(f"{path} is a folder")
+    for new in sorted(written):
+        if new.exists() and any(new.samefile(old) for old in read if old.exists()):
+            raise BadInput(f"{new}: it is the input, or a part of it; choose another name")
+
+
+def check_ending(out: str) -> None:
+    """Refuse a model's name that says nothing of its format.
+
+    Raises:
+        BadInput: it ends in neither .onnx nor .redir.
+    """
+    if out != "-" and Path(out).suffix not in models.WRITERS:
+        raise BadInput(f"{out}: expected an output that ends in .onnx or .redir")

@@ -1,0 +1,106 @@
+"""prune: what goes, what stays, and that removing is the same as silencing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from redir import ops
+from redir.errors import BadPipeline
+from redir.guarantees import constants
+from redir.ir import Graph, Value
+from redir.passes.prune import Prune
+from redir.pipeline import Pipeline
+from redir.tensor import Tensor, TensorType
+from redir.testing import check_on, check_pass, graphs
+from redir.verify import verify
+
+X = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
+ROWS, COLUMNS = [[1], [4], [2], [3]], [[4, 1, 1, 4]]
+
+
+def const(array: object) -> Value:
+    return ops.Const(value=Tensor(np.array(array, np.float32)))
+
+
+def conv(x: Value, rows: object) -> Value:
+    """A 1x1 convolution by a matrix."""
+    return ops.Conv(x, const(np.array(rows)[:, :, None, None]))
+
+
+def of(y: Value) -> Graph:
+    return Graph({"x": X}, {"y": y})
+
+
+NET = of(conv(ops.Relu(conv(X, ROWS)), COLUMNS))
+
+
+def rows(graph: Graph) -> list[float]:
+    return [float(n) for n in constants(graph)[0].array.ravel()]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "ratio", "left"),
+    [
+        ("l1", 0.25, [1, 4, 3]),
+        ("l1", 0.5, [4, 3]),
+        ("l2", 0.5, [4, 3]),
+        ("l2", 0.0, [1, 4, 2, 3]),
+        ("l2", 0.99, [3]),
+    ],
+)
+def test_the_least_go(criterion: str, ratio: float, left: list[float]) -> None:
+    spec = f"prune{{channel_ratio={ratio},criterion={criterion}}}"
+    assert rows(Pipeline.parse(spec).run(NET)) == left
+
+
+def test_at_random_depends_on_the_seed_alone() -> None:
+    left = {tuple(rows(Prune(criterion="random", seed=seed)(NET))) for seed in range(8)}
+    assert len(left) > 1
+    assert rows(Prune(criterion="random", seed=3)(NET)) == rows(
+        Prune(criterion="random", seed=3)(NET)
+    )
+
+
+def test_without_compaction_the_channels_are_zero_and_there() -> None:
+    assert rows(Prune(compact=False)(NET)) == [0, 4, 0, 3]
+
+
+LEFT_ALONE = {
+    "graph output": of(conv(X, ROWS)),
+    "softmax over channels": of(conv(ops.Softmax(conv(X, ROWS), axis=1), COLUMNS)),
+    "one channel": of(conv(conv(X, [[1]]), [[2]])),
+}
+
+
+@pytest.mark.parametrize("graph", LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_left_alone(graph: Graph) -> None:
+    assert Prune(0.75)(graph) is graph
+
+
+@given(graphs("conv", "residual", "grouped", "concat"))
+def test_removing_is_the_same_as_silencing(graph: Graph) -> None:
+    silent, small = Prune(compact=False)(graph), Prune()(graph)
+    assert verify(silent, small).verdict in {"pass", "vacuous", "skipped"}
+
+
+def test_keeps_its_promises() -> None:
+    check_pass(Prune(), graphs("conv", "residual"))
+
+
+def test_options_print_and_parse() -> None:
+    spec = "prune{channel_ratio=0.25,criterion=l1,compact=false}"
+    assert str(Pipeline.parse(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    "spec", ["channel_ratio=1", "channel_ratio=-0.1", "criterion=l3", "seed=-1", "compact=no"]
+)
+def test_refuses(spec: str) -> None:
+    with pytest.raises(BadPipeline, match="prune"):
+        Pipeline.parse(f"prune{{{spec}}}")
+
+
+def test_the_graph_is_checked_as_it_is_pruned() -> None:
+    assert rows(check_on(Prune(), NET)) == [4, 3]
