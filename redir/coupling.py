@@ -34,15 +34,17 @@ class Coupling:
 
     @cached_property
     def links(self) -> tuple[tuple[Node, Link], ...]:
-        """Every link that is followed: of axes flattened into one, the first that is not pinned."""
+        """Every link that is followed: of ``either`` ones, the widest that is not pinned."""
         if not any(link.either for _, link in self.declared):
             return self.declared
         plain = _Plain(self.graph)
-        chosen: dict[Port, Link] = {}
-        for _, link in self.declared:
+        chosen: dict[tuple[Node, Port], Link] = {}
+        for node, link in self.declared:
             if link.either and plain.pinned.isdisjoint(plain.group(link.b).tolist()):
-                chosen.setdefault(link.a, link)
-        return tuple((n, k) for n, k in self.declared if not k.either or chosen.get(k.a) is k)
+                known = chosen.setdefault((node, link.a), link)
+                if _width(link.b) > _width(known.b):
+                    chosen[node, link.a] = link
+        return tuple((n, k) for n, k in self.declared if not k.either or chosen.get((n, k.a)) is k)
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:
@@ -181,6 +183,10 @@ class Coupling:
         return [self.network.edges[edge]["node"] for edge in nx.utils.pairwise(path)]
 
 
+def _width(port: Port) -> int:
+    return port[0].type.size(port[1]) or 0
+
+
 class _Plain(Coupling):
     """The coupling without any of the links of which only one can be followed."""
 
@@ -267,9 +273,9 @@ def _gathered(port: Port, link: Link, numbers: dict[Port, Array]) -> Array | Non
     other = numbers.get(link.a)
     if other is None:
         return None
-    column = np.full((port[0].type.size(port[1]) or 0, 2), -1)
-    column[link.index, 0] = other
-    column[link.index, 1] = 0
+    ranks = _ranks(link.index)
+    column = np.full((_width(port), int(ranks.max(initial=0)) + 1), -1)
+    column[link.index, ranks] = other
     return column
 
 

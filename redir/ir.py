@@ -28,9 +28,9 @@ class Link:
     ``b``: two equal channels of ``a`` become one if their slices of ``b`` are added. Channels of
     an output that no link reaches all hold one same constant (a Pad's border). An axis that no
     link of a node mentions is pinned. ``either`` marks the links of axes that are flattened into
-    one: only one of them can be followed, one whose channels are not pinned. ``together`` links an
-    axis with itself: the channels it ties are kept or removed together, as those at one place of
-    each group of a convolution, whose groups must stay of one size.
+    one, or that one is broken into: only one of them can be followed, one that is not pinned.
+    ``together`` links an axis with itself: the channels it ties are kept or removed together, as
+    those at one place of each group of a convolution, whose groups must stay of one size.
     """
 
     a: Port

@@ -38,8 +38,8 @@ def _layouts(coupling: Coupling, family: list[Port], copies: dict[int, int]) -> 
         groups = coupling.group(port).tolist()
         free = [(i, c) for i, g in enumerate(groups) for c in range(copies.get(g, 1))]
         links = [k for node, k in coupling.links_of(port) if node is port[0].node and not k.summed]
-        if any(_scatters(link) for link in links if link.a == port):
-            return {}  # a Gather in another order
+        if any(_scatters(link) if link.a == port else _breaks(link) for link in links):
+            return {}  # a Gather in another order, or a channel shuffle
         found[port] = _moved(port, links, found) or free
         if sorted(found[port]) != free:  # a border that a Pad adds, as a rule
             odd = {groups[i] for i, _ in set(free) ^ set(found[port])} & copies.keys()
@@ -63,6 +63,11 @@ def _scatters(link: Link) -> bool:
     index = link.index
     alone = np.unique(index).size == index.size
     return alone and not np.array_equal(index, np.arange(index.size) + index[:1])
+
+
+def _breaks(link: Link) -> bool:
+    """Whether a result's channels are made from several each."""
+    return np.unique(link.index).size < link.index.size
 
 
 def _moved(port: Port, links: list[Link], found: dict[Port, Layout]) -> Layout:

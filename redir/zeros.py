@@ -60,7 +60,7 @@ def _carried(link: Link, port: Port, source: Array) -> Array:
     if link.a == port:
         return source[link.index]
     reached = np.ones(port[0].type.size(port[1]) or 0, bool)
-    reached[link.index] = source
+    np.logical_and.at(reached, link.index, source)
     return reached
 
 

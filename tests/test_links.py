@@ -814,7 +814,10 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
         [(0, 1), (1, 1), (-1, 1)],
     ),
     "resized axis": (only("Resize", X, Absent(), Absent(), ints(2, 8, 6, 6)), [(0, 1), (-1, 1)]),
-    "axis broken into two": (only("Reshape", X, ints(2, 2, 2, 6, 6)), [(0, 1), (-1, 1), (-1, 2)]),
+    "axes broken and flattened at once": (
+        only("Reshape", X, ints(2, 2, 12, 6)),
+        [(0, 1), (0, 2), (-1, 1), (-1, 2)],
+    ),
     "target of a reshape that is computed": (
         only("Reshape", X, Value(TensorType(np.dtype(np.int64), (2,)))),
         [(0, 0), (0, 1), (0, 3)],

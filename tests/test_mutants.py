@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, settings
 
-from redir import coupling, ops
+from redir import coupling, narrow, ops
 from redir.coupling import Coupling
 from redir.errors import Broken
 from redir.guarantees import NO_GROWTH, SAME_INTERFACE, SAME_OUTPUTS, Guarantee
@@ -102,7 +102,7 @@ def without_sums(array: Array, axis: int, kept: Array, _: Array | None) -> Array
 WRONG_MERGES: dict[str, tuple[object, str, object]] = {
     "that ignores biases": (coupling, "_content", no_biases),
     "that narrows outputs": (Coupling, "pins", no_output_pins),
-    "that does not add up what reads": (merge, "_narrow", without_sums),
+    "that does not add up what reads": (narrow, "_narrow", without_sums),
     "that looks at the first weight only": (merge, "_joined", first_weight),
 }
 

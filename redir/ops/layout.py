@@ -318,7 +318,11 @@ def _sizes(old: Shape, new: Shape, block: tuple[list[int], list[int]]) -> tuple[
 
 
 def reshape(node: Node) -> Iterator[Link]:
-    """Axes that are kept, and axes flattened into one: a channel becomes a block."""
+    """Axes that are kept, axes flattened into one, and an axis broken into several.
+
+    Of what is flattened a channel becomes a block; of an axis that is broken, as by a channel
+    shuffle, the channels at one place of each part go together.
+    """
     x, y = node.inputs[0], node.outputs[0]
     if x.type.shape is None or y.type.shape is None:
         return
@@ -333,6 +337,10 @@ def reshape(node: Node) -> Iterator[Link]:
             sizes = [x.type.size(a) or 0 for a in big]
             for place, axis in enumerate(big):
                 yield Link((y, wide[0]), (x, axis), block_index(sizes, place), either=True)
+        elif len(big) == 1:
+            sizes = [y.type.size(a) or 0 for a in wide]
+            for place, axis in enumerate(wide):
+                yield Link((x, big[0]), (y, axis), block_index(sizes, place), either=True)
 
 
 def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
