@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ from redir import ops
 from redir.errors import BadInput, Unsupported
 from redir.files import replacing
 from redir.ir import Graph, Node, Op, Value
-from redir.ops import protos, schema
+from redir.ops import control, protos, schema
 from redir.tensor import NO_DTYPE, SparseTensor, Tensor, TensorType, Type
 
 LARGEST = 2**31 - 2**24  # bytes of constants that a file without external data may hold
@@ -68,6 +68,7 @@ def _model(graph: Graph) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
     opset = graph.opset or {"": ops.OPSET}
     model = onnx.ModelProto.FromString(graph.shell) if graph.shell else _new(opset)
     given = {name for n in graph.walk() if n.source for name in n.source.outputs}
+    given.update(name for n in graph.walk() for body in n.bodies for name in body.inputs)
     writer = _Writer(opset, model.ir_version < _INITIALIZERS, given)
     model.graph.CopyFrom(writer.graph(graph, model.graph))
     return model, writer.tensors
@@ -131,11 +132,14 @@ class _Writer:
         names: dict[Value, str],
     ) -> None:
         self.used |= {*graph.inputs, *graph.outputs}
-        infos = {i.name: i for i in shell.input}
+        infos, around = {i.name: i for i in shell.input}, set(names.values())
         for name, value in graph.inputs.items():
             if value not in names:
-                names[value] = name
-                proto.input.append(infos.get(name) or _info(name, value.type))
+                names[value] = self._free(name) if name in around else name
+                info = onnx.ValueInfoProto()
+                info.CopyFrom(infos.get(name) or _info(name, value.type))
+                info.name = names[value]
+                proto.input.append(info)
         infos = {o.name: o for o in shell.output}
         for name, value in graph.outputs.items():
             proto.output.append(infos.get(name) or _info(name, value.type))
@@ -157,7 +161,7 @@ class _Writer:
             absent = source is not None and len(source.outputs) > i and not source.outputs[i]
             free = node.arity > 1 and absent and value not in taken
             names[value] = taken.get(value) or ("" if free else self._name(node, i))
-        captured = node.attrs.get("captures", ())
+        captured = control.captures(node)
         own = node.inputs[: len(node.inputs) - len(captured)]
         target = self._target(node)
         proto = helper.make_node(
@@ -167,6 +171,7 @@ class _Writer:
             name=source.name if source else None,
             doc_string=source.doc if source else None,
             domain="" if node.op == ops.Const else node.op.domain,
+            overload=source.overload if source else None,
         )
         for key, text in source.metadata if source else ():
             proto.metadata_props.add(key=key, value=text)
@@ -180,7 +185,9 @@ class _Writer:
         attrs: dict[str, Any] = {**node.op.implied(node), **node.attrs}
         if isinstance(attrs.get("value"), SparseTensor) and node.op == ops.Const:
             attrs["sparse_value"] = attrs.pop("value")
-        captured: Sequence[str] = attrs.pop("captures", ())
+        captured = control.captures(node)
+        if captured:
+            del attrs["captures"]
         operands = node.inputs[len(node.inputs) - len(captured) :]
         env = dict(zip(captured, operands, strict=True))
 
@@ -213,10 +220,14 @@ class _Writer:
         """The name that an output had, if it is still free, or one like it."""
         names = node.source.outputs if node.source else ()
         stem = names[index] if index < len(names) else ""
-        name, count = stem or f"{node.op.name.lower()}_0", 0
-        while name in self.used or (name != stem and name in self.given):
+        return self._free(stem, node.op.name.lower())
+
+    def _free(self, wish: str, stem: str = "") -> str:
+        """``wish`` if it is free, else a name made from it, or from ``stem`` if there is none."""
+        name, count = wish or f"{stem}_0", 0
+        while name in self.used or (name != wish and name in self.given):
             count += 1
-            name = f"{stem or node.op.name.lower()}_{count}"
+            name = f"{wish or stem}_{count}"
         self.used.add(name)
         return name
 

@@ -109,8 +109,8 @@ class _File:
         return {_domain(o.domain): o.version for o in self.model.opset_import}
 
     @cached_property
-    def functions(self) -> dict[tuple[str, str], onnx.FunctionProto]:
-        return {(_domain(f.domain), f.name): f for f in self.model.functions}
+    def functions(self) -> dict[tuple[str, str, str], onnx.FunctionProto]:
+        return {(_domain(f.domain), f.name, f.overload): f for f in self.model.functions}
 
     def tensor(self, proto: TensorProto) -> Tensor:
         try:
@@ -121,7 +121,8 @@ class _File:
             raise BadInput(f"tensor {proto.name!r} is damaged: {error}") from None
 
     def run_function(self, node: Node, *arrays: Any) -> Sequence[Any]:
-        function = self.functions[node.op.domain, node.op.name]
+        overload = node.source.overload if node.source else ""
+        function = self.functions[node.op.domain, node.op.name, overload]
         if node.attrs:
             raise Unsupported(f"{node}: a local function with attributes cannot be run")
         run = ReferenceEvaluator(function, functions=list(self.model.functions)).run
@@ -256,6 +257,7 @@ class _Scope:
         source = Source(
             proto.name,
             tuple(proto.output),
+            proto.overload,
             proto.doc_string,
             tuple((p.key, p.value) for p in proto.metadata_props),
             declared,
@@ -264,7 +266,7 @@ class _Scope:
         try:
             node = Node(op, tuple(inputs), attrs, arity=len(proto.output), source=source)
         except (IllTyped, AttributeError, IndexError, KeyError, AssertionError):
-            types = [t or UNKNOWN for t in declared]
+            types = [_loose(t) for t in declared]
             op = ops.opaque(op.name, op.domain, op.version, types, op.evaluate)
             return Node(op, tuple(inputs), attrs, arity=len(proto.output), source=source)
         return _without_implied(node)
@@ -272,11 +274,11 @@ class _Scope:
     def _op(self, proto: onnx.NodeProto, declared: Sequence[Type | None]) -> Op:
         domain = _domain(proto.domain)
         version = self.file.opset.get(domain, 1)
-        function = (domain, proto.op_type) in self.file.functions
+        function = (domain, proto.op_type, proto.overload) in self.file.functions
         op = None if function else ops.lookup(proto.op_type, version, domain)
         if op is not None:
             return op
-        types = [t or UNKNOWN for t in declared]
+        types = [_loose(t) for t in declared]
         run = self.file.run_function if function else None
         return ops.opaque(proto.op_type, domain, version, types, run)
 
@@ -299,6 +301,13 @@ _ABSENT = ops.Absent()
 
 def _const(held: Attr, name: str) -> Value:
     return Node(ops.Const, (), {"value": held}, source=Source(outputs=(name,))).outputs[0]
+
+
+def _loose(type_: Type | None) -> Type:
+    """What a file states of a result that cannot be inferred: all but its sizes, often stale."""
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_ or UNKNOWN
+    return TensorType(type_.dtype, (None,) * len(type_.shape))
 
 
 def _trusted(type_: Type) -> Type:

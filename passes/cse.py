@@ -9,6 +9,7 @@ from redir.ir import Graph, Node, Value
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
+from redir.tensor import TensorType
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Cse(Pass):
     """Common subexpression elimination: equal nodes on equal operands become one.
 
     Operands that are constants are compared by content, but stay apart themselves: to share the
-    zero biases of two layers would tie their channels. Random and unknown operators, and control
-    flow, are left alone.
+    zero biases of two layers would tie their channels. Random and unknown operators, control flow
+    and sequences are left alone.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
@@ -27,11 +28,11 @@ class Cse(Pass):
         seen: dict[object, Node] = {}
 
         def first(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-            if not node.inputs or not node.repeatable or node.bodies:
+            plain = all(isinstance(v.type, TensorType) for v in node.outputs)
+            if not node.inputs or not node.repeatable or node.bodies or not plain:
                 return None
-            attrs = tuple(
-                sorted(((k, type(a), a) for k, a in node.attrs.items()), key=lambda a: a[0])
-            )
+            # 1, 1.0 and True are equal to Python, and so are 0.0 and -0.0.
+            attrs = tuple((k, type(a), a, str(a)) for k, a in sorted(node.attrs.items()))
             operands = tuple(None if is_absent(v) else tensor_of(v) or v for v in inputs)
             key = (node.op, node.op.version, operands, attrs, node.arity)
             if key not in seen:

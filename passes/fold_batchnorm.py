@@ -14,7 +14,7 @@ from redir.ops import is_absent, tensor_of
 from redir.ops.schema import trains
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
-from redir.tensor import Array, Tensor
+from redir.tensor import Array, DType, Tensor
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,18 @@ def _folded(norm: Node) -> Value | None:
     along[rows] = -1
     with np.errstate(all="ignore"):
         ratio = scale / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
-        kernel = (w * ratio.reshape(along)).astype(w.dtype)
-        offset = ((shift - mean) * ratio + bias).astype(w.dtype)
-    if not (np.isfinite(kernel).all() and np.isfinite(offset).all()):
+        exact = w * ratio.reshape(along), (shift - mean) * ratio + bias
+        kernel, offset = (array.astype(w.dtype) for array in exact)
+    if not all(_holds(a, w.dtype) for a in exact):
         return None
     operands = (linear.inputs[0], _like(kernel, linear.inputs[1]), _like(offset, norm.inputs[2]))
     return Node(linear.op, operands, linear.attrs, source=_joined(linear, norm)).outputs[0]
+
+
+def _holds(exact: Array, dtype: DType) -> bool:
+    """Whether a type can hold numbers to its full precision: neither too large nor too small."""
+    limits, sizes = np.finfo(dtype), np.abs(exact[exact != 0])
+    return bool(np.all((sizes <= limits.max) & (sizes >= limits.tiny)))
 
 
 def _joined(linear: Node, norm: Node) -> Source | None:

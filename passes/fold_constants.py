@@ -17,6 +17,17 @@ from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
 from redir.tensor import Array, Dim, Tensor, TensorType
 
+_AGREED = frozenset(
+    """Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BitShift BitwiseAnd
+    BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat ConstantOfShape Cos Cosh CumSum Div
+    Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gemm Greater
+    GreaterOrEqual Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log MatMul Max Mean Min Mod
+    Mul Neg Not OneHot Or PRelu Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
+    ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND
+    Shape Sigmoid Sign Sin Sinh Size Slice Softplus Softsign Split Sqrt Squeeze Sub Sum Tan Tanh
+    Tile Transpose Trilu Unsqueeze Where Xor""".split()
+)
+
 Known = tuple[Dim | tuple[Value, int], ...]
 
 
@@ -25,8 +36,8 @@ class FoldConstants(Pass):
     """Replace what can be computed from constants, and sizes that are known, by constants.
 
     A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
-    constants it is computed from. Random operators, control flow and a DequantizeLinear, which
-    keeps a weight small in its file, are left alone.
+    constants it is computed from. Only operators are computed of which runtimes agree in every
+    version; a DequantizeLinear, which keeps a weight small in its file, is none of them.
     """
 
     limit: int = 4096
@@ -42,8 +53,7 @@ class FoldConstants(Pass):
         sizes: dict[Value, Known] = {}
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-            quantised = node.op == ops.DequantizeLinear
-            if _is_constant(node) or quantised or not node.repeatable or node.bodies:
+            if _is_constant(node) or node.op.domain or not node.repeatable or node.bodies:
                 return None
             new = node.on(inputs)
             return self._folded(new) or _sized(new, sizes) or new.outputs
@@ -51,6 +61,8 @@ class FoldConstants(Pass):
         return transform(graph, visit)
 
     def _folded(self, node: Node) -> Sequence[Value] | None:
+        if node.op.name not in _AGREED:
+            return None
         arrays = [_array(v) for v in node.inputs]
         if not node.inputs or any(
             a is None and not is_absent(v) for a, v in zip(arrays, node.inputs, strict=True)
@@ -58,6 +70,8 @@ class FoldConstants(Pass):
             return None
         if not all(isinstance(v.type, TensorType) for v in node.outputs):
             return None
+        if np.dtype(object) in {v.type.dtype for v in (*node.inputs, *node.outputs)}:
+            return None  # numbers are printed in many ways
         allowed = max(self.limit, sum(a.nbytes for a in arrays if a is not None))
         if any(_bytes(v) > allowed for v in node.outputs):
             return None
@@ -114,7 +128,9 @@ def _sized(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
     shape = node.outputs[0].type.static if isinstance(node.outputs[0].type, TensorType) else None
     if shape is None:
         return None
-    array = np.array(numbers, node.outputs[0].type.dtype).reshape(shape)
+    array = np.array(numbers, np.int64).astype(node.outputs[0].type.dtype).reshape(shape)
+    if array.reshape(-1).tolist() != numbers:
+        return None  # too large for the type
     return [_constant(node, array, 0)]
 
 

@@ -236,8 +236,8 @@ def _content(port: Port) -> Array | None:
     if flat.dtype.kind == "f":
         flat = flat + flat.dtype.type(0)  # -0.0 equals 0.0
     numbers = _rows(flat)
-    if flat.dtype.kind in "fc" and np.isnan(flat).any():
-        odd = np.isnan(flat).any(1)  # NaN equals nothing
+    if flat.dtype.kind in "fc" and not np.isfinite(flat).all():
+        odd = ~np.isfinite(flat).all(1)  # NaN equals nothing, and infinities do not add up
         numbers[odd] = len(numbers) + np.flatnonzero(odd)
         numbers = np.unique(numbers, return_inverse=True)[1].reshape(-1)
     return numbers

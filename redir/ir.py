@@ -83,13 +83,15 @@ class Op:
 class Source:
     """Where a node came from: the names and notes of its file, which no pass reads.
 
-    ``outputs`` are the names of the output values; ``declared`` the types that the file states
+    ``outputs`` are the names of the output values; ``overload`` tells local functions of one name
+    apart; ``declared`` the types that the file states
     for them, None where it states none. ``channels`` says, for each axis of a constant that was
     narrowed, which channels of the file's are left.
     """
 
     name: str = ""
     outputs: tuple[str, ...] = ()
+    overload: str = ""
     doc: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
     declared: tuple[Type | None, ...] = ()

@@ -326,7 +326,7 @@ def narrowed_shape(draw: Draw, shape: tuple[int, ...]) -> tuple[int, ...]:
     return kept[draw(st.integers(0, len(shape))) :]
 
 
-@draws(*named("broadcast"))
+@draws(*named("broadcast"), "Div")
 def broadcast(draw: Draw, name: str, version: int) -> Case:
     o = Operands(draw)
     op, shape = lookup(name, version), draw(shapes(0, 4))

@@ -13,7 +13,7 @@ from typing import Any
 from onnx import defs
 
 from redir.ir import Attr, Node, Op
-from redir.ops import control, kernels, layout, schema, ties
+from redir.ops import control, kernels, layout, schema, sizes, ties
 from redir.ops.core import Absent, Const, is_absent, opaque, tensor_of
 
 __all__ = ["OPSET", "Absent", "Const", "Entry", "is_absent", "lookup", "opaque", "tensor_of"]
@@ -52,10 +52,9 @@ _UNARY = """
     Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu
 """.split()
 _BROADCASTING = """
-    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less
+    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Equal Greater GreaterOrEqual Less
     LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor
 """.split()
-_POOLING = "AveragePool GlobalAveragePool GlobalLpPool LpPool".split()
 _REDUCTIONS = """
     ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
     ReduceSum ReduceSumSquare
@@ -64,17 +63,21 @@ _REDUCTIONS = """
 ENTRIES: dict[str, Entry] = {
     **dict.fromkeys(_UNARY, Entry(links=ties.first_operand)),
     **dict.fromkeys(_BROADCASTING, Entry(links=ties.broadcast)),
-    **dict.fromkeys(_POOLING, Entry(links=ties.channelwise)),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalLpPool"), Entry(links=ties.channelwise)),
+    **dict.fromkeys(("AveragePool", "LpPool"), Entry(sizes.pooled, links=ties.channelwise)),
     **dict.fromkeys(_REDUCTIONS, Entry(links=ties.reduction)),
     "Squeeze": Entry(links=layout.squeeze),
     "Unsqueeze": Entry(evaluate=kernels.unsqueeze, links=layout.squeeze),
-    **dict.fromkeys(("Resize", "Upsample"), Entry(links=layout.resize)),
+    **dict.fromkeys(("Resize", "Upsample"), Entry(sizes.resized, links=layout.resize)),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), Entry(links=ties.all_but_axis(-1))),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=ties.per_tensor)),
     "BatchNormalization": Entry(evaluate=kernels.batch_norm, links=ties.batch_norm),
     "Concat": Entry(links=layout.concat),
     "Conv": Entry(evaluate=kernels.conv, links=ties.conv, implied=_conv_implied),
-    "ConvTranspose": Entry(evaluate=kernels.conv_transpose, links=ties.conv_transpose),
+    "ConvTranspose": Entry(
+        sizes.transposed, evaluate=kernels.conv_transpose, links=ties.conv_transpose
+    ),
+    "Div": Entry(links=ties.division),
     "Dropout": Entry(links=ties.inference_only),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape),
     "Gather": Entry(links=layout.gather, narrow=layout.narrow_gather),
@@ -84,7 +87,7 @@ ENTRIES: dict[str, Entry] = {
     "InstanceNormalization": Entry(links=ties.instance_norm),
     "Loop": Entry(control.loop_type, control.run_loop),
     "MatMul": Entry(links=ties.matmul),
-    "MaxPool": Entry(evaluate=kernels.max_pool, links=ties.channelwise),
+    "MaxPool": Entry(sizes.pooled, evaluate=kernels.max_pool, links=ties.channelwise),
     "OneHot": Entry(evaluate=kernels.one_hot),
     "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad),
     "Reshape": Entry(layout.reshape_type, links=layout.reshape, narrow=layout.narrow_reshape),

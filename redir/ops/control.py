@@ -21,7 +21,7 @@ from redir.tensor import UNKNOWN, Array, TensorType, Type
 
 def captures(node: Node) -> tuple[str, ...]:
     """The names under which the bodies of ``node`` see its last operands."""
-    names: tuple[str, ...] = node.attrs.get("captures", ())
+    names: tuple[str, ...] = node.attrs.get("captures", ()) if node.bodies else ()
     return names
 
 

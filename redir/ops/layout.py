@@ -168,7 +168,7 @@ def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
 def resize(node: Node) -> Iterator[Link]:
     """An axis whose scale is the constant 1 stays as it is."""
     x, y = node.inputs[0], node.outputs[0]
-    scales = _scales(node)
+    scales = scales_of(node)
     crops = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
     if crops:
         return
@@ -176,7 +176,8 @@ def resize(node: Node) -> Iterator[Link]:
         yield from same_axes(x, y, (a for a, scale in enumerate(scales) if scale == 1))
 
 
-def _scales(node: Node) -> Sequence[float] | None:
+def scales_of(node: Node) -> Sequence[float] | None:
+    """The scales of a Resize or Upsample, if it has constant ones."""
     if "scales" in node.attrs:
         stated: Sequence[float] = node.attrs["scales"]
         return stated

@@ -76,11 +76,9 @@ def _tensor_type(proto: TypeProto.Tensor | TypeProto.SparseTensor) -> TensorType
 
 def _dim_from(proto: onnx.TensorShapeProto.Dimension) -> Dim:
     which = proto.WhichOneof("value")
-    return (
-        (getattr(proto, which) or None)
-        if which == "dim_param"
-        else (proto.dim_value if which == "dim_value" else None)
-    )
+    if which == "dim_param":
+        return proto.dim_param or None
+    return proto.dim_value if which == "dim_value" and proto.dim_value >= 0 else None
 
 
 def type_to(type_: Type) -> TypeProto:

@@ -35,6 +35,13 @@ def broadcast(node: Node) -> Iterator[Link]:
         yield from aligned(node.inputs, y, axis)
 
 
+def division(node: Node) -> Iterator[Link]:
+    """As any elementwise operator, but for a constant 0 below: the sign of that counts."""
+    below = tensor_of(node.inputs[1])
+    if below is None or not np.any(below.array == 0):
+        yield from broadcast(node)
+
+
 def aligned(operands: Sequence[Value], y: Value, axis: int) -> Iterator[Link]:
     """Tie ``axis`` of ``y`` to that of each operand that is not 1 there, aligned at the right.
 
@@ -110,7 +117,7 @@ def axes_of(node: Node, rank: int, operand: int = 1) -> set[int] | None:
         given = tensor_of(node.inputs[operand])
         if given is None:
             return None
-        axes = given.array.tolist()
+        axes = given.array.reshape(-1).tolist()
     else:
         axes = ()
     return {int(a) % rank for a in axes}
