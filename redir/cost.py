@@ -74,7 +74,12 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
 def open_layers(graph: Graph) -> int:
     """How many layers multiply, but have an open size beside the batch, so that they count less."""
     nodes = [n for n in _single(graph).walk() if n.op.name in MACS and n.op.domain == ""]
-    return sum(any(v.type.static is None for v in (*n.inputs[:1], *n.outputs[:1])) for n in nodes)
+    return sum(any(map(_is_open, (*n.inputs[:1], *n.outputs[:1]))) for n in nodes)
+
+
+def _is_open(value: Value) -> bool:
+    shape = value.type.shape
+    return shape is None or not all(isinstance(d, int) for d in shape[1:])
 
 
 def _single(graph: Graph) -> Graph:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, parser
 
 from redir import ops
-from redir.cost import Cost, Layer, layers, total
+from redir.cost import Cost, Layer, layers, open_layers, total
 from redir.frontends.onnx import from_proto
 from redir.ir import Graph, Node, Value
 from redir.tensor import Array, Dim, Tensor, TensorType
@@ -314,3 +314,9 @@ def test_a_layer_reads_as_one_flat_object() -> None:
         "multiplications": 1,
         "bytes": 4,
     }
+
+
+def test_a_layer_is_open_where_a_size_beside_the_batch_is() -> None:
+    w = const(apart(2, 3, 1, 1))
+    closed, wide = ops.Conv(given("n", 3, 4, 4), w), ops.Conv(given("n", 3, "h", 4), w)
+    assert [open_layers(graph(value)) for value in (closed, wide)] == [0, 1]
