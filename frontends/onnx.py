@@ -155,7 +155,8 @@ def _external(proto: TensorProto, folder: Path) -> Array:
         raw = onnx.TensorProto(dims=proto.dims, data_type=proto.data_type)
         raw.raw_data = np.fromfile(path, np.uint8, size, offset=offset).tobytes()
         return protos.tensor_from(raw).array
-    return np.memmap(path, dtype, "r", offset, shape or (1,)).reshape(shape)
+    mapped = np.memmap(path, dtype, "r", offset, shape or (1,)).reshape(shape)
+    return np.asarray(mapped)  # so that what is computed from it is no memmap
 
 
 @dataclass(eq=False)

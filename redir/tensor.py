@@ -142,7 +142,7 @@ class Tensor:
         base: object = self.array
         while base is not None and not isinstance(base, np.memmap):
             base = getattr(base, "base", None)
-        return None if base is None else str(base.filename)
+        return str(base.filename) if isinstance(base, np.memmap) and base.filename else None
 
     @cached_property
     def digest(self) -> str:

@@ -570,6 +570,13 @@ def test_external_data_is_mapped_not_read(tmp_path: Path) -> None:
     assert [t.file for t in tensors] == [str(tmp_path / "weights.bin")] * 2
 
 
+def test_what_is_computed_from_external_data_lies_in_no_file(tmp_path: Path) -> None:
+    graph = load(saved_outside(tmp_path / "m.onnx"))
+    (mapped, *_) = (t for n in graph.nodes for v in n.outputs if (t := tensor_of(v)))
+    assert Tensor(mapped.array * 2).file is None
+    assert Tensor(np.memmap(tmp_path / "weights.bin", np.uint8, "r") + 1).file is None
+
+
 def test_external_data_stays_external_and_aligned(tmp_path: Path) -> None:
     save(load(saved_outside(tmp_path / "m.onnx")), tmp_path / "out.onnx")
     found = locations(tmp_path / "out.onnx")
