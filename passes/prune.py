@@ -86,9 +86,9 @@ def _scores(
 
 def silenced(coupling: Coupling, groups: set[int]) -> Graph:
     """The graph with zeros in constants for the channels of ``groups``: as if they were gone."""
-    ports: dict[Value, list[int]] = {}
+    lost_of, ports = coupling.among(groups), dict[Value, list[int]]()
     for value, axis in coupling.ports:
-        if np.isin(coupling.group((value, axis)), list(groups)).any():
+        if lost_of((value, axis)).any():
             ports.setdefault(value, []).append(axis)
 
     def visit(node: Node, _: tuple[Value, ...]) -> Outputs | None:
@@ -97,8 +97,7 @@ def silenced(coupling: Coupling, groups: set[int]) -> Graph:
             return None
         array = tensor.array.copy()
         for axis in ports[node.outputs[0]]:
-            lost = np.isin(coupling.group((node.outputs[0], axis)), list(groups))
-            np.moveaxis(array, axis, 0)[lost] = 0
+            np.moveaxis(array, axis, 0)[lost_of((node.outputs[0], axis))] = 0
         return node.on((), value=Tensor.take(array)).outputs
 
     return transform(coupling.graph, visit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -76,6 +76,12 @@ class Coupling:
         """The group of each channel of ``port``."""
         start = self.starts[port]
         return self._labels[start : start + (port[0].type.size(port[1]) or 0)]
+
+    def among(self, groups: Collection[int]) -> Callable[[Port], Array]:
+        """A function that says which channels of a port belong to one of ``groups``."""
+        mask = np.zeros(int(self._labels.max(initial=-1)) + 1, bool)
+        mask[list(groups)] = True
+        return lambda port: mask[self.group(port)]
 
     @cached_property
     def summed(self) -> frozenset[Port]:

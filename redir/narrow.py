@@ -19,8 +19,8 @@ def without(coupling: Coupling, groups: Collection[int]) -> Graph:
 
     Where nothing would be left of an axis its first group stays, since no tensor is empty.
     """
-    gone = spared(coupling, groups)
-    places = {port: np.isin(coupling.group(port), list(gone)) for port in coupling.ports}
+    lost_of = coupling.among(spared(coupling, groups))
+    places = {port: lost_of(port) for port in coupling.ports}
     kept = {port: np.flatnonzero(~lost) for port, lost in places.items() if lost.any()}
     return narrowed(coupling.graph, kept, {}) if kept else coupling.graph
 
