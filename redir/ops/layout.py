@@ -284,38 +284,32 @@ def _quotient(whole: Shape, rest: Shape) -> Dim:
     return symbols[0] if len(symbols) == 1 and top == bottom else None
 
 
-def flatten_blocks(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]] | None:
+def flatten_blocks(old: Shape, new: Shape) -> list[tuple[range, range]] | None:
     """Pair runs of old axes with runs of new axes of equal size; None if one cannot tell."""
     blocks, i, j = [], 0, 0
-    while i < len(old) or j < len(new):
-        block = ([i], [j]) if i < len(old) and j < len(new) else ([], [])
-        if i < len(old) and j < len(new):
-            i, j = i + 1, j + 1
-            if old[block[0][0]] != new[block[1][0]] or old[block[0][0]] is None:
-                while (sizes := _sizes(old, new, block)) is not None and sizes[0] != sizes[1]:
-                    if sizes[0] < sizes[1] and i < len(old):
-                        block[0].append(i)
-                        i += 1
-                    elif sizes[0] > sizes[1] and j < len(new):
-                        block[1].append(j)
-                        j += 1
-                    else:
-                        return None
-                if sizes is None:
-                    return None
-        else:  # only axes of size 1 may be left over
-            left = old[i] if i < len(old) else new[j]
-            if left != 1:
+    while i < len(old) and j < len(new):
+        start, i, j = (i, j), i + 1, j + 1
+        while not _alike(ours := old[start[0] : i], theirs := new[start[1] : j]):
+            less = _less(ours, theirs)
+            if less is None or (i == len(old) if less else j == len(new)):
                 return None
-            i, j = (i + 1, j) if i < len(old) else (i, j + 1)
-        blocks.append(block)
-    return blocks
+            i, j = (i + 1, j) if less else (i, j + 1)
+        blocks.append((range(start[0], i), range(start[1], j)))
+    return blocks if all(d == 1 for d in (*old[i:], *new[j:])) else None
 
 
-def _sizes(old: Shape, new: Shape, block: tuple[list[int], list[int]]) -> tuple[int, int] | None:
-    dims = [[shape[a] for a in axes] for shape, axes in zip((old, new), block, strict=True)]
-    known = [[d for d in ds if isinstance(d, int)] for ds in dims]
-    return (prod(known[0]), prod(known[1])) if known == dims else None
+def _alike(ours: Shape, theirs: Shape) -> bool:
+    """Whether two runs of axes surely hold as many numbers."""
+    if None in ours or ours == theirs:
+        return None not in ours
+    return _less(ours, theirs) is False and _less(theirs, ours) is False
+
+
+def _less(ours: Shape, theirs: Shape) -> bool | None:
+    """Whether the first run holds fewer numbers; None where a size is open."""
+    known = [[d for d in dims if isinstance(d, int)] for dims in (ours, theirs)]
+    closed = (len(known[0]), len(known[1])) == (len(ours), len(theirs))
+    return prod(known[0]) < prod(known[1]) if closed else None
 
 
 def reshape(node: Node) -> Iterator[Link]:
