@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -266,11 +266,13 @@ class _Scope:
         op = self._op(proto, declared)
         try:
             node = Node(op, tuple(inputs), attrs, arity=len(proto.output), source=source)
+            group = attrs.get("group", 1)
+            agrees = node.op.implied(node).get("group", group) == group
+            return node if agrees else replace(node, attrs={**node.attrs, "group": group})
         except (IllTyped, AttributeError, IndexError, KeyError, AssertionError):
             types = [_loose(t) for t in declared]
             op = ops.opaque(op.name, op.domain, op.version, types, op.evaluate)
             return Node(op, tuple(inputs), attrs, arity=len(proto.output), source=source)
-        return _without_implied(node)
 
     def _op(self, proto: onnx.NodeProto, declared: Sequence[Type | None]) -> Op:
         domain = _domain(proto.domain)
@@ -319,14 +321,3 @@ def _trusted(type_: Type) -> Type:
     return TensorType(
         type_.dtype, tuple(d if isinstance(d, int) or d in once else None for d in type_.shape)
     )
-
-
-def _without_implied(node: Node) -> Node:
-    """Leave out the attributes that the shapes say, and state those that contradict them."""
-    implied: Mapping[str, Attr] = node.op.implied(node)
-    if not implied:
-        return node
-    attrs = {k: v for k, v in node.attrs.items() if k not in implied or v != implied[k]}
-    if implied.get("group", 1) != node.attrs.get("group", 1):
-        attrs["group"] = node.attrs.get("group", 1)
-    return replace(node, attrs=attrs)

@@ -117,10 +117,18 @@ class Node:
     outputs: tuple[Value, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Infer the output types, which raises IllTyped if the operands do not fit."""
+        """Leave out what the shapes say, and infer the output types.
+
+        Raises:
+            IllTyped: the operands do not fit.
+        """
         set_ = object.__setattr__
         set_(self, "inputs", tuple(self.inputs))
         set_(self, "attrs", MappingProxyType(dict(self.attrs)))
+        implied = self.op.implied(self)
+        if any(self.attrs.get(name) == what for name, what in implied.items()):
+            left = {k: a for k, a in self.attrs.items() if k not in implied or a != implied[k]}
+            set_(self, "attrs", MappingProxyType(left))
         types = self.op.infer(self)
         set_(self, "outputs", tuple(Value(t, self, i) for i, t in enumerate(types)))
 

@@ -22,6 +22,7 @@ from redir.frontends.onnx import from_proto, load
 from redir.interpret import evaluate
 from redir.ir import Graph, Value
 from redir.ops import tensor_of
+from redir.passes.fold_constants import FoldConstants
 from redir.tensor import Array, ContainerType, SparseTensor, Tensor, TensorType
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
@@ -340,6 +341,17 @@ CUSTOM = model_of(
 
 def test_custom_operators_are_carried_through() -> None:
     assert again(CUSTOM) == CUSTOM
+
+
+def test_groups_that_the_shapes_say_only_after_folding_are_left_out() -> None:
+    model = model_of("""g (float[1, 4, 2, 2] x, float[2, 1, 1, 1] w) => (float[1, 2, 2, 2] y) {
+        one = Constant <value = int64[1] {1}> () two = Add(one, one) zero = Sub(one, one)
+        part = Slice(x, zero, two, one) y = Conv <group = 2> (part, w) }""")
+    graph = from_proto(model)
+    folded = FoldConstants()(graph)
+    (before, after) = (next(n for n in g.nodes if n.op == ops.Conv) for g in (graph, folded))
+    assert (before.attrs.get("group"), after.attrs.get("group")) == (2, None)
+    assert {a.name: a.i for a in to_proto(folded).graph.node[-1].attribute}["group"] == 2
 
 
 def test_custom_operators_have_the_type_and_rank_that_the_file_states_but_no_sizes() -> None:
