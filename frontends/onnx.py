@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -176,8 +176,8 @@ class _Scope:
         return {i.name: protos.type_from(i.type) for i in infos if i.HasField("type")}
 
     def graph(self) -> Graph:
-        self._initializers()
         given = {i.name: i for i in self.proto.input}
+        self._initializers(given)
         defaults = (
             {}
             if self.constant
@@ -200,9 +200,9 @@ class _Scope:
             shell=_graph_shell(self.proto).SerializeToString(deterministic=True),
         )
 
-    def _initializers(self) -> None:
+    def _initializers(self, given: Mapping[str, onnx.ValueInfoProto]) -> None:
         for proto in self.proto.initializer:
-            if self.constant or proto.name not in {i.name for i in self.proto.input}:
+            if self.constant or proto.name not in given:
                 self.env[proto.name] = _const(self.file.tensor(proto), proto.name)
         for sparse in self.proto.sparse_initializer:
             self.env[sparse.values.name] = _const(protos.sparse_from(sparse), sparse.values.name)

@@ -53,7 +53,7 @@ class FoldConstants(Pass):
         sizes: dict[Value, Known] = {}
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-            if _is_constant(node) or node.op.domain or not node.repeatable or node.bodies:
+            if node.op.domain or not node.repeatable or node.bodies:
                 return None
             new = node.on(inputs)
             return self._folded(new) or _sized(new, sizes) or new.outputs
@@ -86,10 +86,6 @@ class FoldConstants(Pass):
         return [_constant(node, r, i) for i, r in enumerate(results)]
 
 
-def _is_constant(node: Node) -> bool:
-    return node.op in (ops.Const, ops.Absent)
-
-
 def _array(value: Value) -> Array | None:
     tensor = tensor_of(value)
     return None if tensor is None else tensor.array
@@ -101,8 +97,7 @@ def _is_of(array: Array, value: Value) -> bool:
 
 
 def _bytes(value: Value) -> int:
-    shape = value.type.static if isinstance(value.type, TensorType) else None
-    itemsize = value.type.dtype.itemsize
+    shape, itemsize = value.type.static, value.type.dtype.itemsize
     return 0 if shape is None else int(np.prod(shape, dtype=np.int64)) * itemsize
 
 
@@ -125,10 +120,10 @@ def _sized(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
     numbers = [k for k in known if isinstance(k, int)]
     if len(numbers) < len(known):
         return None
-    shape = node.outputs[0].type.static if isinstance(node.outputs[0].type, TensorType) else None
-    if shape is None:
+    type_ = node.outputs[0].type
+    if type_.static is None:
         return None
-    array = np.array(numbers, np.int64).astype(node.outputs[0].type.dtype).reshape(shape)
+    array = np.array(numbers, np.int64).astype(type_.dtype).reshape(type_.static)
     if array.reshape(-1).tolist() != numbers:
         return None  # too large for the type
     return [_constant(node, array, 0)]

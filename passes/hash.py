@@ -11,10 +11,9 @@ from redir import ops
 from redir.density import RULES, bandwidth_of, cells, density
 from redir.errors import BadPipeline
 from redir.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
-from redir.ir import Graph, Node, Value
-from redir.ops import tensor_of
+from redir.ir import Graph, Value
 from redir.pipeline import Pass
-from redir.rewrite import transform
+from redir.rewrite import map_constants
 from redir.tensor import Array, Tensor
 
 _WEIGHTS = (ops.Conv, ops.ConvTranspose, ops.Gemm, ops.MatMul)
@@ -98,13 +97,12 @@ class Hash(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Hash each weight tensor on its own."""
-        weights = {v.node for n in graph.nodes if n.op in _WEIGHTS for v in n.inputs[1:2]}
+        weights = {v for n in graph.nodes if n.op in _WEIGHTS for v in n.inputs[1:2]}
 
-        def visit(node: Node, _: tuple[Value, ...]) -> Value | None:
-            tensor = tensor_of(node.outputs[0]) if node in weights else None
-            if tensor is None or tensor.array.dtype.name not in _FLOATS:
+        def moved(value: Value, tensor: Tensor) -> Tensor | None:
+            if value not in weights or tensor.array.dtype.name not in _FLOATS:
                 return None
-            moved = Tensor.take(hashed(tensor.array, self.bandwidth, self.contrast))
-            return None if moved == tensor else ops.Const(value=moved)
+            new = Tensor.take(hashed(tensor.array, self.bandwidth, self.contrast))
+            return None if new == tensor else new
 
-        return transform(graph, visit)
+        return map_constants(graph, moved)

@@ -11,11 +11,11 @@ import numpy as np
 from redir.coupling import Coupling
 from redir.errors import BadPipeline
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, Guarantee
-from redir.ir import Graph, Node, Port, Value
+from redir.ir import Graph, Port, Value
 from redir.narrow import spared, without
 from redir.ops import tensor_of
 from redir.pipeline import Pass
-from redir.rewrite import Outputs, transform
+from redir.rewrite import map_constants
 from redir.tensor import Array, Tensor
 
 _NORMS: Mapping[str, Callable[[Array], Array]] = {"l1": np.abs, "l2": np.square}
@@ -51,8 +51,10 @@ class Prune(Pass):
     def run(self, graph: Graph) -> Graph:
         """Rank, choose, and remove or silence."""
         coupling = Coupling(graph)
-        gone = spared(coupling, self._chosen(coupling))
-        return without(coupling, gone) if self.compact else silenced(coupling, gone)
+        chosen = self._chosen(coupling)
+        if self.compact:
+            return without(coupling, chosen)
+        return silenced(coupling, spared(coupling, chosen))
 
     def _chosen(self, coupling: Coupling) -> set[int]:
         rng, chosen = np.random.default_rng(self.seed), set[int]()
@@ -91,13 +93,12 @@ def silenced(coupling: Coupling, groups: set[int]) -> Graph:
         if lost_of((value, axis)).any():
             ports.setdefault(value, []).append(axis)
 
-    def visit(node: Node, _: tuple[Value, ...]) -> Outputs | None:
-        tensor = tensor_of(node.outputs[0]) if not node.inputs else None
-        if tensor is None or node.outputs[0] not in ports:
+    def without_sound(value: Value, tensor: Tensor) -> Tensor | None:
+        if value not in ports:
             return None
         array = tensor.array.copy()
-        for axis in ports[node.outputs[0]]:
-            np.moveaxis(array, axis, 0)[lost_of((node.outputs[0], axis))] = 0
-        return node.on((), value=Tensor.take(array)).outputs
+        for axis in ports[value]:
+            np.moveaxis(array, axis, 0)[lost_of((value, axis))] = 0
+        return Tensor.take(array)
 
-    return transform(coupling.graph, visit)
+    return map_constants(coupling.graph, without_sound)

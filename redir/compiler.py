@@ -101,11 +101,14 @@ def run(graph: Graph, pipeline: Pipeline, *, seed: int = 0) -> Result:
     """
     refuse_nan(graph)
     feeds, why = _feeds(graph, seed)
-    after, steps = graph, []
+    after, steps, verdicts = graph, [], []
     for step in pipeline.passes:
-        after, record = _step(step, after, feeds)
+        after, record, verdict = _step(step, after, feeds, why)
         steps.append(record)
-    whole = Verdict("pass") if after is graph else _verdict(graph, after, feeds, why)
+        verdicts += [verdict] if record.changed else []
+    if len(verdicts) > 1:  # one change alone is the whole
+        verdicts = [_verdict(graph, after, feeds, why)]
+    whole = verdicts[0] if verdicts else Verdict("pass")
     exact = all(s.verdict is not None for s in steps if s.changed)
     outcomes = {whole.verdict} if exact else {s.verdict for s in steps if s.verdict is not None}
     return Result(
@@ -129,26 +132,28 @@ def _feeds(graph: Graph, seed: int) -> tuple[Sequence[Mapping[str, Array]], str]
         return (), str(error)
 
 
-def _verdict(
-    a: Graph, b: Graph, feeds: Sequence[Mapping[str, Array]], why: str = "it cannot be run"
-) -> Verdict:
+def _verdict(a: Graph, b: Graph, feeds: Sequence[Mapping[str, Array]], why: str) -> Verdict:
     return verify(a, b, feeds) if feeds else Verdict("skipped", why)
 
 
-def _step(step: Pass, graph: Graph, feeds: Sequence[Mapping[str, Array]]) -> tuple[Graph, Step]:
+def _step(
+    step: Pass, graph: Graph, feeds: Sequence[Mapping[str, Array]], why: str
+) -> tuple[Graph, Step, Verdict]:
     start = time.perf_counter()
     after = step.run(graph)
     seconds = time.perf_counter() - start
     exact = SAME_OUTPUTS in step.guarantees
     clean: Outcome | None = "pass" if exact else None
     if after is graph:
-        return graph, Step(str(step), seconds, changed=False, deviation=0.0, verdict=clean)
-    verdict = _verdict(graph, after, feeds)
+        record = Step(str(step), seconds, changed=False, deviation=0.0, verdict=clean)
+        return graph, record, Verdict("pass")
+    verdict = _verdict(graph, after, feeds, why)
     if exact and verdict.verdict == "fail":
         raise Broken(f"{step} changed the outputs and was stopped: {verdict.reason}")
     deviation = None if verdict.verdict == "skipped" else verdict.deviation
     outcome = verdict.verdict if exact else None
-    return after, Step(str(step), seconds, changed=True, deviation=deviation, verdict=outcome)
+    record = Step(str(step), seconds, changed=True, deviation=deviation, verdict=outcome)
+    return after, record, verdict
 
 
 def _times(
@@ -166,7 +171,7 @@ def refuse_nan(graph: Graph) -> None:
         BadInput: a constant of more than one number holds NaN.
     """
     for node in graph.walk():
-        tensor = tensor_of(node.outputs[0]) if not node.inputs else None
+        tensor = tensor_of(node.outputs[0])
         if tensor is not None and _has_nan(tensor):
             raise BadInput(f"tensor {_name(node)!r} holds NaN")
     for name, tensor in graph.defaults.items():

@@ -108,9 +108,7 @@ def _layer(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> Laye
         multiplications=_multiplications(node, macs) if macs else 0,
         bytes=sum(t.nbytes for t in stored),
     )
-    source = node.source
-    name = (source.name or next(filter(None, source.outputs), "")) if source else ""
-    return Layer(name, str(node.op), cost)
+    return Layer(node.name, str(node.op), cost)
 
 
 def _counted(tensor: Tensor, seen: set[int]) -> bool:

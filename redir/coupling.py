@@ -42,7 +42,7 @@ class Coupling:
         for node, link in self.declared:
             if link.either and plain.pinned.isdisjoint(plain.group(link.b).tolist()):
                 known = chosen.setdefault((node, link.a), link)
-                if _width(link.b) > _width(known.b):
+                if width(link.b) > width(known.b):
                     chosen[node, link.a] = link
         return tuple((n, k) for n, k in self.declared if not k.either or chosen.get((n, k.a)) is k)
 
@@ -57,12 +57,12 @@ class Coupling:
     @cached_property
     def starts(self) -> dict[Port, int]:
         """Where the channels of each port begin among all channels."""
-        sizes = [value.type.size(axis) or 0 for value, axis in self.ports]
+        sizes = map(width, self.ports)
         return dict(zip(self.ports, np.cumsum([0, *sizes]).tolist(), strict=False))
 
     @cached_property
     def _labels(self) -> Array:
-        total = sum(value.type.size(axis) or 0 for value, axis in self.ports)
+        total = sum(map(width, self.ports))
         if not self.links:
             return np.arange(total)
         rows = [self.starts[k.a] + np.arange(k.index.size) for _, k in self.links]
@@ -75,7 +75,7 @@ class Coupling:
     def group(self, port: Port) -> Array:
         """The group of each channel of ``port``."""
         start = self.starts[port]
-        return self._labels[start : start + (port[0].type.size(port[1]) or 0)]
+        return self._labels[start : start + width(port)]
 
     def among(self, groups: Collection[int]) -> Callable[[Port], Array]:
         """A function that says which channels of a port belong to one of ``groups``."""
@@ -158,10 +158,14 @@ class Coupling:
         network.add_edges_from((link.a, link.b, {"node": node}) for node, link in self.links)
         return network
 
+    @cached_property
+    def _families(self) -> list[list[Port]]:
+        parts = nx.connected_components(self.network)
+        return [sorted(family, key=self.starts.__getitem__) for family in parts]
+
     def families(self) -> Iterator[list[Port]]:
         """The ports that share groups, in the order of the graph."""
-        for family in nx.connected_components(self.network):
-            yield sorted(family, key=self.starts.__getitem__)
+        yield from self._families
 
     def channel_families(self) -> Iterator[list[Port]]:
         """The families that hold an axis of a weight.
@@ -189,7 +193,8 @@ class Coupling:
         return [self.network.edges[edge]["node"] for edge in nx.utils.pairwise(path)]
 
 
-def _width(port: Port) -> int:
+def width(port: Port) -> int:
+    """The number of channels of a port, 0 where it is not known."""
     return port[0].type.size(port[1]) or 0
 
 
@@ -220,7 +225,7 @@ def equal_channels(coupling: Coupling) -> dict[Port, Array]:
         if found is None and port[0].node is not None and port not in coupling.pins:
             found = _derived(coupling, port, numbers)
         if found is None:
-            found = np.arange(port[0].type.size(port[1]) or 0)
+            found = np.arange(width(port))
         numbers[port] = found + fresh
         fresh += found.size
     for port in coupling.summed:
@@ -280,7 +285,7 @@ def _gathered(port: Port, link: Link, numbers: dict[Port, Array]) -> Array | Non
     if other is None:
         return None
     ranks = _ranks(link.index)
-    column = np.full((_width(port), int(ranks.max(initial=0)) + 1), -1)
+    column = np.full((width(port), int(ranks.max(initial=0)) + 1), -1)
     column[link.index, ranks] = other
     return column
 

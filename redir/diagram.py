@@ -85,9 +85,7 @@ def _boxes(graph: Graph) -> tuple[list[Box], Wires]:
 
 
 def _operator(node: Node) -> Box:
-    source = node.source
-    name = (source.name or next(filter(None, source.outputs), "")) if source else ""
-    return Box(str(node.op), name, node.outputs[0], str(node))
+    return Box(str(node.op), node.name, node.outputs[0], str(node))
 
 
 def _carried(families: Sequence[Family]) -> Mapping[Value, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import networkx as nx
 
-from redir.coupling import Coupling
+from redir.coupling import Coupling, width
 from redir.ir import Graph, Node, Port
 from redir.ops import Absent, Const, tensor_of
 
@@ -108,7 +108,7 @@ def families(graph: Graph) -> tuple[Family, ...]:
 def _family(coupling: Coupling, ports: list[Port]) -> Family:
     groups = _groups(coupling, ports)
     members = tuple(
-        Member(_name(coupling.graph, port), port[1], port[0].type.size(port[1]) or 0)
+        Member(_name(coupling.graph, port), port[1], width(port))
         for port in ports
         if tensor_of(port[0]) is not None
     )

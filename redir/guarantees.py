@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,9 @@ from redir import ops
 from redir.errors import Unsupported
 from redir.feeds import whole_feeds
 from redir.interpret import evaluate
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Value
 from redir.ops import tensor_of
-from redir.rewrite import transform
+from redir.rewrite import map_constants
 from redir.tensor import NO_DTYPE, Array, Tensor, Type
 from redir.widen import widened
 
@@ -111,15 +111,14 @@ def _rounded(graph: Graph) -> Graph:
     """``graph`` with each floating-point constant moved by a unit in its last place, at random."""
     rng = np.random.default_rng(0)
 
-    def visit(node: Node, _: tuple[Value, ...]) -> Sequence[Value] | None:
-        tensor = tensor_of(node.outputs[0]) if not node.inputs else None
-        if tensor is None or tensor.array.dtype.kind != "f":
+    def rounded(_: Value, tensor: Tensor) -> Tensor | None:
+        if tensor.array.dtype.kind != "f":
             return None
         array, eps = tensor.array, np.finfo(tensor.array.dtype).eps
         signs = rng.choice([-1.0, 1.0], array.shape).astype(array.dtype)
-        return node.on((), value=Tensor.take(np.asarray(array * (1 + eps * signs)))).outputs
+        return Tensor.take(np.asarray(array * (1 + eps * signs)))
 
-    return transform(graph, visit)
+    return map_constants(graph, rounded)
 
 
 def _both_nan(a: Array, b: Array) -> Array | bool:

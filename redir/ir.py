@@ -143,6 +143,12 @@ class Node:
         )
 
     @property
+    def name(self) -> str:
+        """What its file called the node, or else its first result; empty where it named neither."""
+        names = (self.source.name, *self.source.outputs) if self.source else ()
+        return next(filter(None, names), "")
+
+    @property
     def repeatable(self) -> bool:
         """Whether evaluating twice gives the same and has no other effect."""
         return self.op.repeatable(self)
@@ -154,8 +160,7 @@ class Node:
 
     def __str__(self) -> str:
         """The operator and the name it had in its file, for messages."""
-        name = self.source and (self.source.name or next(filter(None, self.source.outputs), ""))
-        return f"{self.op} {name!r}" if name else str(self.op)
+        return f"{self.op} {self.name!r}" if self.name else str(self.op)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from redir.coupling import Coupling
+from redir.coupling import Coupling, width
 from redir.ir import Graph, Link, Node, Port, Value
 from redir.ops import tensor_of
 from redir.rewrite import Outputs, transform
@@ -48,7 +48,7 @@ def _layouts(coupling: Coupling, family: list[Port], copies: dict[int, int]) -> 
     for port in (p for p in family if tensor_of(p[0]) is not None):
         for _, link in coupling.links_of(port):
             other = found.get(link.a if link.b == port else link.b)
-            size = port[0].type.size(port[1]) or 0
+            size = width(port)
             straight = np.array_equal(link.index, np.arange(link.index.size) % size)
             if other is None or not straight:
                 return {}
@@ -83,7 +83,7 @@ def _moved(port: Port, links: list[Link], found: dict[Port, Layout]) -> Layout:
         if len(parts.setdefault(start, shifted)) <= len(shifted):
             parts[start] = shifted
     covered = {i for part in parts.values() for i, _ in part}
-    rest = {i: [(i, 0)] for i in range(port[0].type.size(port[1]) or 0) if i not in covered}
+    rest = {i: [(i, 0)] for i in range(width(port)) if i not in covered}
     whole = sorted({**rest, **parts}.items())
     return [channel for _, part in whole for channel in part] if parts else []
 
@@ -102,7 +102,7 @@ def _made(link: Link, operand: Layout) -> Layout:
 
 def _planted(coupling: Coupling, layouts: dict[Port, Layout], rng: np.random.Generator) -> Graph:
     sources = {port: np.array([i for i, _ in layout]) for port, layout in layouts.items()}
-    kept = {p: s for p, s in sources.items() if s.size > (p[0].type.size(p[1]) or 0)}
+    kept = {p: s for p, s in sources.items() if s.size > width(p)}
     touched = {value for value, _ in kept}
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:

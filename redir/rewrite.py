@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from redir.ir import Graph, Node, Value
+from redir.ops import tensor_of
+from redir.tensor import Tensor
 
 Outputs = Value | Sequence[Value]
 Rule = Callable[[Node], Outputs | None]
@@ -46,6 +48,17 @@ def _sourced(old: Node, values: tuple[Value, ...]) -> tuple[Value, ...]:
     if new is None or new.source is not None or old.source is None or values != new.outputs:
         return values
     return replace(new, source=old.source).outputs
+
+
+def map_constants(graph: Graph, change: Callable[[Value, Tensor], Tensor | None]) -> Graph:
+    """``graph`` with other constants: ``change(value, tensor)``, or the same where that is None."""
+
+    def visit(node: Node, _: tuple[Value, ...]) -> Outputs | None:
+        tensor = tensor_of(node.outputs[0])
+        new = None if tensor is None else change(node.outputs[0], tensor)
+        return None if new is None else node.on((), value=new).outputs
+
+    return transform(graph, visit)
 
 
 def rewrite(graph: Graph, *rules: Rule, sweeps: int = 100) -> Graph:

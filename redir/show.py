@@ -65,7 +65,7 @@ def _statement(
 def _fresh(wish: str, taken: set[str]) -> str:
     """The name wished for, if it is an identifier that is not taken; else the next number."""
     plain = wish.isidentifier() and not keyword.iskeyword(wish) and wish not in taken
-    name = wish if plain and not _numbered(wish) else _next(taken)
+    name = wish if plain and not is_numbered(wish) else _next(taken)
     taken.add(name)
     return name
 
@@ -77,5 +77,6 @@ def _next(taken: set[str]) -> str:
     return f"v{count}"
 
 
-def _numbered(name: str) -> bool:
+def is_numbered(name: str) -> bool:
+    """Whether a name is one that the printer gives: v and a number."""
     return name[:1] == "v" and name[1:].isdigit()

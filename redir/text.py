@@ -19,7 +19,7 @@ import numpy as np
 from redir import ops
 from redir.errors import BadInput, IllTyped
 from redir.ir import Attr, Graph, Node, Op, Source, Value
-from redir.show import show
+from redir.show import is_numbered, show
 from redir.tensor import (
     UNKNOWN,
     Array,
@@ -150,7 +150,7 @@ class _Reader:
     ) -> None:
         stated = [types.get(n, UNKNOWN) for n in names]
         attrs = {str(k.arg): self._attr(k.value, bodies) for k in call.keywords}
-        kept = tuple(n if not _numbered(n) else "" for n in names)
+        kept = tuple(n if not is_numbered(n) else "" for n in names)
         source = Source(outputs=kept) if any(kept) else None
         node = Node(
             self._op(call, stated),
@@ -263,10 +263,6 @@ def _defined(env: Mapping[str, Value], tree: ast.expr) -> Value:
     if name not in env:
         raise BadInput(f"line {tree.lineno}: {name!r} is not defined")
     return env[name]
-
-
-def _numbered(name: str) -> bool:
-    return name[:1] == "v" and name[1:].isdigit()
 
 
 def tensors(graph: Graph) -> Iterable[Tensor]:

@@ -12,9 +12,8 @@ from redir.errors import BadInput, Unsupported
 from redir.feeds import runnable
 from redir.guarantees import constants
 from redir.interpret import evaluate
-from redir.ir import Graph, Node, Value
-from redir.ops import tensor_of
-from redir.rewrite import transform
+from redir.ir import Graph, Value
+from redir.rewrite import map_constants
 from redir.runtime import runner
 from redir.tensor import Array, Tensor
 from redir.widen import widened
@@ -223,13 +222,12 @@ def _within(a: Any, b: Any, bound: float) -> bool:
 def _shaken(graph: Graph, moved: set[Tensor]) -> Graph:
     rng = np.random.default_rng(0)
 
-    def visit(node: Node, _: tuple[Value, ...]) -> list[Value] | None:
-        tensor = tensor_of(node.outputs[0]) if not node.inputs else None
-        if tensor is None or tensor not in moved:
+    def shaken(_: Value, tensor: Tensor) -> Tensor | None:
+        if tensor not in moved:
             return None
         array = tensor.array
         size = float(np.abs(array).max(initial=0.0)) or 1.0
         noise = rng.standard_normal(array.shape) * size
-        return list(node.on((), value=Tensor.take((array + noise).astype(array.dtype))).outputs)
+        return Tensor.take((array + noise).astype(array.dtype))
 
-    return transform(graph, visit)
+    return map_constants(graph, shaken)

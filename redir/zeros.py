@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from redir.coupling import Coupling
+from redir.coupling import Coupling, width
 from redir.ir import Link, Node, Port, Value
 from redir.ops import is_absent, tensor_of
 from redir.tensor import Array
@@ -28,7 +28,7 @@ def zero_channels(coupling: Coupling) -> dict[Port, Array]:
     zero: dict[Port, Array] = {}
     for port in coupling.ports:
         tensor, node = tensor_of(port[0]), port[0].node
-        zero[port] = np.zeros(port[0].type.size(port[1]) or 0, bool)
+        zero[port] = np.zeros(width(port), bool)
         if tensor is not None:
             zero[port] = ~used_slices(tensor.array, port[1])
         elif node is not None and node.inputs and node.op.domain == "":
@@ -59,7 +59,7 @@ def _reaching(
 def _carried(link: Link, port: Port, source: Array) -> Array:
     if link.a == port:
         return source[link.index]
-    reached = np.ones(port[0].type.size(port[1]) or 0, bool)
+    reached = np.ones(width(port), bool)
     np.logical_and.at(reached, link.index, source)
     return reached
 
