@@ -106,7 +106,7 @@ def _save_text(graph: Graph, path: Path) -> None:
     bank = {
         t.digest: np.frombuffer(t.array.tobytes(), np.uint8)
         for t in text.tensors(graph)
-        if t.digest in repr(t)
+        if not t.is_spelled
     }
     with replacing(_beside(path), path) as (beside, file):
         _write_npz(beside, bank)

@@ -151,12 +151,17 @@ class Tensor:
         data = repr(array.tolist()).encode() if array.dtype == np.dtype(object) else _bytes(array)
         return hashlib.sha256(str(self.type).encode() + b"\0" + data).hexdigest()
 
+    @property
+    def is_spelled(self) -> bool:
+        """Whether text shows what it holds, as it does of strings and of a few plain numbers."""
+        kind = self.array.dtype.kind
+        few = kind in "biuf" and self.array.size <= _SMALL
+        return kind == "O" or (few and bool(np.isfinite(self.array).all()))
+
     def __repr__(self) -> str:
         """Print the numbers of a small tensor, and the digest of a large one."""
-        plain = self.array.dtype.kind in "biO" or bool(np.isfinite(self.array).all())
-        if self.array.size > _SMALL or self.array.dtype.kind not in "biufO" or not plain:
-            return f"Tensor({self.type}, {self.digest!r})"
-        return f"Tensor({self.type}, {self.array.tolist()!r})"
+        held = self.array.tolist() if self.is_spelled else self.digest
+        return f"Tensor({self.type}, {held!r})"
 
     def __eq__(self, other: object) -> bool:
         """Compare by identity first, then by type, then by content."""

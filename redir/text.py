@@ -58,13 +58,9 @@ def write_whole(graph: Graph) -> str:
 
 
 def _whole(attr: Any) -> str:
-    if not isinstance(attr, Tensor) or "Tensor(" not in repr(attr):
+    if not isinstance(attr, Tensor) or attr.is_spelled:
         return repr(attr)
-    array = attr.array
-    if array.dtype == np.dtype(object):
-        return f"Tensor({attr.type}, {array.tolist()!r})"
-    data = base64.b85encode(np.ascontiguousarray(array).tobytes()).decode()
-    return f"Tensor({attr.type}, {data.encode()!r})" if repr(attr).endswith("')") else repr(attr)
+    return f"Tensor({attr.type}, {base64.b85encode(np.ascontiguousarray(attr.array).tobytes())!r})"
 
 
 def _nowhere(digest: str, _: TensorType) -> Array:

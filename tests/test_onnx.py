@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper, parser
 
-from redir import ops
+from redir import models, ops
 from redir.backends import onnx as backend
 from redir.backends.onnx import save, to_proto
 from redir.errors import BadInput, RedirError, Unsupported
@@ -580,6 +580,13 @@ def test_external_data_is_mapped_not_read(tmp_path: Path) -> None:
     graph = load(saved_outside(tmp_path / "m.onnx"))
     tensors = [t for n in graph.nodes for v in n.outputs if (t := tensor_of(v))]
     assert [t.file for t in tensors] == [str(tmp_path / "weights.bin")] * 2
+
+
+def test_many_strings_survive_the_text_and_its_file(tmp_path: Path) -> None:
+    words = np.array([f"word {n}" for n in range(40)], object)
+    graph = Graph({}, {"y": ops.Identity(ops.Const(value=Tensor(words)))})
+    models.save(graph, tmp_path / "words.redir")
+    assert str(models.load(tmp_path / "words.redir")) == str(graph)
 
 
 def test_what_is_computed_from_external_data_lies_in_no_file(tmp_path: Path) -> None:
