@@ -8,9 +8,8 @@ from redir.coupling import Coupling
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph
 from redir.narrow import without
-from redir.ops import tensor_of
 from redir.pipeline import Pass
-from redir.zeros import used_slices, zero_channels
+from redir.zeros import zeros
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,11 @@ class EliminateDeadChannels(Pass):
 
 def _sweep(graph: Graph) -> Graph:
     coupling = Coupling(graph)
-    zero, read, alive = zero_channels(coupling), set[int](), set[int]()
+    zero, read, alive = zeros(coupling), set[int](), set[int]()
     for _, link in coupling.links:
-        weights = tensor_of(link.b[0])
-        if link.summed and weights is not None:
+        if link.summed:
             groups = coupling.group(link.a)
-            used = used_slices(weights.array, link.b[1])[link.index] & ~zero[link.a]
+            used = ~zero[link.b][link.index] & ~zero[link.a]
             read.update(groups.tolist())
             alive.update(groups[used].tolist())
     return without(coupling, read - alive)

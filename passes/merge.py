@@ -78,7 +78,7 @@ def _joined(coupling: Coupling, family: list[Port], numbers: dict[Port, Array]) 
     content: dict[int, list[tuple[int, bytes]]] = {}
     for place, port in enumerate(family):
         for group, block in _blocks(coupling.group(port)):
-            if group not in coupling.pinned:
+            if group not in coupling.unmergeable:
                 content.setdefault(group, []).append((place, numbers[port][block].tobytes()))
     first: dict[tuple[tuple[int, bytes], ...], int] = {}
     joins = {g: first.setdefault(tuple(what), g) for g, what in content.items()}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import networkx as nx
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from redir.ir import Graph, Link, Node, Port
+from redir.ir import Graph, Link, Node, Port, width
 from redir.ops import is_absent, tensor_of
 from redir.tensor import Array
+from redir.zeros import zeros
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +36,22 @@ class Coupling:
 
     @cached_property
     def links(self) -> tuple[tuple[Node, Link], ...]:
-        """Every link that is followed: of ``either`` ones, the widest that is not pinned."""
-        if not any(link.either for _, link in self.declared):
+        """Every link that is followed: of ``either`` ones, the widest that nothing pins."""
+        options = _options(self.graph, self.declared)
+        if not options:
             return self.declared
-        plain = _Plain(self.graph)
-        chosen: dict[tuple[Node, Port], Link] = {}
-        for node, link in self.declared:
-            if link.either and plain.pinned.isdisjoint(plain.group(link.b).tolist()):
-                known = chosen.setdefault((node, link.a), link)
-                if width(link.b) > width(known.b):
-                    chosen[node, link.a] = link
-        return tuple((n, k) for n, k in self.declared if not k.either or chosen.get((n, k.a)) is k)
+        trial = _Trial(self.graph, self._following(options))
+        while bad := [key for key, found in options.items() if trial.is_pinned(found[0].b)]:
+            for key in bad:
+                options[key].pop(0)
+            options = {key: found for key, found in options.items() if found}
+            trial = _Trial(self.graph, self._following(options))
+        return trial.links
+
+    def _following(self, options: Mapping[_Block, list[Link]]) -> tuple[tuple[Node, Link], ...]:
+        """The links, of ``either`` ones the first of the options that are left."""
+        first = {id(found[0]) for found in options.values()}
+        return tuple((n, k) for n, k in self.declared if not k.either or id(k) in first)
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:
@@ -85,8 +92,14 @@ class Coupling:
 
     @cached_property
     def summed(self) -> frozenset[Port]:
-        """The axes that an operator adds up over."""
-        return frozenset(link.b for _, link in self.links if link.summed)
+        """The axes of constants that an operator adds up over."""
+        ends = (link.b for _, link in self.links if link.summed)
+        return frozenset(port for port in ends if tensor_of(port[0]) is not None)
+
+    @cached_property
+    def contracted(self) -> tuple[tuple[Node, Link], ...]:
+        """The links of axes that are summed over on both sides of which are computed."""
+        return tuple((n, k) for n, k in self.links if k.summed and k.b not in self.summed)
 
     @cached_property
     def pins(self) -> dict[Port, Node | str]:
@@ -108,7 +121,7 @@ class Coupling:
                     node, set()
                 )
                 pins.update((port, node) for port in loose if port not in pins)
-        pins.update((port, why) for port in self.summed if (why := self._not_addable(port)))
+        pins.update((k.b, n) for n, k in self._audible if k.b not in pins)
         return pins
 
     @property
@@ -116,17 +129,36 @@ class Coupling:
         """The links whose ports are not pinned by their own node."""
         return self.links
 
+    @property
+    def _audible(self) -> Iterator[tuple[Node, Link]]:
+        """Links of sums that would miss a channel whose weights are all zero.
+
+        Of two factors one has to be zero then, as it is not behind a Sigmoid or a norm.
+        """
+        if not self.contracted:
+            return
+        silent = zeros(self, silenced=True)
+        for node, link in self.contracted:
+            if not np.all(silent[link.a] | silent[link.b][link.index]):
+                yield node, link
+
+    @cached_property
+    def apart(self) -> dict[Port, Node | str]:
+        """Ports whose channels are not pinned, but cannot be added up, each with the reason."""
+        apart: dict[Port, Node | str] = {link.b: node for node, link in self.contracted}
+        apart.update((port, why) for port in self.summed if (why := self._not_addable(port)))
+        return apart
+
     def _not_addable(self, port: Port) -> str | None:
-        """Why slices of a summed port may not be added up, if they may not."""
+        """Why slices of a summed constant may not be added up, if they may not."""
         value, axis = port
         tensor = tensor_of(value)
-        if tensor is None:
-            return "the weight is computed"
+        assert tensor is not None
         array = tensor.array
         if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
             return f"the weight is {array.dtype}"
-        plain = [link for _, link in self.links_of(port) if not link.summed]
-        if plain:
+        otherwise = [k for _, k in self.links_of(port) if not k.summed or k.a == port]
+        if otherwise:
             return "the weight is read in two ways"
         limit = np.finfo(np.float16 if array.dtype.itemsize == 2 else array.dtype).max  # noqa: PLR2004
         total = np.abs(array).sum(axis, dtype=np.float64, initial=0.0)
@@ -147,8 +179,20 @@ class Coupling:
     @cached_property
     def pinned(self) -> frozenset[int]:
         """The groups that must be left as they are."""
-        known = (port for port in self.pins if port in self.starts)
+        return self._groups(self.pins)
+
+    @cached_property
+    def unmergeable(self) -> frozenset[int]:
+        """The groups that are pinned, or whose channels cannot be added up."""
+        return self.pinned | self._groups(self.apart)
+
+    def _groups(self, ports: Collection[Port]) -> frozenset[int]:
+        known = (port for port in ports if port in self.starts)
         return frozenset(int(g) for port in known for g in self.group(port))
+
+    def is_pinned(self, port: Port) -> bool:
+        """Whether any channel of ``port`` must be left as it is."""
+        return not self.pinned.isdisjoint(self.group(port).tolist())
 
     @cached_property
     def network(self) -> nx.Graph[Port]:
@@ -193,11 +237,6 @@ class Coupling:
         return [self.network.edges[edge]["node"] for edge in nx.utils.pairwise(path)]
 
 
-def width(port: Port) -> int:
-    """The number of channels of a port, 0 where it is not known."""
-    return port[0].type.size(port[1]) or 0
-
-
 class _Plain(Coupling):
     """The coupling without any of the links of which only one can be followed."""
 
@@ -208,6 +247,32 @@ class _Plain(Coupling):
     @property
     def _mentioned(self) -> tuple[tuple[Node, Link], ...]:
         return self.declared
+
+    @property
+    def _audible(self) -> Iterator[tuple[Node, Link]]:
+        yield from ()  # what is silent shows only along all links
+
+
+class _Trial(Coupling):
+    """The coupling along the links given."""
+
+    def __init__(self, graph: Graph, links: tuple[tuple[Node, Link], ...]) -> None:
+        super().__init__(graph)
+        self.__dict__["links"] = links
+
+
+_Block: TypeAlias = tuple[Node, Port]
+
+
+def _options(graph: Graph, declared: Sequence[tuple[Node, Link]]) -> dict[_Block, list[Link]]:
+    """For each axis that is broken or flattened into, the links to follow, the widest first."""
+    if not any(link.either for _, link in declared):
+        return {}
+    plain, options = _Plain(graph), dict[_Block, list[Link]]()
+    for node, link in declared:
+        if link.either and not plain.is_pinned(link.b):
+            options.setdefault((node, link.a), []).append(link)
+    return {key: sorted(found, key=lambda k: -width(k.b)) for key, found in options.items()}
 
 
 def equal_channels(coupling: Coupling) -> dict[Port, Array]:
@@ -276,8 +341,8 @@ def _gathered(port: Port, link: Link, numbers: dict[Port, Array]) -> Array | Non
     With each comes which of the channels it is that are made from the same one: those of a block
     are alike, but not equal.
     """
-    if link.together:
-        return _ranks(link.index)[:, None]
+    if link.together or link.a == link.b:
+        return _ranks(link.index)[:, None] if link.together else np.zeros((width(port), 1), int)
     if link.a == port:
         other = numbers.get(link.b)
         return None if other is None else np.stack([other[link.index], _ranks(link.index)], 1)

@@ -9,8 +9,8 @@ from typing import Any
 
 import networkx as nx
 
-from redir.coupling import Coupling, width
-from redir.ir import Graph, Node, Port
+from redir.coupling import Coupling
+from redir.ir import Graph, Node, Port, width
 from redir.ops import Absent, Const, tensor_of
 
 TEXTS = range(2, 6)  # the columns of the table that are words

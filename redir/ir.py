@@ -24,11 +24,13 @@ class Link:
     """Channel ``i`` of axis ``a`` is channel ``index[i]`` of axis ``b``.
 
     It says that the operator treats the channels alike: exchange two of them in every linked
-    operand and they are exchanged in the result. Where ``summed``, the operator adds up over
-    ``b``: two equal channels of ``a`` become one if their slices of ``b`` are added. Channels of
-    an output that no link reaches all hold one same constant (a Pad's border). An axis that no
-    link of a node mentions is pinned. ``either`` marks the links of axes that are flattened into
-    one, or that one is broken into: only one of them can be followed, one that is not pinned.
+    operand and they are exchanged in the result. Where ``summed``, the operator adds up products
+    of ``a`` and ``b``: two equal channels of ``a`` become one if their slices of ``b`` are added,
+    and a channel that is zero in either may go. An axis that is added up on its own is both ``a``
+    and ``b``. Channels of an output that no link reaches all hold one same constant (a Pad's
+    border). An axis that no link of a node mentions is pinned. ``either`` marks the links of axes
+    that are flattened into one, or that one is broken into: of the links from one ``a`` only one
+    can be followed, one that is not pinned.
     ``together`` links an axis with itself: the channels it ties are kept or removed together, as
     those at one place of each group of a convolution, whose groups must stay of one size.
     """
@@ -177,6 +179,11 @@ class Value:
     def rank(self) -> int | None:
         """The number of axes where it is known."""
         return None if self.type.shape is None else len(self.type.shape)
+
+
+def width(port: Port) -> int:
+    """The number of channels of a port, 0 where it is not known."""
+    return port[0].type.size(port[1]) or 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from redir.coupling import Coupling, width
-from redir.ir import Graph, Link, Node, Port, Value
+from redir.coupling import Coupling
+from redir.ir import Graph, Link, Node, Port, Value, width
 from redir.ops import tensor_of
 from redir.rewrite import Outputs, transform
 from redir.tensor import Array, Tensor
@@ -25,7 +25,7 @@ def plant_duplicates(graph: Graph, share: float, seed: int) -> Graph:
     rng, coupling = np.random.default_rng(seed), Coupling(graph)
     layouts: dict[Port, Layout] = {}
     for family in coupling.families():
-        groups = {int(g) for port in family for g in coupling.group(port)} - coupling.pinned
+        groups = {int(g) for port in family for g in coupling.group(port)} - coupling.unmergeable
         copies = {g: int(rng.integers(2, 4)) for g in sorted(groups) if rng.random() < share}
         layouts.update(_layouts(coupling, family, copies))
     return _planted(coupling, layouts, rng)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from redir.coupling import Coupling, width
-from redir.ir import Link, Node, Port, Value
+from redir.ir import Link, Node, Port, Value, width
 from redir.ops import is_absent, tensor_of
 from redir.tensor import Array
+
+if TYPE_CHECKING:
+    from redir.coupling import Coupling
 
 _ZERO_FOR_ZERO = frozenset(
     """Abs AveragePool Cast Celu Concat Dropout Elu Erf Flatten Gather Gelu GlobalAveragePool
@@ -19,18 +23,19 @@ _SUMS = frozenset({"Add", "Max", "Mean", "Min", "Sub", "Sum"})
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
-def zero_channels(coupling: Coupling) -> dict[Port, Array]:
+def zeros(coupling: Coupling, *, silenced: bool = False) -> dict[Port, Array]:
     """For each port a mask of the channels that are always zero; False where one cannot tell.
 
     A result's channel is zero where the weights and biases that make it are zero, where zeros are
     added up or multiplied with anything finite, and where a function that gives 0 for 0 gets one.
+    With ``silenced`` it is so if all that the constants hold for its group were zero.
     """
     zero: dict[Port, Array] = {}
     for port in coupling.ports:
         tensor, node = tensor_of(port[0]), port[0].node
         zero[port] = np.zeros(width(port), bool)
         if tensor is not None:
-            zero[port] = ~used_slices(tensor.array, port[1])
+            zero[port] = ~zero[port] if silenced else ~used_slices(tensor.array, port[1])
         elif node is not None and node.inputs and node.op.domain == "":
             zero[port] = _of_result(node, _reaching(coupling, node, port, zero), zero[port])
     return zero

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 
 import numpy as np
 
-from redir.ir import Kept, Link, Node, Value
+from redir.ir import Kept, Link, Node, Port, Value
 from redir.ops import schema
 from redir.ops.core import Const, is_absent, tensor_of
-from redir.ops.ties import aligned, along, axes_of, block_index, same_axes
+from redir.ops.ties import aligned, along, axes_of, same_axes
 from redir.tensor import NO_DTYPE, Dim, Shape, Tensor, TensorType, Type
 
 
@@ -43,12 +44,13 @@ def concat(node: Node) -> Iterator[Link]:
 
 def gather(node: Node) -> Iterator[Link]:
     """A Gather at constant places along one axis; the others stay."""
-    x, places, y = node.inputs[0], tensor_of(node.inputs[1]), node.outputs[0]
-    if x.rank is None or y.rank != x.rank:
+    x, indices, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    if x.rank is None or indices.rank is None:
         return
     axis = int(node.attrs.get("axis", 0)) % x.rank
-    yield from same_axes(x, y, (a for a in range(x.rank) if a != axis))
-    size = x.type.size(axis)
+    for other in (a for a in range(x.rank) if a != axis):
+        yield from along(x, other, y, other if other < axis else other + indices.rank - 1)
+    places, size = tensor_of(indices), x.type.size(axis)
     if places is None or size is None or places.array.ndim != 1:
         return
     if np.all((places.array >= -size) & (places.array < size)):
@@ -59,12 +61,11 @@ def narrow_gather(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     """Take the places that are left, as they are counted now."""
     x, y = node.inputs[0], node.outputs[0]
     axis = int(node.attrs.get("axis", 0)) % (x.rank or 1)
+    places, size = tensor_of(node.inputs[1]), x.type.size(axis)
+    if places is None or size is None or places.array.ndim != 1:
+        return node.on(inputs)  # the axis is pinned
     if (x, axis) not in kept and (y, axis) not in kept:
         return node.on(inputs)
-    places = tensor_of(node.inputs[1])
-    size = x.type.size(axis)
-    assert places is not None
-    assert size is not None
     wanted = (places.array % size)[kept.get((y, axis), np.arange(places.array.size))]
     now = np.searchsorted(kept.get((x, axis), np.arange(size)), wanted)
     return node.on((inputs[0], _like(node.inputs[1], now.tolist())))
@@ -316,7 +317,7 @@ def reshape(node: Node) -> Iterator[Link]:
     """Axes that are kept, axes flattened into one, and an axis broken into several.
 
     Of what is flattened a channel becomes a block; of an axis that is broken, as by a channel
-    shuffle, the channels at one place of each part go together.
+    shuffle or into attention heads, the channels at one place of each part go together.
     """
     x, y = node.inputs[0], node.outputs[0]
     if x.type.shape is None or y.type.shape is None:
@@ -328,14 +329,35 @@ def reshape(node: Node) -> Iterator[Link]:
         wide = [a for a in theirs if y.type.shape[a] != 1]
         if len(big) == len(wide) == 1:
             yield from along(x, big[0], y, wide[0])
-        elif len(wide) == 1:
-            sizes = [x.type.size(a) or 0 for a in big]
-            for place, axis in enumerate(big):
-                yield Link((y, wide[0]), (x, axis), block_index(sizes, place), either=True)
-        elif len(big) == 1:
-            sizes = [y.type.size(a) or 0 for a in wide]
-            for place, axis in enumerate(wide):
-                yield Link((x, big[0]), (y, axis), block_index(sizes, place), either=True)
+        else:
+            yield from _broken(_factors(x, big), _factors(y, wide))
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """An axis among those that are flattened: of ``size``, each step ``stride`` places long."""
+
+    port: Port
+    size: int
+    stride: int
+
+
+def _factors(value: Value, axes: Sequence[int]) -> list[_Factor]:
+    sizes = [value.type.size(a) or 0 for a in axes]
+    strides = [prod(sizes[i + 1 :]) for i in range(len(axes))]
+    ports = [(value, a) for a in axes]
+    return [_Factor(*factor) for factor in zip(ports, sizes, strides, strict=True)]
+
+
+def _broken(ours: Sequence[_Factor], theirs: Sequence[_Factor]) -> Iterator[Link]:
+    """Tie each axis to every axis of the other side that is a factor of it."""
+    for x, y in product(ours, theirs):
+        whole, part = (x, y) if x.size > y.size else (y, x)
+        if not part.stride % whole.stride and not (whole.size * whole.stride) % (
+            part.size * part.stride
+        ):
+            places = np.arange(whole.size) // (part.stride // whole.stride)
+            yield Link(whole.port, part.port, places % part.size, either=True)
 
 
 def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from redir.ir import Link, Node, Value
 from redir.ops.core import is_absent, tensor_of
 from redir.ops.schema import trains
-from redir.tensor import Array
 
 
 def along(a: Value, axis_a: int, b: Value, axis_b: int) -> Iterator[Link]:
@@ -124,7 +124,7 @@ def axes_of(node: Node, rank: int, operand: int = 1) -> set[int] | None:
 
 
 def reduction(node: Node) -> Iterator[Link]:
-    """The axes that are not reduced stay as they are."""
+    """The axes that are not reduced stay as they are; a sum does not miss zeros."""
     x, y = node.inputs[0], node.outputs[0]
     axes = None if x.rank is None else axes_of(node, x.rank)
     if axes is None or x.rank is None:
@@ -135,6 +135,12 @@ def reduction(node: Node) -> Iterator[Link]:
     keep = node.attrs.get("keepdims", 1)
     for place, axis in enumerate(left):
         yield from along(x, axis, y, axis if keep else place)
+    if node.op.name in _SUMS:
+        for axis in axes:
+            yield from contracted(x, axis, x, axis)
+
+
+_SUMS = frozenset({"ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare"})
 
 
 def all_but_axis(default: int) -> object:
@@ -176,14 +182,21 @@ def conv(node: Node) -> Iterator[Link]:
         yield from along(b, 0, y, 1)
 
 
+def contracted(a: Value, axis_a: int, b: Value, axis_b: int) -> Iterator[Link]:
+    """Tie two axes that are multiplied and summed over; a constant's holds what is added."""
+    if tensor_of(a) is not None:
+        (a, axis_a), (b, axis_b) = (b, axis_b), (a, axis_a)
+    for link in along(a, axis_a, b, axis_b):
+        yield replace(link, summed=True)
+
+
 def conv_transpose(node: Node) -> Iterator[Link]:
     """As for Conv, with the channels of the weight swapped."""
     x, w, *bias = node.inputs
     (y,) = node.outputs
     if node.attrs.get("group", 1) != 1 or w.rank is None or not has_vectors(bias, w.type.size(1)):
         return
-    for link in along(x, 1, w, 0):
-        yield Link(link.a, link.b, link.index, summed=True)
+    yield from contracted(x, 1, w, 0)
     yield from along(w, 1, y, 1)
     for b in bias:
         yield from along(b, 0, y, 1)
@@ -199,31 +212,25 @@ def gemm(node: Node) -> Iterator[Link]:
         return
     yield from along(a, rows, y, 0)
     yield from along(b, columns, y, 1)
-    for link in along(a, depth_a, b, depth_b):
-        yield Link(link.a, link.b, link.index, summed=True)
+    yield from contracted(a, depth_a, b, depth_b)
     for axis in (0, 1):
         yield from aligned([v for v in c if not is_absent(v)], y, axis)
 
 
 def matmul(node: Node) -> Iterator[Link]:
-    """The last axis of the first operand is summed over; the others stay."""
+    """The last axis of one operand and the last but one of the other are summed over."""
     a, b = node.inputs
     (y,) = node.outputs
-    if a.rank is None or b.rank != 2 or a.rank < 2:  # noqa: PLR2004
+    if a.rank is None or b.rank is None or y.rank is None or min(a.rank, b.rank) < 2:  # noqa: PLR2004
         return
-    yield from same_axes(a, y, range(a.rank - 1))
-    yield from along(b, 1, y, a.rank - 1)
-    for link in along(a, a.rank - 1, b, 0):
-        yield Link(link.a, link.b, link.index, summed=True)
+    for axis in range(y.rank - 2):
+        yield from aligned(node.inputs, y, axis)
+    yield from along(a, a.rank - 2, y, y.rank - 2)
+    yield from along(b, b.rank - 1, y, y.rank - 1)
+    yield from contracted(a, a.rank - 1, b, b.rank - 2)
 
 
 def per_tensor(node: Node) -> Iterator[Link]:
     """A QuantizeLinear or DequantizeLinear with one scale for the whole tensor."""
     if all(v.rank == 0 or v.type.static == (1,) or is_absent(v) for v in node.inputs[1:]):
         yield from first_operand(node)
-
-
-def block_index(sizes: Sequence[int], axis: int) -> Array:
-    """For axes of ``sizes`` flattened into one, the channel of ``axis`` at each place."""
-    index: Array = np.indices(tuple(sizes))[axis].ravel()
-    return index
