@@ -193,6 +193,24 @@ def _split(d: Draft, x: Value) -> Value:
 
 
 @_step(4)
+def _attention(d: Draft, x: Value) -> Value:
+    heads, size, sides = d.number(1, 2), d.number(1, 3), x.type.shape or ()
+    length = int(sides[2]) * int(sides[3])  # type: ignore[arg-type]
+    tokens = ops.Transpose(ops.Reshape(x, _ints(0, _channels(x), -1)), perm=(0, 2, 1))
+    fused = ops.MatMul(tokens, d.const(_channels(x), 3 * heads * size))
+    for bias in d.bias(3 * heads * size):
+        fused = ops.Add(fused, bias)
+    parts = ops.Reshape(fused, _ints(0, length, 3, heads, size))
+    each = ops.Transpose(parts, perm=(2, 0, 3, 1, 4))
+    q, k, v = (ops.Gather(each, ops.Const(value=Tensor(np.array(i)))) for i in range(3))
+    act = d.pick(ops.Relu, ops.Sign, ops.Identity)
+    scores = d.pick(ops.Relu, ops.Hardmax)(ops.MatMul(act(q), ops.Transpose(k, perm=(0, 1, 3, 2))))
+    mixed = ops.Transpose(ops.MatMul(scores, v), perm=(0, 2, 1, 3))
+    flat = ops.Reshape(mixed, _ints(0, length, heads * size))
+    return ops.MatMul(flat, d.const(heads * size, d.number(1, 4)))
+
+
+@_step(4)
 def _body(d: Draft, x: Value) -> Value:
     a, b = Value(x.type), Value(x.type)
     branches = {

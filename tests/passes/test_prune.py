@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,6 +36,23 @@ def of(y: Value) -> Graph:
 
 
 NET = of(conv(ops.Relu(conv(X, ROWS)), COLUMNS))
+
+
+def ints(*numbers: int) -> Value:
+    return ops.Const(value=Tensor(np.array(numbers, np.int64)))
+
+
+def attention(act: Callable[[Value], Value]) -> Graph:
+    """Two heads of four channels over three tokens, of one matrix for queries, keys and values."""
+    rng = np.random.default_rng(0)
+    x = Value(TensorType(np.dtype(np.float32), (1, 3, 5)))
+    fused = ops.Add(ops.MatMul(x, const(rng.normal(size=(5, 24)))), const(rng.normal(size=24)))
+    each = ops.Transpose(ops.Reshape(fused, ints(1, 3, 3, 2, 4)), perm=(2, 0, 3, 1, 4))
+    q, k, v = (ops.Gather(each, ops.Const(value=Tensor(np.array(i)))) for i in range(3))
+    scores = ops.MatMul(act(q), ops.Transpose(act(k), perm=(0, 1, 3, 2)))
+    mixed = ops.MatMul(ops.Softmax(ops.Mul(scores, const(0.5))), v)
+    flat = ops.Reshape(ops.Transpose(mixed, perm=(0, 2, 1, 3)), ints(1, 3, 8))
+    return Graph({"x": x}, {"y": ops.MatMul(flat, const(rng.normal(size=(8, 5))))})
 
 
 def rows(graph: Graph) -> list[float]:
@@ -104,3 +123,34 @@ def test_refuses(spec: str) -> None:
 
 def test_the_graph_is_checked_as_it_is_pruned() -> None:
     assert rows(check_on(Prune(), NET)) == [4, 3]
+
+
+def broken(graph: Graph) -> tuple[object, ...]:
+    """The heads and the channels of each, as a Reshape makes them."""
+    shapes = [n.outputs[0].type.shape for n in graph.nodes if n.op == ops.Reshape]
+    return (shapes[0] or ())[3:]
+
+
+@pytest.mark.parametrize("act", [ops.Identity, ops.Relu, lambda q: ops.Mul(q, const([2.0] * 4))])
+def test_the_channels_of_attention_heads_go_from_all_heads_alike(
+    act: Callable[[Value], Value],
+) -> None:
+    graph = attention(act)
+    pruned = Prune()(graph)
+    assert broken(pruned) == (2, 2)
+    assert verify(Prune(compact=False)(graph), pruned).verdict == "pass"
+
+
+@pytest.mark.parametrize("act", [ops.Sigmoid, ops.Softmax, lambda q: ops.Add(q, const(1.0))])
+def test_heads_go_whole_where_a_product_would_miss_a_channel(act: Callable[[Value], Value]) -> None:
+    graph = attention(act)
+    pruned = Prune()(graph)
+    assert broken(pruned) == (1, 4)
+    assert verify(Prune(compact=False)(graph), pruned).verdict == "pass"
+
+
+@pytest.mark.parametrize("act", [ops.Sigmoid, lambda q: ops.Add(q, const(1.0))])
+def test_a_product_that_would_miss_a_channel_pins(act: Callable[[Value], Value]) -> None:
+    a, b = (act(ops.MatMul(X, const(np.ones((3, 4))))) for _ in "ab")
+    graph = of(ops.MatMul(a, ops.Transpose(b, perm=(0, 1, 3, 2))))
+    assert Prune()(graph) is graph
