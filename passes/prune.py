@@ -11,12 +11,11 @@ import numpy as np
 from redir.coupling import Coupling
 from redir.errors import BadPipeline
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, Guarantee
-from redir.ir import Graph, Port, Value
-from redir.narrow import spared, without
+from redir.ir import Graph, Port
+from redir.narrow import silenced, spared, without
 from redir.ops import tensor_of
 from redir.pipeline import Pass
-from redir.rewrite import map_constants
-from redir.tensor import Array, Tensor
+from redir.tensor import Array
 
 _NORMS: Mapping[str, Callable[[Array], Array]] = {"l1": np.abs, "l2": np.square}
 
@@ -84,21 +83,3 @@ def _scores(
         for group, size in zip(groups.tolist(), sizes.tolist(), strict=True):
             scores[group] = scores.get(group, 0.0) + size
     return scores
-
-
-def silenced(coupling: Coupling, groups: set[int]) -> Graph:
-    """The graph with zeros in constants for the channels of ``groups``: as if they were gone."""
-    lost_of, ports = coupling.among(groups), dict[Value, list[int]]()
-    for value, axis in coupling.ports:
-        if lost_of((value, axis)).any():
-            ports.setdefault(value, []).append(axis)
-
-    def without_sound(value: Value, tensor: Tensor) -> Tensor | None:
-        if value not in ports:
-            return None
-        array = tensor.array.copy()
-        for axis in ports[value]:
-            np.moveaxis(array, axis, 0)[lost_of((value, axis))] = 0
-        return Tensor.take(array)
-
-    return map_constants(coupling.graph, without_sound)

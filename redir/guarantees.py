@@ -70,13 +70,34 @@ EXACT = frozenset(
 
 
 def is_whole(graph: Graph) -> bool:
-    """Whether sums of products stay whole numbers, so that == is fair in any order."""
+    """Whether sums of products stay whole numbers, so that == is fair in any order.
+
+    What is rounded before anything else reads it may be computed in any way.
+    """
     nodes = [n for n in graph.walk() if n.op not in (ops.Const, ops.Absent)]
-    held = (t.array for t in constants(graph) if t.array.dtype.kind == "f")
-    floats = [array.astype(np.float64) for array in held]
-    return all(n.op.name in EXACT for n in nodes) and all(
+    rounded = _rounded_values(graph)
+    free = {n for n in graph.nodes if rounded.issuperset(n.outputs)}
+    read = {v for n in graph.nodes if n not in free for v in n.inputs} | {*graph.outputs.values()}
+    held = (t.array for v in read if (t := tensor_of(v)) is not None)
+    floats = [array.astype(np.float64) for array in held if array.dtype.kind == "f"]
+    return all(n.op.name in EXACT or n.op == ops.Round or n in free for n in nodes) and all(
         np.array_equal(a, np.round(a)) and bool(np.all(np.abs(a) < 2**20)) for a in floats
     )
+
+
+def _rounded_values(graph: Graph) -> set[Value]:
+    """The values that only a Round reads, or a Mul of which that is true."""
+    rounded: set[Value] = set()
+    outputs = set(graph.outputs.values())
+    for value in reversed([v for n in graph.nodes if n.inputs for v in n.outputs]):
+        readers = graph.readers.get(value, ())
+        scaled = all(
+            n.op == ops.Round or (n.op == ops.Mul and rounded.issuperset(n.outputs))
+            for n in readers
+        )
+        if readers and scaled and value not in outputs:
+            rounded.add(value)
+    return rounded
 
 
 def _outputs(before: Graph, after: Graph) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from redir.coupling import Coupling
 from redir.ir import Graph, Node, Port, Source, Value
 from redir.ops import tensor_of
-from redir.rewrite import Outputs, transform
+from redir.rewrite import Outputs, map_constants, transform
 from redir.tensor import Array, Tensor
 
 
@@ -35,8 +35,16 @@ def spared(coupling: Coupling, groups: Collection[int]) -> set[int]:
     return gone
 
 
-def narrowed(graph: Graph, kept: Mapping[Port, Array], into: Mapping[Port, Array]) -> Graph:
-    """``graph`` with only the ``kept`` channels; slices of ``into`` are added to those kept."""
+@dataclass(frozen=True)
+class Joined:
+    """For each channel of an axis the one that it is added to, itself if it stays, times what."""
+
+    into: Array
+    factor: Array
+
+
+def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Joined]) -> Graph:
+    """``graph`` with only the ``kept`` channels; slices of constants are ``added`` to those."""
     ports: dict[Value, list[int]] = {}
     for value, axis in kept:
         ports.setdefault(value, []).append(axis)
@@ -51,16 +59,36 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], into: Mapping[Port, Array
             return node.op.narrow(node, inputs, kept).outputs
         array, source = tensor.array, node.source or Source()
         for axis in ports[value]:
-            array = _narrow(array, axis, kept[value, axis], into.get((value, axis)))
+            array = _narrow(array, axis, kept[value, axis], added.get((value, axis)))
             source = source.keeping(axis, kept[value, axis])
         return replace(node, attrs={"value": Tensor.take(array)}, source=source).outputs
 
     return transform(graph, visit)
 
 
-def _narrow(array: Array, axis: int, kept: Array, into: Array | None) -> Array:
-    if into is None:
+def _narrow(array: Array, axis: int, kept: Array, joined: Joined | None) -> Array:
+    if joined is None:
         return array.take(kept, axis)
-    total = np.moveaxis(np.zeros(array.shape, np.float64), axis, 0)
-    np.add.at(total, into, np.moveaxis(array, axis, 0))
+    rows = np.moveaxis(array, axis, 0)
+    total = np.zeros(rows.shape, np.float64)
+    factor = joined.factor.reshape(-1, *(1,) * (rows.ndim - 1))
+    np.add.at(total, joined.into, rows * factor)
     return np.moveaxis(total[kept], 0, axis).astype(array.dtype)
+
+
+def silenced(coupling: Coupling, groups: Collection[int]) -> Graph:
+    """The graph with zeros in constants for the channels of ``groups``: as if they were gone."""
+    lost_of, ports = coupling.among(groups), dict[Value, list[int]]()
+    for value, axis in coupling.ports:
+        if lost_of((value, axis)).any():
+            ports.setdefault(value, []).append(axis)
+
+    def without_sound(value: Value, tensor: Tensor) -> Tensor | None:
+        if value not in ports:
+            return None
+        array = tensor.array.copy()
+        for axis in ports[value]:
+            np.moveaxis(array, axis, 0)[lost_of((value, axis))] = 0
+        return Tensor.take(array)
+
+    return map_constants(coupling.graph, without_sound)

@@ -1,6 +1,7 @@
 """The conformance kit: graphs to try a pass on, and what every pass must hold to.
 
-``check_pass(MyPass())`` in a test of yours is all it takes.
+``check_pass(MyPass())`` in a test of yours is all it takes; in pytest, the fixture ``check_pass``
+is that function. ``check_removal(graph)`` puts what operators say of their axes to the test.
 """
 
 from __future__ import annotations
@@ -8,14 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
+
 from redir import drawing
+from redir.coupling import Coupling
 from redir.drawing import graphs
 from redir.errors import Broken, MissingExtra
-from redir.guarantees import SAME_INTERFACE
+from redir.guarantees import SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph
+from redir.narrow import silenced, spared, without
 from redir.pipeline import Pass
 from redir.planting import plant_duplicates
 from redir.text import parse, tensors
+from redir.twin import whole_number_twin
 
 try:
     from hypothesis import HealthCheck, given, settings
@@ -23,7 +29,14 @@ try:
 except ImportError as error:
     raise MissingExtra("redir.testing", "dev") from error
 
-__all__ = ["check_on", "check_pass", "graphs", "plant_duplicates"]
+__all__ = [
+    "check_on",
+    "check_pass",
+    "check_removal",
+    "graphs",
+    "plant_duplicates",
+    "whole_number_twin",
+]
 
 
 def check_pass(
@@ -75,6 +88,28 @@ def check_on(pass_: Pass, graph: Graph) -> Graph:
         raise Broken(f"{pass_}: {why}\n{text}") from error
     if why is not None:
         raise Broken(f"{pass_}: {why}\n{text}\nbecame\n{after}")
+    return after
+
+
+def check_removal(graph: Graph, share: float = 0.5, seed: int = 0) -> Graph:
+    """``graph`` without about ``share`` of its free channels, if that is as if they were zero.
+
+    Zeros in all constants of a channel in the full graph must give the outputs of the graph that
+    is narrower: so what the operators say of their axes is right, and so is how they follow.
+
+    Raises:
+        Broken: the outputs differ, or a narrowed node does not fit.
+    """
+    coupling, rng = Coupling(graph), np.random.default_rng(seed)
+    every = sorted({int(g) for port in coupling.ports for g in coupling.group(port)})
+    chosen = spared(coupling, [g for g in every if rng.random() < share])
+    try:
+        after = without(coupling, chosen)
+        why = SAME_OUTPUTS.refute(silenced(coupling, chosen), after)
+    except Exception as error:  # whatever a wrong link leads to
+        raise Broken(f"removal: {type(error).__name__}: {error}\n{graph}") from error
+    if why is not None:
+        raise Broken(f"removal: {why}\n{graph}\nbecame\n{after}")
     return after
 
 

@@ -7,15 +7,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from redir import ops
-from redir.errors import BadPipeline
+from redir.coupling import Coupling
+from redir.errors import BadPipeline, Broken
 from redir.guarantees import constants
 from redir.ir import Graph, Value
 from redir.passes.prune import Prune
 from redir.pipeline import Pipeline
 from redir.tensor import Tensor, TensorType
-from redir.testing import check_on, check_pass, graphs
+from redir.testing import check_on, check_pass, check_removal, graphs
 from redir.verify import verify
 
 X = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
@@ -98,10 +100,16 @@ def test_left_alone(graph: Graph) -> None:
     assert Prune(0.75)(graph) is graph
 
 
-@given(graphs("conv", "residual", "grouped", "concat"))
-def test_removing_is_the_same_as_silencing(graph: Graph) -> None:
-    silent, small = Prune(compact=False)(graph), Prune()(graph)
-    assert verify(silent, small).verdict in {"pass", "vacuous", "skipped"}
+@given(graphs("conv", "residual", "grouped", "concat", "attention"), st.integers(0, 9))
+def test_removing_is_the_same_as_silencing(graph: Graph, seed: int) -> None:
+    check_removal(graph, seed=seed)
+
+
+def test_the_check_of_removal_removes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(rows(check_removal(NET, 0.9))) < len(ROWS)
+    monkeypatch.setattr(Coupling, "pins", {})
+    with pytest.raises(Broken, match="removal"):
+        check_removal(LEFT_ALONE["softmax over channels"], 0.9)
 
 
 def test_keeps_its_promises() -> None:
