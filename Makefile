@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
 MYPY := ../$(BIN)/mypy --config-file ../pyproject.toml --strict
 
-.PHONY: help demo test check lint types docs bench nightly format
+.PHONY: help demo test check lint types docs bench architectures nightly format
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -60,6 +60,10 @@ docs: .venv/dev.stamp  ## run every snippet of the documentation
 
 bench: .venv/torch.stamp  ## measure on real models
 	$(PYTEST) -m bench tests/benchmarks -s
+
+architectures: .venv/torch.stamp  ## prune every torchvision architecture (takes hours)
+	$(PIP_INSTALL) --no-deps torchvision pillow onnxscript onnx_ir
+	$(PYTEST) -m bench tests/benchmarks/test_architectures.py -s
 
 nightly: .venv/torch.stamp  ## all tests but the benchmarks, with many more examples
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 -m 'not bench'
