@@ -1,7 +1,7 @@
 """Write one of torchvision's architectures, with random weights, as ONNX.
 
-``python tests/benchmarks/architectures.py NAME torchscript|dynamo FILE``: a process of its own, since
-an exporter may take more memory than there is.
+``python tests/benchmarks/architectures.py NAME torchscript|dynamo FILE``: a process of its own,
+since an exporter may take more memory than there is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TOOLS.is_dir():
     sys.path.insert(0, str(TOOLS))
     import torchvision_cpu  # noqa: F401 - lets torchvision import beside a torch without CUDA
 
-from torchvision import models
+from torchvision import models  # noqa: E402 - behind the operators that it looks for
 
 NORMS = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
 BIG = 4e8  # parameters that do not fit into one file
