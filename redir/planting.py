@@ -37,7 +37,7 @@ def _layouts(coupling: Coupling, family: list[Port], copies: dict[int, int]) -> 
     for port in (p for p in family if tensor_of(p[0]) is None):
         groups = coupling.group(port).tolist()
         free = [(i, c) for i, g in enumerate(groups) for c in range(copies.get(g, 1))]
-        links = [k for node, k in coupling.links_of(port) if node is port[0].node and not k.summed]
+        links = [k for k in _making(coupling, port) if tensor_of(_end(k, port)[0]) is None]
         if any(_scatters(link) if link.a == port else _breaks(link) for link in links):
             return {}  # a Gather in another order, or a channel shuffle
         found[port] = _moved(port, links, found) or free
@@ -47,15 +47,26 @@ def _layouts(coupling: Coupling, family: list[Port], copies: dict[int, int]) -> 
             return _layouts(coupling, family, fewer) if odd else {}
     for port in (p for p in family if tensor_of(p[0]) is not None):
         for _, link in coupling.links_of(port):
-            other = found.get(link.a if link.b == port else link.b)
-            size = width(port)
-            straight = np.array_equal(link.index, np.arange(link.index.size) % size)
+            end = _end(link, port)
+            other, size = found.get(end), width(port)
+            straight = np.array_equal(link.index, np.arange(link.index.size) % width(link.b))
             if other is None or not straight:
                 return {}
-            first = [(i, c) for i, c in other if i < size]  # of the groups of a convolution
+            steps = range(0, size, width(end) or 1)  # a part for each gate, and groups share one
+            first = [(s + i, c) for s in steps for i, c in other if s + i < size]
             if found.setdefault(port, first) != first:
                 return {}
     return found
+
+
+def _making(coupling: Coupling, port: Port) -> list[Link]:
+    """The links along which a result gets its channels."""
+    return [k for node, k in coupling.links_of(port) if node is port[0].node and not k.summed]
+
+
+def _end(link: Link, port: Port) -> Port:
+    """The other end of a link."""
+    return link.a if link.b == port else link.b
 
 
 def _scatters(link: Link) -> bool:
@@ -74,7 +85,7 @@ def _moved(port: Port, links: list[Link], found: dict[Port, Layout]) -> Layout:
     """The layout of a result by those of its operands; none where they leave it free."""
     parts: dict[int, Layout] = {}
     for link in links:
-        operand = found.get(link.a if link.b == port else link.b)
+        operand = found.get(_end(link, port))
         if operand is None or not link.index.size:
             continue
         part = _made(link, operand) if link.a == port else operand

@@ -278,3 +278,138 @@ def test_unsqueeze_of_negative_axes() -> None:
     x = whole(np.random.default_rng(0), 2, 3)
     model = model_of("Unsqueeze", {"x": x}, {"axes": [-3, -1]}, 11)
     np.testing.assert_array_equal(ours(model, {"x": x}), runtime(model, {"x": x}))
+
+
+# LSTM, GRU and RNN
+
+RECURRENT: list[tuple[str, dict[str, Any]]] = [
+    ("LSTM", {}),
+    ("LSTM", {"input_forget": 1}),
+    ("LSTM", {"clip": 0.5}),
+    ("LSTM", {"activations": ["Sigmoid", "Relu", "Softsign"]}),
+    ("GRU", {}),
+    ("GRU", {"linear_before_reset": 1}),
+    ("GRU", {"clip": 0.5, "linear_before_reset": 1}),
+    ("GRU", {"activations": ["Sigmoid", "Relu"]}),
+    ("RNN", {}),
+    ("RNN", {"clip": 0.5}),
+    ("RNN", {"activations": ["Relu"]}),
+]
+
+
+def recurrent_operands(name: str, ways: int, chosen: str) -> dict[str, Array]:
+    """Operands for 3 features and 4 hidden units, with the optional ones named in ``chosen``."""
+    rng, gates = np.random.default_rng(0), {"LSTM": 4, "GRU": 3, "RNN": 1}[name]
+    shapes = {"w": (ways, 4 * gates, 3), "r": (ways, 4 * gates, 4), "b": (ways, 8 * gates)}
+    shapes |= {"h": (ways, 2, 4), "c": (ways, 2, 4), "p": (ways, 12)}
+    arrays = {"x": rng.normal(size=(5, 2, 3)).astype(np.float32)}
+    arrays |= {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+    arrays["s"] = np.array([5, 2], np.int32)
+    return {n: arrays[n] for n in "xwrbshcp" if n in "xwr" or n in chosen}
+
+
+def recurrent_model(
+    name: str, arrays: Mapping[str, Array], attrs: Mapping[str, Any]
+) -> onnx.ModelProto:
+    places = "xwrbshcp" if name == "LSTM" else "xwrbsh"
+    outs = ["y", "y_h", "y_c"][: 3 if name == "LSTM" else 2]
+    node = helper.make_node(
+        name, [n if n in arrays else "" for n in places], outs, hidden_size=4, **attrs
+    )
+    inputs = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in arrays.items()
+    ]
+    results = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outs]
+    graph = helper.make_graph([node], "one", inputs, results)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+@pytest.mark.parametrize("chosen", ["", "b", "bs", "bshcp", "hcp"])
+@pytest.mark.parametrize("way", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("name", "attrs"), RECURRENT, ids=str)
+def test_recurrent(name: str, attrs: dict[str, Any], way: str, chosen: str) -> None:
+    ways = 2 if way == "bidirectional" else 1
+    chosen = chosen if name == "LSTM" else chosen.replace("c", "").replace("p", "")
+    arrays = recurrent_operands(name, ways, chosen)
+    if "activations" in attrs:
+        attrs = {"activations": attrs["activations"] * ways}
+    model = recurrent_model(name, arrays, {"direction": way, **attrs})
+    found = evaluate(from_proto(model), arrays)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for array, wanted in zip(found.values(), session.run(None, arrays), strict=True):
+        np.testing.assert_allclose(array, wanted, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_recurrent_on_examples_first(name: str) -> None:
+    arrays = recurrent_operands(name, 1, "bh")
+    turned = {n: a.swapaxes(0, 1) if n in "xh" else a for n, a in arrays.items()}
+    plain = evaluate(from_proto(recurrent_model(name, arrays, {})), arrays)
+    other = evaluate(from_proto(recurrent_model(name, turned, {"layout": 1})), turned)
+    np.testing.assert_array_equal(other["y"], plain["y"].transpose(2, 0, 1, 3))
+    np.testing.assert_array_equal(other["y_h"], plain["y_h"].swapaxes(0, 1))
+
+
+# Products of integers
+
+
+def byte(rng: np.random.Generator, *shape: int, signed: bool = False) -> Array:
+    dtype = np.int8 if signed else np.uint8
+    return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def quantised_operands(x: Array, w: Array, each: tuple[int, ...], *, scaled: bool) -> Any:
+    """The operands by name; scales are powers of two, with which products are exact."""
+    rng = np.random.default_rng(1)
+    zeros = byte(rng), byte(rng, *each, signed=w.dtype == np.int8), byte(rng)
+    if not scaled:
+        return {"x": x, "w": w, "xz": zeros[0], "wz": zeros[1]}
+    scales = np.exp2(rng.integers(-9, -5, each)).astype(np.float32)
+    names = {"x": x, "xs": np.float32(0.5), "xz": zeros[0], "w": w, "ws": scales, "wz": zeros[1]}
+    arrays = {**names, "ys": np.float32(0.25), "yz": zeros[2]}
+    return {n: np.asarray(a) for n, a in arrays.items()}
+
+
+def check_integers(name: str, arrays: Mapping[str, Array], attrs: Mapping[str, Any]) -> None:
+    model = model_of(name, arrays, attrs)
+    kind = TensorProto.INT32 if name.endswith("Integer") else TensorProto.UINT8
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    np.testing.assert_array_equal(ours(model, arrays), runtime(model, arrays))
+
+
+@pytest.mark.parametrize("name", ["QLinearConv", "ConvInteger"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("attrs", [{}, {"strides": [2, 1], "pads": [1, 0, 2, 1]}], ids=str)
+def test_convolution_of_integers(
+    name: str, attrs: dict[str, Any], groups: int, *, signed: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    x, w = byte(rng, 2, 4, 6, 5), byte(rng, 8, 4 // groups, 3, 2, signed=signed)
+    each = (8,) if name == "QLinearConv" and signed else ()
+    arrays = quantised_operands(x, w, each, scaled=name == "QLinearConv")
+    if signed:
+        arrays["wz"] = np.zeros_like(arrays["wz"])  # as onnxruntime asks for
+    if name == "QLinearConv":
+        arrays["b"] = rng.integers(-99, 99, 8, np.int32)
+    check_integers(name, arrays, {**attrs, "group": groups})
+
+
+@pytest.mark.parametrize("name", ["QLinearMatMul", "MatMulInteger"])
+@pytest.mark.parametrize("each", [(), (5,)], ids=str)
+@pytest.mark.parametrize("signed", [False, True])
+def test_product_of_integers(name: str, each: tuple[int, ...], *, signed: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, w = byte(rng, 3, 4), byte(rng, 4, 5, signed=signed)
+    arrays = quantised_operands(x, w, each, scaled=name == "QLinearMatMul")
+    check_integers(name, arrays, {})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_lrn(size: int) -> None:
+    x = whole(np.random.default_rng(0), 2, 4, 3, 3)
+    model = model_of("LRN", {"x": x}, {"size": size, "alpha": 0.5, "beta": 0.5, "bias": 2.0})
+    if size % 2:  # onnxruntime takes no others
+        np.testing.assert_allclose(ours(model, {"x": x}), runtime(model, {"x": x}), 1e-5)
+    assert ours(model, {"x": x}).shape == x.shape

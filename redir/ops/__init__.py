@@ -13,7 +13,19 @@ from typing import Any
 from onnx import defs
 
 from redir.ir import Attr, Node, Op
-from redir.ops import control, kernels, layout, schema, sizes, ties
+from redir.ops import (
+    control,
+    einsum,
+    kernels,
+    layout,
+    mixing,
+    quantised,
+    recurrent,
+    schema,
+    sizes,
+    spread,
+    ties,
+)
 from redir.ops.core import Absent, Const, is_absent, opaque, tensor_of
 
 __all__ = ["OPSET", "Absent", "Const", "Entry", "is_absent", "lookup", "opaque", "tensor_of"]
@@ -34,7 +46,8 @@ class Entry:
 
 def _conv_implied(node: Node) -> dict[str, Attr]:
     """The groups and the kernel of a Conv follow from its operands."""
-    x, w = node.inputs[0].type, node.inputs[1].type
+    weight = 3 if node.op.name == "QLinearConv" else 1
+    x, w = node.inputs[0].type, node.inputs[weight].type
     channels, per_group = (
         t.size(1) if t.shape is not None and len(t.shape) > 1 else None for t in (x, w)
     )
@@ -68,34 +81,79 @@ ENTRIES: dict[str, Entry] = {
     **dict.fromkeys(_REDUCTIONS, Entry(links=ties.reduction)),
     "Squeeze": Entry(links=layout.squeeze),
     "Unsqueeze": Entry(evaluate=kernels.unsqueeze, links=layout.squeeze),
-    **dict.fromkeys(("Resize", "Upsample"), Entry(sizes.resized, links=layout.resize)),
+    **dict.fromkeys(
+        ("Resize", "Upsample"),
+        Entry(sizes.resized, links=layout.resize, narrow=layout.narrow_resize),
+    ),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), Entry(links=ties.all_but_axis(-1))),
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=ties.per_tensor)),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=quantised.rescaled)),
+    **dict.fromkeys(
+        ("GRU", "LSTM", "RNN"),
+        Entry(evaluate=recurrent.evaluate, links=recurrent.links, implied=recurrent.implied),
+    ),
+    **dict.fromkeys(("ArgMax", "ArgMin"), Entry(links=mixing.arg)),
+    **dict.fromkeys(("CumProd", "CumSum"), Entry(links=mixing.all_but(mixing.given_axis))),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), Entry(links=mixing.layer_norm)),
+    "Attention": Entry(links=mixing.attention, narrow=mixing.narrow_attention),
     "BatchNormalization": Entry(evaluate=kernels.batch_norm, links=ties.batch_norm),
-    "Concat": Entry(links=layout.concat),
+    "CastLike": Entry(links=ties.first_operand),
+    "CenterCropPad": Entry(links=mixing.all_but(mixing.named_axes())),
+    "Compress": Entry(links=mixing.all_but(mixing.named_axis)),
+    "Concat": Entry(links=layout.concat, narrow=layout.narrow_concat),
     "Conv": Entry(evaluate=kernels.conv, links=ties.conv, implied=_conv_implied),
     "ConvTranspose": Entry(
-        sizes.transposed, evaluate=kernels.conv_transpose, links=ties.conv_transpose
+        sizes.transposed,
+        evaluate=kernels.conv_transpose,
+        links=ties.conv_transpose,
+        narrow=ties.narrow_conv_transpose,
     ),
+    **dict.fromkeys(
+        ("ConvInteger", "QLinearConv"),
+        Entry(evaluate=quantised.run_conv, links=quantised.conv, implied=_conv_implied),
+    ),
+    **dict.fromkeys(
+        ("MatMulInteger", "QLinearMatMul"),
+        Entry(evaluate=quantised.run_matmul, links=quantised.matmul),
+    ),
+    "DepthToSpace": Entry(links=spread.depth_to_space),
     "Div": Entry(links=ties.division),
     "Dropout": Entry(links=ties.inference_only),
+    "Einsum": Entry(links=einsum.links),
+    "Expand": Entry(links=spread.expand, narrow=spread.narrow_expand),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape),
     "Gather": Entry(links=layout.gather, narrow=layout.narrow_gather),
+    "GatherND": Entry(links=mixing.gather_nd),
     "Gemm": Entry(links=ties.gemm),
     "GlobalMaxPool": Entry(evaluate=kernels.global_max_pool, links=ties.channelwise),
+    "GridSample": Entry(links=mixing.grid_sample),
+    "GroupNormalization": Entry(
+        mixing.as_first, links=mixing.group_norm, narrow=mixing.narrow_group_norm
+    ),
     "If": Entry(control.if_type, control.run_if),
     "InstanceNormalization": Entry(links=ties.instance_norm),
     "Loop": Entry(control.loop_type, control.run_loop),
+    "LRN": Entry(evaluate=kernels.lrn, links=mixing.all_but(lambda _: (1,))),
+    "LpNormalization": Entry(links=mixing.all_but(mixing.one_axis(-1))),
     "MatMul": Entry(links=ties.matmul),
     "MaxPool": Entry(sizes.pooled, evaluate=kernels.max_pool, links=ties.channelwise),
+    "MeanVarianceNormalization": Entry(
+        mixing.as_first, links=mixing.all_but(mixing.named_axes((0, 2, 3)))
+    ),
     "OneHot": Entry(evaluate=kernels.one_hot),
     "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad),
     "Reshape": Entry(layout.reshape_type, links=layout.reshape, narrow=layout.narrow_reshape),
+    "ReverseSequence": Entry(links=mixing.all_but(mixing.sequence_axes)),
+    "RoiAlign": Entry(links=mixing.regions),
     "Scan": Entry(control.scan_type, control.run_scan),
+    "ScatterND": Entry(links=mixing.scatter_nd),
     "SequenceMap": Entry(control.body_type, control.run_body),
     "Slice": Entry(links=layout.slice_, narrow=layout.narrow_slice),
+    "SpaceToDepth": Entry(links=spread.space_to_depth),
     "Split": Entry(links=layout.split, narrow=layout.narrow_split),
+    "Tile": Entry(links=spread.tile, narrow=spread.narrow_tile),
+    "TopK": Entry(links=mixing.all_but(mixing.one_axis(-1))),
     "Transpose": Entry(links=layout.transpose),
+    "Trilu": Entry(links=mixing.all_but(lambda _: (-2, -1))),
 }
 
 

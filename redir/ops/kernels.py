@@ -42,6 +42,18 @@ def global_max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     return [x.max(axis=tuple(range(2, x.ndim)), keepdims=True)]
 
 
+def lrn(node: Node, *arrays: Any) -> Sequence[Any]:
+    """Each number by the squares of channels around; the reference takes examples for channels."""
+    (x,) = arrays
+    size = node.attrs["size"]
+    before, behind = (size - 1) // 2, size // 2
+    squares = np.pad(x * x, [(0, 0), (before, behind), *[(0, 0)] * (x.ndim - 2)])
+    met = sum(squares[:, k : k + x.shape[1]] for k in range(size))
+    alpha, beta = node.attrs.get("alpha", 1e-4), node.attrs.get("beta", 0.75)
+    y = x / (node.attrs.get("bias", 1.0) + alpha / size * met) ** beta
+    return [y.astype(x.dtype)]
+
+
 def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     """The largest number under each window; the reference mixes up pads that are not alike."""
     if node.arity > 1 or node.attrs.get("auto_pad", "NOTSET") != "NOTSET":

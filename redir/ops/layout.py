@@ -13,7 +13,7 @@ from redir.ir import Kept, Link, Node, Port, Value
 from redir.ops import schema
 from redir.ops.core import Const, is_absent, tensor_of
 from redir.ops.ties import aligned, along, axes_of, same_axes
-from redir.tensor import NO_DTYPE, Dim, Shape, Tensor, TensorType, Type
+from redir.tensor import NO_DTYPE, Array, Dim, Shape, Tensor, TensorType, Type
 
 
 def transpose(node: Node) -> Iterator[Link]:
@@ -42,6 +42,22 @@ def concat(node: Node) -> Iterator[Link]:
             yield Link((x, axis), (y, axis), np.arange(end - size, end))
 
 
+def concat_axis(node: Node) -> Port | None:
+    """The axis of the result along which a Concat puts its operands, if one can tell."""
+    (y,) = node.outputs
+    return None if y.rank is None else (y, int(node.attrs.get("axis", 1)) % y.rank)
+
+
+def narrow_concat(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Leave out the operands of which nothing is left."""
+    port = concat_axis(node)
+    if port is None or port not in kept:
+        return node.on(inputs)
+    ends = np.cumsum([x.type.size(port[1]) or 0 for x in node.inputs])
+    left = set(np.searchsorted(ends, kept[port], side="right").tolist())
+    return node.on(x for i, x in enumerate(inputs) if i in left)
+
+
 def gather(node: Node) -> Iterator[Link]:
     """A Gather at constant places along one axis; the others stay."""
     x, indices, y = node.inputs[0], node.inputs[1], node.outputs[0]
@@ -68,7 +84,7 @@ def narrow_gather(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
         return node.on(inputs)
     wanted = (places.array % size)[kept.get((y, axis), np.arange(places.array.size))]
     now = np.searchsorted(kept.get((x, axis), np.arange(size)), wanted)
-    return node.on((inputs[0], _like(node.inputs[1], now.tolist())))
+    return node.on((inputs[0], like(node.inputs[1], now.tolist())))
 
 
 def split(node: Node) -> Iterator[Link]:
@@ -100,8 +116,11 @@ def narrow_split(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     attrs = {k: a for k, a in node.attrs.items() if k != "num_outputs"}
     stated = len(node.inputs) > 1 and not is_absent(node.inputs[1])
     new = Const(value=Tensor(np.array(sizes, np.int64)))
-    parts = _like(node.inputs[1], sizes) if stated else new
+    parts = like(node.inputs[1], sizes) if stated else new
     return replace(node, inputs=(inputs[0], parts), attrs=attrs)
+
+
+_END = 2**31 - 1  # of any axis
 
 
 @dataclass(frozen=True)
@@ -140,41 +159,103 @@ def slice_(node: Node) -> Iterator[Link]:
     yield from same_axes(x, y, (a for a in range(x.rank) if a not in cut.axes))
     for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True):
         size = x.type.size(axis)
-        if step == 1 and size is not None:
-            taken = np.arange(size)[start:end]
+        if size is not None:
+            taken = np.arange(size)[start:end:step]
             if taken.size == y.type.size(axis) and taken.size:
                 yield Link((y, axis), (x, axis), taken)
 
 
 def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
-    """Cut where the first channel that is left is now."""
-    x, y, cut = node.inputs[0], node.outputs[0], _cut(node)
+    """Cut where the channels that are left are now; gather those that stand unevenly."""
+    from redir import ops  # noqa: PLC0415 - which imports this module
+
+    cut = _cut(node)
     assert cut is not None
-    starts, ends = list(cut.starts), list(cut.ends)
-    for place, axis in enumerate(cut.axes):
-        left = kept.get((x, axis))
-        size = x.type.size(axis)
-        if left is not None and size is not None:
-            first = int(np.arange(size)[starts[place] : ends[place]][0])
-            starts[place] = int((left < first).sum())
-            ends[place] = starts[place] + (_left(y, axis, kept) or 0)
+    axes = [axis for axis in cut.axes if (node.inputs[0], axis) in kept]
+    places = {axis: _met(node, cut, axis, kept) for axis in axes}
+    uneven = {axis: met for axis, met in places.items() if _run(met) is None}
+    runs = {axis: _run(met) or (0, _END, 1) for axis, met in places.items()}
+    found = _cutting(node, inputs, cut, runs)
+    gather_ = ops.lookup("Gather", node.op.version)
+    assert gather_ is not None
+    for axis, met in uneven.items():
+        indices = Const(value=Tensor(met))
+        found = Node(gather_, (found.outputs[0], indices), {"axis": axis}, source=node.source)
+    return found
+
+
+def _met(node: Node, cut: _Cut, axis: int, kept: Kept) -> Array:
+    """The places that the channels which are left of a result have in the operand now."""
+    x, y, place = node.inputs[0], node.outputs[0], cut.axes.index(axis)
+    start, end, step = cut.starts[place], cut.ends[place], cut.steps[place]
+    taken, before = np.arange(x.type.size(axis) or 0)[start:end:step], kept[x, axis]
+    left = kept.get((y, axis), np.arange(taken.size))
+    if step == 1:
+        return int((before < taken[0]).sum()) + np.arange(left.size)
+    return np.searchsorted(before, taken[left])
+
+
+def _run(places: Array) -> tuple[int, int, int] | None:
+    """The start, end and step of a cut that takes ``places``, if they stand evenly."""
+    first = int(places[0])
+    step = int(places[1]) - first if places.size > 1 else 1
+    end = first + step * places.size
+    even = step != 0 and bool(np.all(np.diff(places) == step))
+    return (first, end if end >= 0 else -_END, step) if even else None
+
+
+def _cutting(
+    node: Node, inputs: tuple[Value, ...], cut: _Cut, runs: dict[int, tuple[int, int, int]]
+) -> Node:
+    """The Slice ``node`` with other starts, ends and steps for some of its axes."""
+    old = zip(cut.starts, cut.ends, cut.steps, strict=True)
+    new = [runs.get(axis, run) for axis, run in zip(cut.axes, old, strict=True)]
+    starts, ends, steps = (list(numbers) for numbers in zip(*new, strict=True))
     if "starts" in node.attrs:
         return node.on(inputs, starts=tuple(starts), ends=tuple(ends))
-    if starts == cut.starts and ends == cut.ends:
-        return node.on(inputs)
-    cuts = (_like(node.inputs[1], starts), _like(node.inputs[2], ends))
-    return node.on((inputs[0], *cuts, *inputs[3:]))
+    given = list(inputs)
+    for place, numbers, before in (
+        (1, starts, cut.starts),
+        (2, ends, cut.ends),
+        (4, steps, cut.steps),
+    ):
+        if numbers != before:
+            given[place] = like(node.inputs[place], numbers)
+    return node.on(given)
 
 
 def resize(node: Node) -> Iterator[Link]:
-    """An axis whose scale is the constant 1 stays as it is."""
+    """An axis whose scale is the constant 1, or whose constant size it has, stays as it is."""
     x, y = node.inputs[0], node.outputs[0]
-    scales = scales_of(node)
-    crops = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
-    if crops:
+    moves = node.attrs.get("coordinate_transformation_mode") in _MOVING
+    if moves or node.attrs.get("axes") or x.rank is None:
         return
-    if scales is not None and x.rank == len(scales) and not node.attrs.get("axes"):
+    scales, goal = scales_of(node), _sizes_of(node)
+    if scales is not None and x.rank == len(scales):
         yield from same_axes(x, y, (a for a, scale in enumerate(scales) if scale == 1))
+    stretch = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    if goal is not None and x.rank == len(goal) and stretch:
+        yield from same_axes(x, y, (a for a, n in enumerate(goal) if n == x.type.size(a)))
+
+
+# With these an axis is cut, or shifted by half a place, though its size stays.
+_MOVING = frozenset({"tf_crop_and_resize", "tf_half_pixel_for_nn"})
+
+
+def _sizes_of(node: Node) -> Sequence[int] | None:
+    """The sizes that a Resize is to give, if they are constant."""
+    place = 3
+    given = tensor_of(node.inputs[place]) if len(node.inputs) > place else None
+    return None if given is None else given.array.tolist()
+
+
+def narrow_resize(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Ask for the sizes that are left."""
+    goal, y = _sizes_of(node), node.outputs[0]
+    if goal is None:
+        return node.on(inputs)
+    sizes = [len(kept.get((y, axis), range(n))) for axis, n in enumerate(goal)]
+    return node.on(inputs if sizes == goal else (*inputs[:3], like(node.inputs[3], sizes)))
 
 
 def scales_of(node: Node) -> Sequence[float] | None:
@@ -192,7 +273,7 @@ def scales_of(node: Node) -> Sequence[float] | None:
 # Pad
 
 
-def _pads(node: Node) -> list[int] | None:
+def pads_of(node: Node) -> list[int] | None:
     """The amounts, before every axis and then behind, if they are constant."""
     if "pads" in node.attrs:
         return list(node.attrs["pads"])
@@ -204,7 +285,7 @@ def _pads(node: Node) -> list[int] | None:
 def pad(node: Node) -> Iterator[Link]:
     """Channels move behind the border, whose channels are all the same constant."""
     x, y = node.inputs[0], node.outputs[0]
-    pads = _pads(node)
+    pads = pads_of(node)
     if pads is None or x.rank is None:
         return
     for axis, (before, behind) in enumerate(zip(pads[: x.rank], pads[x.rank :], strict=True)):
@@ -219,7 +300,7 @@ def pad(node: Node) -> Iterator[Link]:
 def narrow_pad(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     """Shrink the border by the channels of it that are gone."""
     x, y = node.inputs[0], node.outputs[0]
-    pads = _pads(node)
+    pads = pads_of(node)
     assert pads is not None
     assert x.rank is not None
     for axis in range(x.rank):
@@ -232,10 +313,10 @@ def narrow_pad(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
             )
     if "pads" in node.attrs:
         return node.on(inputs, pads=tuple(pads))
-    return node.on((inputs[0], _like(node.inputs[1], pads), *inputs[2:]))
+    return node.on((inputs[0], like(node.inputs[1], pads), *inputs[2:]))
 
 
-def _like(old: Value, numbers: Sequence[int]) -> Value:
+def like(old: Value, numbers: Sequence[int]) -> Value:
     """The constant ``old`` holding other integers, under its old name."""
     tensor = tensor_of(old)
     assert tensor is not None
@@ -368,7 +449,7 @@ def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     assert target is not None
     goal = _renamed([int(t) for t in target.array], node, kept)
     same = goal == target.array.tolist()
-    return node.on(inputs if same else (inputs[0], _like(node.inputs[1], goal)))
+    return node.on(inputs if same else (inputs[0], like(node.inputs[1], goal)))
 
 
 def _new_shape_attr(node: Node, kept: Kept) -> dict[str, tuple[int, ...]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from redir.ir import Link, Node, Value
+from redir.ir import Kept, Link, Node, Value
 from redir.ops.core import is_absent, tensor_of
 from redir.ops.schema import trains
 
@@ -131,13 +131,17 @@ def reduction(node: Node) -> Iterator[Link]:
         return
     if not axes:
         axes = set() if node.attrs.get("noop_with_empty_axes") else set(range(x.rank))
-    left = [a for a in range(x.rank) if a not in axes]
-    keep = node.attrs.get("keepdims", 1)
-    for place, axis in enumerate(left):
-        yield from along(x, axis, y, axis if keep else place)
+    yield from remaining(x, y, axes, keep=bool(node.attrs.get("keepdims", 1)))
     if node.op.name in _SUMS:
         for axis in axes:
             yield from contracted(x, axis, x, axis)
+
+
+def remaining(x: Value, y: Value, gone: Collection[int], *, keep: bool) -> Iterator[Link]:
+    """Tie the axes of ``x`` that are not ``gone``, of which ``keep`` leaves one of size 1 each."""
+    left = [a for a in range(x.rank or 0) if a not in gone]
+    for place, axis in enumerate(left):
+        yield from along(x, axis, y, axis if keep else place)
 
 
 _SUMS = frozenset({"ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare"})
@@ -157,17 +161,22 @@ def all_but_axis(default: int) -> object:
 
 
 def conv(node: Node) -> Iterator[Link]:
-    """Weight rows with outputs; inputs with weight columns, which are summed.
+    """Weight rows with outputs; inputs with weight columns, which are summed."""
+    x, w, *bias = node.inputs
+    yield from convolved(node, x, w, bias)
+
+
+def convolved(node: Node, x: Value, w: Value, vectors: Sequence[Value]) -> Iterator[Link]:
+    """Tie ``x`` and ``w``, and what is given for each output, to the result of a convolution.
 
     In a depthwise convolution an output goes with its input instead. With groups in between, the
     channels at one place of each group go together, so that the groups stay of one size.
     """
-    x, w, *bias = node.inputs
     (y,) = node.outputs
     channels, per_group, out = x.type.size(1), w.type.size(1), w.type.size(0)
     if channels is None or per_group is None or out is None:
         return
-    if "group" in node.attrs or not has_vectors(bias, out):
+    if "group" in node.attrs or not has_vectors(vectors, out):
         return
     if channels > per_group == 1 and out % channels == 0:
         yield Link((y, 1), (x, 1), np.arange(out) // (out // channels))
@@ -178,8 +187,8 @@ def conv(node: Node) -> Iterator[Link]:
     else:
         return
     yield from along(w, 0, y, 1)
-    for b in bias:
-        yield from along(b, 0, y, 1)
+    for vector in vectors:
+        yield from along(vector, 0, y, 1)
 
 
 def contracted(a: Value, axis_a: int, b: Value, axis_b: int) -> Iterator[Link]:
@@ -191,15 +200,35 @@ def contracted(a: Value, axis_a: int, b: Value, axis_b: int) -> Iterator[Link]:
 
 
 def conv_transpose(node: Node) -> Iterator[Link]:
-    """As for Conv, with the channels of the weight swapped."""
+    """As for Conv, with the channels of the weight swapped: groups share columns, not rows."""
     x, w, *bias = node.inputs
     (y,) = node.outputs
-    if node.attrs.get("group", 1) != 1 or w.rank is None or not has_vectors(bias, w.type.size(1)):
+    groups, channels, each = int(node.attrs.get("group", 1)), x.type.size(1), w.type.size(1)
+    if channels is None or each is None or w.type.size(0) != channels or channels % groups:
         return
-    yield from contracted(x, 1, w, 0)
-    yield from along(w, 1, y, 1)
+    out = np.arange(groups * each)
+    if y.type.size(1) != out.size or not has_vectors(bias, out.size):
+        return
+    if channels == groups > 1:
+        yield Link((y, 1), (x, 1), out // each)
+        yield Link((y, 1), (w, 0), out // each)
+    else:
+        yield from contracted(x, 1, w, 0)
+        yield Link((y, 1), (w, 1), out % each)
+        if groups > 1:
+            place = np.arange(channels) % (channels // groups)
+            yield Link((x, 1), (x, 1), place, together=True)
     for b in bias:
         yield from along(b, 0, y, 1)
+
+
+def narrow_conv_transpose(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """A depthwise one has a group for each channel that is left."""
+    x, groups = node.inputs[0], node.attrs.get("group", 1)
+    left = kept.get((x, 1))
+    if left is None or groups == 1 or x.type.size(1) != groups:
+        return node.on(inputs)
+    return node.on(inputs, group=len(left))
 
 
 def gemm(node: Node) -> Iterator[Link]:
@@ -219,18 +248,15 @@ def gemm(node: Node) -> Iterator[Link]:
 
 def matmul(node: Node) -> Iterator[Link]:
     """The last axis of one operand and the last but one of the other are summed over."""
-    a, b = node.inputs
-    (y,) = node.outputs
+    yield from multiplied(*node.inputs, *node.outputs)
+
+
+def multiplied(a: Value, b: Value, y: Value) -> Iterator[Link]:
+    """Tie the axes of a product of matrices."""
     if a.rank is None or b.rank is None or y.rank is None or min(a.rank, b.rank) < 2:  # noqa: PLR2004
         return
     for axis in range(y.rank - 2):
-        yield from aligned(node.inputs, y, axis)
+        yield from aligned((a, b), y, axis)
     yield from along(a, a.rank - 2, y, y.rank - 2)
     yield from along(b, b.rank - 1, y, y.rank - 1)
     yield from contracted(a, a.rank - 1, b, b.rank - 2)
-
-
-def per_tensor(node: Node) -> Iterator[Link]:
-    """A QuantizeLinear or DequantizeLinear with one scale for the whole tensor."""
-    if all(v.rank == 0 or v.type.static == (1,) or is_absent(v) for v in node.inputs[1:]):
-        yield from first_operand(node)
