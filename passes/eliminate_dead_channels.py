@@ -1,25 +1,36 @@
-"""Remove the channels that nothing reads, and those that are always zero."""
+"""Remove the channels that nothing reads, and those that always hold one same number."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
+
+from redir import ops
 from redir.coupling import Coupling
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
-from redir.ir import Graph
-from redir.narrow import without
+from redir.ir import Graph, Link, Node, Port, Value
+from redir.levels import levels, reads_border
+from redir.narrow import spared, without
+from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
-from redir.zeros import zeros
+from redir.rewrite import Outputs, transform
+from redir.tensor import Array, Tensor
+
+Levels: TypeAlias = Mapping[Port, Array]
 
 
 @dataclass(frozen=True)
 class EliminateDeadChannels(Pass):
-    """Channels that every reader multiplies by zero, or that are zero wherever they are read, go.
+    """Channels that every reader multiplies by zero, or that always hold one same number, go.
 
-    A channel counts as zero where the weights and biases that make it are zero and what lies
-    between gives zero for zero. Groups that reach a graph input or output, or an operator that
-    mixes channels, are left alone, and so is the last channel of an axis. An activation that is
-    infinite or NaN, which a zero does not silence, is not provided for.
+    What a reader makes of a number other than zero is added to its bias, in float64 and rounded
+    once; so the reader must be a Conv that reads no border, a Gemm, or a MatMul before an Add, with
+    constant weights. Groups that reach a graph input or output, or an operator that mixes
+    channels, are left alone, and so is the last channel of an axis. An activation that is infinite
+    or NaN, which a zero does not silence, is not provided for.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
@@ -30,14 +41,169 @@ class EliminateDeadChannels(Pass):
             graph = after
         return graph
 
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """Each reader that cannot take the constants that it reads into its bias."""
+        coupling = Coupling(graph)
+        held = levels(coupling)
+        for node, link in coupling.links:
+            if link.summed and _constant(held, link).any():
+                why = _obstacle(coupling, held, node, link)
+                if why is not None:
+                    yield f"{node} reads channels that are constant, but {why}"
+
 
 def _sweep(graph: Graph) -> Graph:
+    """Take constants into biases, so that nothing reads them; where there are none, remove."""
     coupling = Coupling(graph)
-    zero, read, alive = zeros(coupling), set[int](), set[int]()
-    for _, link in coupling.links:
+    held, read, alive = levels(coupling), set[int](), set[int]()
+    for node, link in coupling.links:
         if link.summed:
-            groups = coupling.group(link.a)
-            used = ~zero[link.b][link.index] & ~zero[link.a]
+            groups, used = coupling.group(link.a), _used(held, link)
+            constant = _constant(held, link)
+            if constant.any() and _obstacle(coupling, held, node, link) is None:
+                used &= ~constant
             read.update(groups.tolist())
             alive.update(groups[used].tolist())
-    return without(coupling, read - alive)
+    gone = spared(coupling, read - alive)
+    folded = _folded(coupling, held, gone)
+    return without(coupling, gone) if folded is graph else folded
+
+
+def _used(held: Levels, link: Link) -> Array:
+    """Which channels of a sum may add anything to it."""
+    used: Array = (held[link.a] != 0) & (held[link.b][link.index] != 0)
+    return used
+
+
+def _constant(held: Levels, link: Link) -> Array:
+    """Which channels of a sum add to it, and hold one same number."""
+    constant: Array = _used(held, link) & ~np.isnan(held[link.a])
+    return constant
+
+
+def _obstacle(coupling: Coupling, held: Levels, node: Node, link: Link) -> str | None:
+    """Why what ``node`` makes of constants cannot be added to its bias, if it cannot."""
+    if link.b not in coupling.summed or link.a[0] is not node.inputs[0]:
+        return "its weights are not constant"
+    if link.b in coupling.apart:
+        return str(coupling.apart[link.b])
+    if node.op == ops.Conv and reads_border(node):
+        return "it reads zeros around them"
+    bias = _bias_of(coupling.graph, node)
+    if bias is None:
+        return "it has no bias, nor an Add of one behind it"
+    made = _made(node, np.abs(_kernel(link)), np.abs(np.nan_to_num(held[link.a])))
+    return _misfit(coupling.graph, bias, link.b[0], np.abs(made))
+
+
+@dataclass(frozen=True)
+class _Bias:
+    """The operand ``place`` of ``node``, which is added to what a reader computes."""
+
+    node: Node
+    place: int
+
+    @property
+    def value(self) -> Value | None:
+        """The operand, if it is given."""
+        given = self.node.inputs[self.place : self.place + 1]
+        return None if not given or is_absent(given[0]) else given[0]
+
+    @property
+    def array(self) -> Array:
+        """What is added so far, zero where no constant is."""
+        tensor = None if self.value is None else tensor_of(self.value)
+        return np.zeros((), np.float64) if tensor is None else tensor.array
+
+
+def _bias_of(graph: Graph, node: Node) -> _Bias | None:
+    """Where a vector can be added to what ``node`` computes, if it can."""
+    if node.op == ops.Conv:
+        return _Bias(node, 2)
+    if node.op == ops.Gemm:
+        aligns = node.op.version >= 7  # noqa: PLR2004 - its bias broadcasts without being told
+        return _Bias(node, 2) if aligns and node.attrs.get("beta", 1.0) else None
+    (y,) = node.outputs
+    if node.op == ops.MatMul and node.inputs[1].rank == 2 and graph.uses[y] == 1:  # noqa: PLR2004
+        reader = next(iter(graph.readers.get(y, ())), None)
+        if reader is not None and reader.op == ops.Add and reader.op.version >= 7:  # noqa: PLR2004
+            return _Bias(reader, 1 - reader.inputs.index(y))
+    return None
+
+
+def _misfit(graph: Graph, bias: _Bias, weight: Value, most: Array) -> str | None:
+    """Why a vector no larger than ``most`` cannot be added to a bias, if it cannot.
+
+    Of the weight goes as much at least as the vector holds, if nothing else reads it.
+    """
+    if bias.value is not None and tensor_of(bias.value) is None:
+        return "its bias is not constant"
+    total = np.abs(bias.array) + most
+    if not np.all(total <= np.finfo(weight.type.dtype).max):
+        return "its bias would be too large"
+    freed = bias.array.size if bias.value is not None and graph.uses[bias.value] == 1 else 0
+    if total.size - freed > (most.size if graph.uses[weight] == 1 else 0):
+        return "its bias would cost more than goes"
+    return None
+
+
+def _kernel(link: Link) -> Array:
+    """The weights that each channel meets, added up: (outputs, channels of a group)."""
+    value, axis = link.b
+    tensor = tensor_of(value)
+    assert tensor is not None
+    array = np.moveaxis(tensor.array, axis, 1)
+    kernel: Array = array.reshape(*array.shape[:2], -1).sum(2, dtype=np.float64)
+    return kernel
+
+
+def _made(node: Node, kernel: Array, numbers: Array) -> Array:
+    """What ``node`` makes of channels that hold ``numbers``, as a part of its bias: (outputs,)."""
+    each = numbers.reshape(-1, 1, kernel.shape[1])  # (groups, 1, channels of a group)
+    sums: Array = (kernel.reshape(len(each), -1, kernel.shape[1]) * each).sum(2).reshape(-1)
+    factor: float = node.attrs.get("alpha", 1.0) / node.attrs.get("beta", 1.0)
+    return sums * factor
+
+
+def _folded(coupling: Coupling, held: Levels, gone: Collection[int]) -> Graph:
+    """The graph in which the constants among the channels of ``gone`` are in biases, unread."""
+    lost_of = coupling.among(gone)
+    sums, unread = dict[Node, tuple[_Bias, Array]](), dict[Value, tuple[int, Array]]()
+    for node, link in coupling.links:
+        folded = _constant(held, link) & lost_of(link.a) if link.summed else np.zeros(0, bool)
+        if folded.any():
+            bias = _bias_of(coupling.graph, node)
+            assert bias is not None
+            made = _made(node, _kernel(link), np.where(folded, held[link.a], 0.0))
+            sums[bias.node] = bias, made
+            unread[link.b[0]] = link.b[1], lost_of(link.b)
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        if node in sums:
+            bias, made = sums[node]
+            return _with_bias(coupling.graph, bias, made, inputs).outputs
+        if node.outputs[0] in unread:
+            return _silenced(node, *unread[node.outputs[0]])
+        return None
+
+    return transform(coupling.graph, visit)
+
+
+def _with_bias(graph: Graph, bias: _Bias, made: Array, inputs: tuple[Value, ...]) -> Node:
+    """The node of a bias on ``inputs`` with ``made`` added, rounded once."""
+    dtype, old = bias.node.outputs[0].type.dtype, bias.value
+    tensor = Tensor.take(np.asarray(bias.array + made).astype(dtype))
+    source = None
+    if old is not None and old.node is not None and graph.uses[old] == 1:
+        source = old.node.source
+    new = Node(ops.Const, (), {"value": tensor}, source=source).outputs[0]
+    return bias.node.on((*inputs[: bias.place], new, *inputs[bias.place + 1 :]))
+
+
+def _silenced(const: Node, axis: int, lost: Array) -> Value:
+    """A constant with zeros for the channels ``lost`` of ``axis``."""
+    tensor = tensor_of(const.outputs[0])
+    assert tensor is not None
+    array = tensor.array.copy()
+    np.moveaxis(array, axis, 0)[lost] = 0
+    return const.on((), value=Tensor.take(array)).outputs[0]
