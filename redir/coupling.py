@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -12,10 +13,10 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from redir.ir import Graph, Link, Node, Port, width
+from redir.ir import Graph, Link, Node, Port, Value, width
+from redir.levels import zeros
 from redir.ops import is_absent, tensor_of
-from redir.tensor import Array
-from redir.zeros import zeros
+from redir.tensor import Array, DType
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,16 @@ class Coupling:
         """The links, of ``either`` ones the first of the options that are left."""
         first = {id(found[0]) for found in options.values()}
         return tuple((n, k) for n, k in self.declared if not k.either or id(k) in first)
+
+    def declaring(self, declared: Iterable[tuple[Node, Link]]) -> Coupling:
+        """The coupling of the same graph as if its operators declared other links."""
+        other = Coupling(self.graph)
+        other.__dict__["declared"] = tuple(declared)
+        return other
+
+    def along(self, links: Iterable[tuple[Node, Link]]) -> Coupling:
+        """The coupling of the same graph along the links given."""
+        return _Trial(self.graph, tuple(links))
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:
@@ -120,6 +131,7 @@ class Coupling:
                 loose = {(v, a) for v in touched for a in range(v.rank or 0)} - linked.get(
                     node, set()
                 )
+                loose |= pinned_once(node) if node in linked else set()
                 pins.update((port, node) for port in loose if port not in pins)
         pins.update((k.b, n) for n, k in self._audible if k.b not in pins)
         return pins
@@ -160,9 +172,9 @@ class Coupling:
         otherwise = [k for _, k in self.links_of(port) if not k.summed or k.a == port]
         if otherwise:
             return "the weight is read in two ways"
-        limit = np.finfo(np.float16 if array.dtype.itemsize == 2 else array.dtype).max  # noqa: PLR2004
         total = np.abs(array).sum(axis, dtype=np.float64, initial=0.0)
-        return None if bool(np.all(total < limit)) else "the weight is too large to add up"
+        fits = bool(np.all(total < largest(array.dtype)))
+        return None if fits else "the weight is too large to add up"
 
     def links_of(self, port: Port) -> Sequence[tuple[Node, Link]]:
         """The links that end at ``port``."""
@@ -179,16 +191,17 @@ class Coupling:
     @cached_property
     def pinned(self) -> frozenset[int]:
         """The groups that must be left as they are."""
-        return self._groups(self.pins)
+        return self.groups_of(self.pins)
 
     @cached_property
     def unmergeable(self) -> frozenset[int]:
         """The groups that are pinned, or whose channels cannot be added up."""
-        return self.pinned | self._groups(self.apart)
+        return self.pinned | self.groups_of(self.apart)
 
-    def _groups(self, ports: Collection[Port]) -> frozenset[int]:
-        known = (port for port in ports if port in self.starts)
-        return frozenset(int(g) for port in known for g in self.group(port))
+    def groups_of(self, ports: Collection[Port]) -> frozenset[int]:
+        """The groups that have a channel on one of ``ports``."""
+        known = [self.group(port) for port in ports if port in self.starts]
+        return frozenset(np.unique(np.concatenate(known)).tolist()) if known else frozenset()
 
     def is_pinned(self, port: Port) -> bool:
         """Whether any channel of ``port`` must be left as it is."""
@@ -240,6 +253,10 @@ class Coupling:
 class _Plain(Coupling):
     """The coupling without any of the links of which only one can be followed."""
 
+    def __init__(self, graph: Graph, declared: Sequence[tuple[Node, Link]]) -> None:
+        super().__init__(graph)
+        self.__dict__["declared"] = declared
+
     @cached_property
     def links(self) -> tuple[tuple[Node, Link], ...]:
         return tuple((node, link) for node, link in self.declared if not link.either)
@@ -268,100 +285,35 @@ def _options(graph: Graph, declared: Sequence[tuple[Node, Link]]) -> dict[_Block
     """For each axis that is broken or flattened into, the links to follow, the widest first."""
     if not any(link.either for _, link in declared):
         return {}
-    plain, options = _Plain(graph), dict[_Block, list[Link]]()
+    plain, options = _Plain(graph, declared), dict[_Block, list[Link]]()
     for node, link in declared:
         if link.either and not plain.is_pinned(link.b):
             options.setdefault((node, link.a), []).append(link)
     return {key: sorted(found, key=lambda k: -width(k.b)) for key, found in options.items()}
 
 
-def equal_channels(coupling: Coupling) -> dict[Port, Array]:
-    """A number for each channel of each port: channels of equal numbers hold equal tensors.
-
-    This is value numbering along the links. A constant's channels are numbered by their content,
-    those of a result by the numbers of the channels they are made from, and all else apart. A
-    summed port gets the numbers of the channels that it is multiplied with.
-    """
-    fresh, numbers = 0, dict[Port, Array]()
-    for port in coupling.ports:
-        if port in coupling.summed:
-            continue
-        found = _content(port) if port[0].node is not None and not port[0].node.inputs else None
-        if found is None and port[0].node is not None and port not in coupling.pins:
-            found = _derived(coupling, port, numbers)
-        if found is None:
-            found = np.arange(width(port))
-        numbers[port] = found + fresh
-        fresh += found.size
-    for port in coupling.summed:
-        columns = [_gathered(port, link, numbers) for _, link in coupling.links_of(port)]
-        known = [c for c in columns if c is not None]
-        size = coupling.group(port).size
-        numbers[port] = _rows(np.concatenate(known, 1)) if known else np.arange(size)
-    return numbers
+def largest(dtype: DType) -> float:
+    """A bound that sums of floating-point numbers of a type must stay below."""
+    return float(np.finfo(np.float16 if dtype.itemsize == 2 else dtype).max)  # noqa: PLR2004
 
 
-def _content(port: Port) -> Array | None:
-    tensor = tensor_of(port[0])
-    if tensor is None:
-        return None
-    array = np.moveaxis(tensor.array, port[1], 0)
-    flat = np.ascontiguousarray(array).reshape(len(array), array[:1].size)
-    if flat.dtype == np.dtype(object):
-        return None
-    if flat.dtype.kind == "f":
-        flat = flat + flat.dtype.type(0)  # -0.0 equals 0.0
-    numbers = _rows(flat)
-    if flat.dtype.kind in "fc" and not np.isfinite(flat).all():
-        odd = ~np.isfinite(flat).all(1)  # NaN equals nothing, and infinities do not add up
-        numbers[odd] = len(numbers) + np.flatnonzero(odd)
-        numbers = np.unique(numbers, return_inverse=True)[1].reshape(-1)
-    return numbers
+def pinned_once(node: Node) -> set[Port]:
+    """The axes of operands given in several places that ``node`` does not tie in each of them."""
+    counts = Counter(v for v in node.inputs if not is_absent(v))
+    inputs = [_copied(v) if counts[v] > 1 else v for v in node.inputs]
+    if inputs == list(node.inputs):
+        return set()
+    apart = replace(node, inputs=tuple(inputs))
+    linked = {port for link in apart.op.links(apart) for port in (link.a, link.b)}
+    pairs = [(v, new) for v, new in zip(node.inputs, inputs, strict=True) if v is not new]
+    return {(v, a) for v, new in pairs for a in range(v.rank or 0) if (new, a) not in linked}
 
 
-def _rows(matrix: Array) -> Array:
-    """A number below ``len(matrix)`` for each row, equal for rows of equal bytes."""
-    matrix = np.ascontiguousarray(matrix)
-    if matrix.size == 0:
-        return np.zeros(len(matrix), np.int64)
-    whole = matrix.view(np.dtype((np.void, matrix.itemsize * matrix.shape[1]))).reshape(-1)
-    return np.unique(whole, return_inverse=True)[1].reshape(-1)
-
-
-def _derived(coupling: Coupling, port: Port, numbers: dict[Port, Array]) -> Array | None:
-    links = [link for node, link in coupling.links_of(port) if node is port[0].node]
-    columns = [_gathered(port, link, numbers) for link in links if not link.summed]
-    known = [c for c in columns if c is not None]
-    return _rows(np.concatenate(known, 1)) if known and len(known) == len(columns) else None
-
-
-def _gathered(port: Port, link: Link, numbers: dict[Port, Array]) -> Array | None:
-    """The numbers that reach each channel of ``port`` along ``link``; -1 where none does.
-
-    With each comes which of the channels it is that are made from the same one: those of a block
-    are alike, but not equal.
-    """
-    if link.together or link.a == link.b:
-        return _ranks(link.index)[:, None] if link.together else np.zeros((width(port), 1), int)
-    if link.a == port:
-        other = numbers.get(link.b)
-        return None if other is None else np.stack([other[link.index], _ranks(link.index)], 1)
-    other = numbers.get(link.a)
-    if other is None:
-        return None
-    ranks = _ranks(link.index)
-    column = np.full((width(port), int(ranks.max(initial=0)) + 1), -1)
-    column[link.index, ranks] = other
-    return column
-
-
-def _ranks(index: Array) -> Array:
-    """For each place, how many before it hold the same number."""
-    order = np.argsort(index, kind="stable")
-    ranks = np.empty_like(index)
-    _, starts, counts = np.unique(index[order], return_index=True, return_counts=True)
-    ranks[order] = np.arange(index.size) - np.repeat(starts, counts)
-    return ranks
+def _copied(value: Value) -> Value:
+    """A value like ``value`` that is not the same."""
+    if tensor_of(value) is None or value.node is None:
+        return Value(value.type)
+    return replace(value.node).outputs[0]
 
 
 def blocked(coupling: Coupling) -> list[tuple[list[Port], Node]]:

@@ -10,7 +10,7 @@ import numpy as np
 from redir import ops
 from redir.errors import MissingExtra
 from redir.ir import Graph, Node, Value
-from redir.tensor import Tensor, TensorType
+from redir.tensor import Array, Tensor, TensorType
 
 try:
     from hypothesis import strategies as st
@@ -49,11 +49,30 @@ class Draft:
         return self.draw(st.booleans())
 
     def const(self, *shape: int, low: int = -1, high: int = 1) -> Value:
-        """A constant of small whole numbers, half of the time with slices that are equal."""
+        """A constant of small whole numbers, often with slices that are equal, or one of zeros."""
         array = self.rng.integers(low, high + 1, shape).astype(FLOAT)
         if shape and self.rng.integers(2):
-            array = array[self.rng.integers(0, shape[0], shape[0])]
+            axis = int(self.rng.integers(len(shape[:2])))
+            array = array.take(self.copies(shape[axis]), axis)
+        if len(shape) > 1 and not self.rng.integers(3):
+            array[self.rng.integers(shape[0])] = 0
         return ops.Const(value=Tensor(array))
+
+    def copies(self, size: int) -> Array:
+        """For each of some channels the one that it is to be like, of the first half."""
+        return self.rng.integers(0, (size + 1) // 2, size)
+
+    def layer(self, *shape: int, axis: int = 0) -> list[Value]:
+        """A weight with its channels along ``axis``, and half of the time a bias.
+
+        Half of the time there are channels of which weights and bias are multiples of others'.
+        """
+        (weight, *bias), size = [self.const(*shape), *self.bias(shape[axis])], shape[axis]
+        if self.rng.integers(2):
+            source, factor = self.copies(size), 2 ** self.rng.integers(0, 3, size)
+            weight = _multiplied(weight, axis, source, factor)
+            bias = [_multiplied(b, 0, source, factor) for b in bias]
+        return [weight, *bias]
 
     def bias(self, *shape: int) -> list[Value]:
         """A constant to add, or none."""
@@ -69,6 +88,14 @@ class Draft:
         known = all(value.type.size(a) for a in range(1, value.rank or 0))
         fits = (value.rank or 0) > 1 and known and value.type.dtype == FLOAT
         (self.values if fits else self.ends).append(value)
+
+
+def _multiplied(value: Value, axis: int, source: Array, factor: Array) -> Value:
+    """A constant of multiples of its slices ``source``."""
+    tensor = ops.tensor_of(value)
+    assert tensor is not None
+    slices = np.moveaxis(tensor.array, axis, -1)[..., source] * factor
+    return ops.Const(value=Tensor(np.moveaxis(slices, -1, axis).astype(FLOAT)))
 
 
 STEPS: dict[str, tuple[int, Step]] = {}
@@ -118,13 +145,13 @@ def _ints(*numbers: int) -> Value:
 @_step(4)
 def _conv(d: Draft, x: Value) -> Value:
     k, out = d.pick(1, 3), d.number(1, 4)
-    return ops.Conv(x, d.const(out, _channels(x), k, k), *d.bias(out), pads=(k // 2,) * 4)
+    return ops.Conv(x, *d.layer(out, _channels(x), k, k), pads=(k // 2,) * 4)
 
 
 @_step(4)
 def _depthwise(d: Draft, x: Value) -> Value:
     out = _channels(x) * d.pick(1, 2)
-    return ops.Conv(x, d.const(out, 1, 3, 3), *d.bias(out), pads=(1, 1, 1, 1))
+    return ops.Conv(x, *d.layer(out, 1, 3, 3), pads=(1, 1, 1, 1))
 
 
 @_step(4)
@@ -136,7 +163,7 @@ def _grouped(d: Draft, x: Value) -> Value:
 @_step(4)
 def _conv_transpose(d: Draft, x: Value) -> Value:
     out = d.number(1, 3)
-    return ops.ConvTranspose(x, d.const(_channels(x), out, 2, 2), *d.bias(out))
+    return ops.ConvTranspose(x, *d.layer(_channels(x), out, 2, 2, axis=1))
 
 
 @_step(4)
@@ -171,8 +198,8 @@ def _global_pool(_: Draft, x: Value) -> Value:
 
 @_step(4)
 def _channel_pad(d: Draft, x: Value) -> Value:
-    before, behind = d.number(0, 2), d.number(0, 2)
-    return ops.Pad(x, _ints(0, before, 0, 0, 0, behind, 0, 0), *(d.const(),) * d.flag())
+    before, behind, side = d.number(0, 2), d.number(0, 2), d.number(0, 1)
+    return ops.Pad(x, _ints(0, before, side, 0, 0, behind, 0, 0), *(d.const(),) * d.flag())
 
 
 @_step(4)
@@ -226,14 +253,17 @@ def _gemm(d: Draft, x: Value) -> Value:
     x = x if x.rank == 2 else ops.Flatten(x)  # noqa: PLR2004
     out, turned = d.number(1, 4), d.flag()
     shape = (out, _channels(x)) if turned else (_channels(x), out)
-    bias = d.bias(*d.pick((out,), (1, out), (1,), ()))
-    return ops.Gemm(x, d.const(*shape), *bias, transB=int(turned))
+    weight, *bias = d.layer(*shape, axis=1 - turned)
+    other = d.bias(*d.pick((1, out), (1,), ()))
+    factor = d.pick(1.0, 2.0)
+    return ops.Gemm(x, weight, *d.pick(bias, other), transB=int(turned), alpha=factor)
 
 
 @_step(0)
 def _matmul(d: Draft, x: Value) -> Value:
     assert x.rank is not None
-    return ops.MatMul(x, d.const(x.type.size(x.rank - 1) or 1, d.number(1, 4)))
+    weight, *bias = d.layer(x.type.size(x.rank - 1) or 1, d.number(1, 4), axis=1)
+    return ops.Add(ops.MatMul(x, weight), *bias) if bias else ops.MatMul(x, weight)
 
 
 @_step(4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, ClassVar
@@ -10,16 +10,26 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from hypothesis import Phase, settings
+from hypothesis import strategies as st
 
-from redir import coupling, narrow, ops
+from redir import adding, algebra, joining, levels, narrow, numbering, ops, repeats
 from redir.coupling import Coupling
 from redir.errors import Broken
 from redir.guarantees import NO_GROWTH, SAME_INTERFACE, SAME_OUTPUTS, Guarantee
 from redir.ir import Graph, Node, Port, Value
-from redir.passes import eliminate_identity, fold_batchnorm, fold_constants, hash, merge  # noqa: A004
+from redir.narrow import Joined
+from redir.numbering import Numbers
+from redir.passes import (
+    eliminate_dead_channels,
+    eliminate_identity,
+    fold_batchnorm,
+    fold_constants,
+    hash,  # noqa: A004
+    merge,
+)
 from redir.pipeline import Pass
-from redir.rewrite import Outputs, transform
-from redir.tensor import Array, Tensor
+from redir.rewrite import Outputs, map_constants, transform
+from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_pass, graphs
 
 EXAMPLES = 600
@@ -73,16 +83,17 @@ def test_cse_that_ignores(ignored: str) -> None:
         check_pass(MergeNodes(KEYS[ignored]), drawn, EXAMPLES)
 
 
-content = coupling._content
+content, proportion = numbering.content, numbering._in_proportion
 
 
-def no_biases(port: Port) -> Array | None:
-    size = port[0].type.size(0)
-    return np.zeros(size or 0, np.int64) if port[0].rank == 1 else content(port)
+def no_biases(port: Port) -> Numbers | None:
+    size = port[0].type.size(0) or 0
+    return Numbers(np.zeros(size, int), np.zeros(size)) if port[0].rank == 1 else content(port)
 
 
 pins: Callable[[Coupling], dict[Port, Node | str]] = vars(Coupling)["pins"].func
-joined = merge._joined
+assigned, roles = adding._assigned, adding._roles
+alike, factors, terms = joining.alike, joining._scaled, algebra.terms
 
 
 @property  # type: ignore[misc]
@@ -90,20 +101,74 @@ def no_output_pins(tied: Coupling) -> dict[Port, Node | str]:
     return {p: why for p, why in pins(tied).items() if not str(why).startswith("graph output")}
 
 
-def first_weight(tied: Coupling, family: list[Port], numbers: dict[Port, Array]) -> Any:
+def first_weight(tied: Coupling, family: list[Port], *others: Any) -> Any:
     made = [p for p in family if p[0].node and p[0].node.op == ops.Const and p not in tied.summed]
-    return joined(tied, made[:1], numbers)
+    return alike(tied, made[:1], *others)
 
 
-def without_sums(array: Array, axis: int, kept: Array, _: Array | None) -> Array:
+def without_sums(array: Array, axis: int, kept: Array, _: Joined | None) -> Array:
     return array.take(kept, axis)
 
 
+def without_factors(*args: Any) -> Joined:
+    return replace(factors(*args), factor=np.ones(factors(*args).factor.size))
+
+
+def inverse_factors(*args: Any) -> Joined:
+    return replace(factors(*args), factor=1 / factors(*args).factor)
+
+
+def in_any_proportion(keys: Array, lengths: Array) -> Any:
+    return proportion(keys, np.broadcast_to(lengths[:, :1], lengths.shape))
+
+
+def whatever_is_held(tied: Coupling, port: Port, _: Any) -> Array:
+    return np.zeros(tied.group(port).size)
+
+
+def without_kept(*args: Any) -> Any:
+    found = assigned(*args)
+    return None if found is None else (found[0], set())
+
+
+def without_rows(tied: Coupling) -> Any:
+    return replace(roles(tied), added=set())
+
+
+def all_equal(tied: Coupling) -> dict[Port, Numbers]:
+    zeros = {port: np.zeros(tied.group(port).size) for port in tied.ports}
+    return {port: Numbers(zero, zero) for port, zero in zeros.items()}
+
+
+def homogeneous(node: Node) -> list[tuple[int, ...]]:
+    return terms(node) or [(0,)]
+
+
 WRONG_MERGES: dict[str, tuple[object, str, object]] = {
-    "that ignores biases": (coupling, "_content", no_biases),
+    "that ignores biases": (numbering, "content", no_biases),
     "that narrows outputs": (Coupling, "pins", no_output_pins),
     "that does not add up what reads": (narrow, "_narrow", without_sums),
-    "that looks at the first weight only": (merge, "_joined", first_weight),
+    "that looks at the first weight only": (joining, "alike", first_weight),
+    "that forgets factors": (joining, "_scaled", without_factors),
+    "that divides by factors": (joining, "_scaled", inverse_factors),
+    "that lets biases be of other factors": (numbering, "_in_proportion", in_any_proportion),
+    "that takes a sigmoid for homogeneous": (numbering, "terms", homogeneous),
+    "that takes any border for zero": (algebra, "_pads_zeros", lambda _: True),
+    "that adds across a relu": (adding, "is_linear", terms),
+    "that adds where columns differ": (adding, "_held", whatever_is_held),
+    "that adds where scales differ": (adding, "_assigned", without_kept),
+    "that drops instead of adding": (adding, "_roles", without_rows),
+    "that takes operands for repeats": (repeats, "number_channels", all_equal),
+    "that drops operands in part": (repeats, "_whole", lambda *args: args[-1]),
+}
+CONVS = ("conv", "residual", "depthwise", "activation")
+DRAWN = {
+    "that takes a sigmoid for homogeneous": ("conv", "activation"),
+    "that takes any border for zero": ("conv", "channel_pad"),
+    "that adds across a relu": ("conv", "activation"),
+    "that adds where scales differ": ("conv", "scale"),
+    "that takes operands for repeats": ("concat", "conv"),
+    "that drops operands in part": ("concat", "scale", "conv"),
 }
 
 
@@ -111,7 +176,7 @@ WRONG_MERGES: dict[str, tuple[object, str, object]] = {
 def test_merge(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*WRONG_MERGES[wrong])
     with pytest.raises(Broken, match=r"differs|was float32|IllTyped|KeyError"):
-        check_pass(merge.Merge(), graphs("conv", "residual", "depthwise", "activation"), EXAMPLES)
+        check_pass(merge.Merge(), graphs(*DRAWN.get(wrong, CONVS)), EXAMPLES)
 
 
 fold_norm = fold_batchnorm._folded
@@ -235,3 +300,103 @@ def test_a_pass_that(law: str) -> None:
     change, why = LAWS[law]
     with pytest.raises(Broken, match=why):
         check_pass(Does(change), max_examples=20)
+
+
+# Constant channels
+
+made_of = eliminate_dead_channels._made
+fold, with_bias = eliminate_dead_channels._folded, eliminate_dead_channels._with_bias
+weighted = levels._weighted
+CHANGED: dict[Value, Tensor] = {}
+
+
+def noted(graph: Graph, bias: Any, made: Array, inputs: tuple[Value, ...]) -> Node:
+    new = with_bias(graph, bias, made, inputs)
+    CHANGED[bias.value] = new.inputs[bias.place].node.attrs["value"]
+    return new
+
+
+def changed_for_all(*args: Any) -> Graph:
+    CHANGED.clear()
+    return map_constants(fold(*args), lambda value, _: CHANGED.get(value))
+
+
+def without_factor(node: Node, kernel: Array, numbers: Array) -> Array:
+    plain = node if node.op == ops.Conv else node.on(node.inputs, alpha=1.0)
+    return made_of(plain, kernel, numbers)
+
+
+def of_the_first_group(node: Node, kernel: Array, numbers: Array) -> Array:
+    size = kernel.shape[1]
+    return made_of(node, kernel, np.resize(numbers[:size], numbers.size))
+
+
+def without_bias(node: Node, operands: list[Any], unknown: Array) -> Array:
+    return weighted(node, operands[:2], unknown)
+
+
+def of_the_last(parts: Iterable[Any], size: int) -> Array:
+    numbers = np.full(size, np.nan)
+    for _, places, brought in parts:
+        numbers[places] = brought
+    return numbers
+
+
+DEAD = eliminate_dead_channels
+WRONG_FOLDS: dict[str, tuple[object, str, object]] = {
+    "ignores the border": (DEAD, "reads_border", lambda _: False),
+    "ignores the border of depthwise kernels": (levels, "reads_border", lambda _: False),
+    "changes a shared bias": (DEAD, "_folded", changed_for_all),
+    "forgets a factor": (DEAD, "_made", without_factor),
+    "takes one group for all": (DEAD, "_made", of_the_first_group),
+    "forgets what makes a constant": (levels, "_weighted", without_bias),
+    "looks at one operand": (levels, "_agreed", of_the_last),
+}
+
+
+@st.composite
+def constant_channels(draw: st.DrawFn) -> Graph:
+    """Two of four channels are constant, most of the time still where they are read."""
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    x = Value(TensorType(np.dtype(np.float32), (1, 2, 3, 3)))
+
+    def weight(*shape: int, silent: int = 0) -> Value:
+        array = rng.integers(1, 4, shape).astype(np.float32)
+        array[:silent:2] = 0
+        return ops.Const(value=Tensor.take(array))
+
+    def pads() -> tuple[int, ...]:
+        return (draw(st.integers(0, 1)),) * 4
+
+    def other_of_four() -> Value:
+        return ops.Conv(x, weight(4, 2, 1, 1, silent=draw(SILENT)))
+
+    shared = weight(2)
+    stem = ops.Conv(x, weight(4, 2, 1, 1, silent=4), weight(4))
+    makers: list[Callable[[], Value]] = [
+        lambda: stem,
+        lambda: ops.Conv(stem, weight(4, 1, 3, 3), weight(4), pads=pads()),
+        lambda: ops.Add(stem, other_of_four()),
+        lambda: ops.Concat(stem, other_of_four(), axis=2),
+    ]
+    middle = draw(st.sampled_from(makers))()
+    read = ops.Conv(middle, weight(2, draw(st.sampled_from([2, 4])), 1, 1), shared, pads=pads())
+    flat = ops.Flatten(middle)
+    again = ops.Gemm(flat, weight(flat.type.size(1) or 0, 2), shared, alpha=draw(FACTOR))
+    other = ops.Conv(x, weight(2, 2, 1, 1), shared)
+    return Graph({"x": x}, {"read": read, "again": again, "other": other})
+
+
+SILENT, FACTOR = st.sampled_from([0, 4]), st.sampled_from([1.0, 2.0])
+
+
+@pytest.mark.parametrize("what", WRONG_FOLDS)
+def test_eliminate_dead_channels_that(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DEAD, "_with_bias", noted)
+    monkeypatch.setattr(*WRONG_FOLDS[what])
+    with pytest.raises(Broken, match="differs"):
+        check_pass(DEAD.EliminateDeadChannels(), constant_channels(), EXAMPLES)
+
+
+def test_eliminate_dead_channels_as_it_is() -> None:
+    check_pass(DEAD.EliminateDeadChannels(), constant_channels())
