@@ -129,11 +129,13 @@ def _equal(a: Array, b: Array, moved: Array | None) -> bool:
 
 
 def _rounded(graph: Graph) -> Graph:
-    """``graph`` with each floating-point constant moved by a unit in its last place, at random."""
+    """``graph`` with each weight moved by a unit in its last place, at random."""
     rng = np.random.default_rng(0)
+    resizing = (n for n in graph.nodes if n.op.name in {"Resize", "Upsample"})
+    scales = {v for n in resizing for v in n.inputs[1:]}
 
-    def rounded(_: Value, tensor: Tensor) -> Tensor | None:
-        if tensor.array.dtype.kind != "f":
+    def rounded(value: Value, tensor: Tensor) -> Tensor | None:
+        if tensor.array.dtype.kind != "f" or value in scales:
             return None
         array, eps = tensor.array, np.finfo(tensor.array.dtype).eps
         signs = rng.choice([-1.0, 1.0], array.shape).astype(array.dtype)
