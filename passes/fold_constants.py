@@ -179,7 +179,7 @@ def _picked(node: Node, given: Known) -> Known | None:
 
 
 def _copied_sizes(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
-    """A Reshape to sizes of its own operand, each in its place, says 0 there: copy it."""
+    """A Reshape to sizes of its own operand says 0 there: copy it; one other open size is -1."""
     if node.op != ops.Reshape or len(node.inputs) < 2 or node.attrs.get("allowzero"):  # noqa: PLR2004
         return None
     x, target = node.inputs
@@ -187,7 +187,7 @@ def _copied_sizes(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | No
     if known is None or any(k == 0 for k in known):
         return None
     copied = [0 if k == (x, place) else k for place, k in enumerate(known)]
-    if not all(isinstance(k, int) for k in copied):
+    goal = [k if isinstance(k, int) else -1 for k in copied]
+    if goal.count(-1) > 1:
         return None
-    goal = ops.Const(value=Tensor(np.array(copied, np.int64)))
-    return node.on((x, goal)).outputs
+    return node.on((x, ops.Const(value=Tensor(np.array(goal, np.int64))))).outputs

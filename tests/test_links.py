@@ -322,6 +322,12 @@ def test_an_operand_that_is_pinned_in_one_of_its_places_is_pinned() -> None:
     assert [(node.inputs[0], 0) in p for p in pins] == [False, True]
 
 
+def test_a_reshape_of_open_size_keeps_the_axes_at_its_ends() -> None:
+    node = only("Reshape", given_float("n", 8, 7), ints(-1, 7))
+    assert tied(node, node.inputs[0], 2)
+    assert not tied(node, node.inputs[0], 1)
+
+
 # What is pinned
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import product, takewhile
 from math import prod
 
 import numpy as np
@@ -366,18 +366,29 @@ def _quotient(whole: Shape, rest: Shape) -> Dim:
     return symbols[0] if len(symbols) == 1 and top == bottom else None
 
 
-def flatten_blocks(old: Shape, new: Shape) -> list[tuple[range, range]] | None:
-    """Pair runs of old axes with runs of new axes of equal size; None if one cannot tell."""
-    blocks, i, j = [], 0, 0
+def flatten_blocks(old: Shape, new: Shape) -> list[tuple[range, range]]:
+    """Pair runs of old axes with runs of new axes of equal size, as far as one can tell.
+
+    From the left up to a size that is open, and the axes at the right that are the same.
+    """
+    pairs = zip(reversed(old), reversed(new), strict=False)
+    same = takewhile(lambda pair: isinstance(pair[0], int) and pair[0] == pair[1], pairs)
+    tail = sum(1 for _ in same)
+    i, j = len(old) - tail, len(new) - tail
+    last = [(range(i + k, i + k + 1), range(j + k, j + k + 1)) for k in range(tail)]
+    return [*_paired(old[:i], new[:j]), *last]
+
+
+def _paired(old: Shape, new: Shape) -> Iterator[tuple[range, range]]:
+    i = j = 0
     while i < len(old) and j < len(new):
         start, i, j = (i, j), i + 1, j + 1
         while not _alike(ours := old[start[0] : i], theirs := new[start[1] : j]):
             less = _less(ours, theirs)
             if less is None or (i == len(old) if less else j == len(new)):
-                return None
+                return
             i, j = (i + 1, j) if less else (i, j + 1)
-        blocks.append((range(start[0], i), range(start[1], j)))
-    return blocks if all(d == 1 for d in (*old[i:], *new[j:])) else None
+        yield range(start[0], i), range(start[1], j)
 
 
 def _alike(ours: Shape, theirs: Shape) -> bool:
@@ -405,7 +416,7 @@ def reshape(node: Node) -> Iterator[Link]:
         return
     if len(node.inputs) > 1 and tensor_of(node.inputs[1]) is None:
         return  # the sizes come from elsewhere, and would not follow
-    for ours, theirs in flatten_blocks(x.type.shape, y.type.shape) or ():
+    for ours, theirs in flatten_blocks(x.type.shape, y.type.shape):
         big = [a for a in ours if x.type.shape[a] != 1]
         wide = [a for a in theirs if y.type.shape[a] != 1]
         if len(big) == len(wide) == 1:

@@ -55,8 +55,8 @@ LEFT_ALONE = {
     "shape of unknown rank": of(ops.Shape(NO_RANK), NO_RANK),
     "index out of range": of(sizes(X, 5)),
     "Reshape to sizes in other places": of(ops.Reshape(WIDE, sizes(WIDE, 1, 0, 2)), WIDE),
-    "Reshape to sizes of another value": of(
-        ops.Reshape(X, ops.Concat(sizes(ops.Relu(X), 0), const([3]), axis=0))
+    "Reshape to two sizes of another value": of(
+        ops.Reshape(WIDE, ops.Concat(sizes(ops.Relu(WIDE), 0, 1), const([2]), axis=0)), WIDE
     ),
     "Reshape in which 0 is a size": of(ops.Reshape(WIDE, sizes(WIDE, 0, 1, 2), allowzero=1), WIDE),
 }
@@ -82,6 +82,12 @@ def test_open_sizes_in_their_own_places_are_copied() -> None:
     target = ops.Concat(sizes(WIDE, 0, 1), const([2, 1]), axis=0)
     after = check_on(FoldConstants(), of(ops.Reshape(WIDE, target), WIDE))
     assert after.nodes[0].attrs["value"] == Tensor(np.array([0, 0, 2, 1]))
+
+
+def test_one_open_size_is_what_is_left() -> None:
+    target = ops.Concat(sizes(ops.Relu(X), 0), const([1, 3]), axis=0)
+    after = check_on(FoldConstants(), of(ops.Reshape(X, target)))
+    assert after.nodes[0].attrs["value"] == Tensor(np.array([-1, 1, 3]))
 
 
 def test_a_folded_constant_keeps_its_name() -> None:

@@ -21,7 +21,6 @@ CLEAN = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm,cse,mer
 # Their weights are integers, lie in captured graphs, or are read where shapes are computed.
 PINNED = {
     "cls-shufflenetv2-int8-onnxzoo",
-    "txt-magika-v1",
     "vad-silero-v3-lstm-op13",
     "vad-silero-v5-if-op16",
 }
