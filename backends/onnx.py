@@ -23,6 +23,8 @@ LARGEST = 2**31 - 2**24  # bytes of constants that a file without external data 
 _ALIGNED = 4096  # external tensors start at multiples of this, so that they can be mapped
 _EXTERNAL = 1024  # bytes; smaller tensors stay in the model file
 _INITIALIZERS = 4  # the IR version from which an initializer need not be an input
+_FROM_TORCH = b"torch:"  # what the shell of a graph starts with that came from PyTorch
+_TORCH_DOMAINS = ("aten", "torch.")  # of PyTorch's operators that are carried as they are
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -66,7 +68,8 @@ def to_proto(graph: Graph) -> onnx.ModelProto:
 def _model(graph: Graph) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
     """The model without its initializers, and those."""
     opset = graph.opset or {"": ops.OPSET}
-    model = onnx.ModelProto.FromString(graph.shell) if graph.shell else _new(opset)
+    own = graph.shell and not graph.shell.startswith(_FROM_TORCH)
+    model = onnx.ModelProto.FromString(graph.shell) if own else _new(opset)
     given = {name for n in graph.walk() if n.source for name in n.source.outputs}
     given.update(name for n in graph.walk() for body in n.bodies for name in body.inputs)
     writer = _Writer(opset, model.ir_version < _INITIALIZERS, given)
@@ -142,7 +145,7 @@ class _Writer:
                 proto.input.append(info)
         infos = {o.name: o for o in shell.output}
         for name, value in graph.outputs.items():
-            proto.output.append(infos.get(name) or _info(name, value.type))
+            proto.output.append(infos.get(name) or _info(name, _completed(value)))
         self.tensors.update(graph.defaults)
 
     def _initializer(self, node: Node, names: dict[Value, str], proto: onnx.GraphProto) -> None:
@@ -203,6 +206,8 @@ class _Writer:
         """The form that the model's operator set has of a node's operator, if it is standard."""
         if node.op == ops.Const:
             return None
+        if node.op.domain == _TORCH_DOMAINS[0] or node.op.domain.startswith(_TORCH_DOMAINS[1]):
+            raise Unsupported(f"{node}: no ONNX operator does what this one of PyTorch does")
         version = self.opset.get(node.op.domain)
         op = None if version is None else ops.lookup(node.op.name, version, node.op.domain)
         if op is None or op.version == node.op.version:
@@ -249,6 +254,13 @@ def _schema(op: Op) -> onnx.defs.OpSchema:
 
 def _info(name: str, type_: Type) -> onnx.ValueInfoProto:
     return helper.make_value_info(name, protos.type_to(type_))
+
+
+def _completed(value: Value) -> Type:
+    """The type of an output, completed by what its source states."""
+    source = value.node.source if value.node is not None else None
+    stated = source.declared[value.index : value.index + 1] if source else ()
+    return _known(value.type, stated[0]) if stated and stated[0] else value.type
 
 
 def _known(found: Type, stated: Type) -> Type:

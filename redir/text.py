@@ -164,7 +164,9 @@ class _Reader:
         name = ast.unparse(call.func)
         if name in {"Const", "Absent"}:
             return ops.Const if name == "Const" else ops.Absent
-        domain, _, last = name.rpartition(".")
+        domain = next((d for d in self.opset if d and name.startswith(f"{d}.")), None)
+        domain = name.rpartition(".")[0] if domain is None else domain
+        last = name[len(domain) + 1 :] if domain else name
         version = self.opset.get(domain, 1)
         op = ops.lookup(last, version, domain)
         if op is None and not domain:

@@ -1,0 +1,123 @@
+"""Rules for recurrent layers, whose gates ONNX keeps in another order than PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir import ops
+from redir.frontends.lowering import ABSENT, RULES, Call, NotLowered, Rule
+from redir.ir import Attr, Node, Source, Value
+from redir.ops import tensor_of
+from redir.tensor import Array, Tensor
+
+_BATCHED = 3  # axes: places, examples, channels
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A recurrent operator of ONNX: its ``gates`` by their places in PyTorch, its attributes."""
+
+    name: str
+    gates: tuple[int, ...]
+    attrs: tuple[tuple[str, Attr], ...] = ()
+
+
+_KINDS = {
+    "lstm": _Kind("LSTM", (0, 3, 1, 2)),
+    "gru": _Kind("GRU", (1, 0, 2), (("linear_before_reset", 1),)),
+    "rnn_tanh": _Kind("RNN", (0,)),
+    "rnn_relu": _Kind("RNN", (0,), (("activations", "Relu"),)),
+}
+
+
+def _rule(kind: _Kind) -> Rule:
+    def rule(
+        c: Call,
+        x: Value,
+        states: Value | Sequence[Value],
+        params: Sequence[Value],
+        biased: bool,
+        layers: int,
+        dropped: float,
+        train: bool,
+        both: bool,
+        batch_first: bool,
+    ) -> tuple[Value, ...]:
+        if train and dropped:
+            raise c.refusal("it drops at random: call eval() on the module first")
+        ways = 2 if both else 1
+        each = len(params) // layers
+        if c.rank(x) != _BATCHED or each != ways * (4 if biased else 2):
+            raise NotLowered
+        given = [states] if isinstance(states, Value) else list(states)
+        x = c.transpose(x, (1, 0, 2)) if batch_first else x
+        last: list[list[Value]] = []
+        for layer in range(layers):
+            own = params[layer * each : (layer + 1) * each]
+            first = [c.cut(s, 0, layer * ways, (layer + 1) * ways) for s in given]
+            x, *ends = _layer(c, kind, x, first if layers > 1 else given, own, ways)
+            last.append(ends)
+        y = c.transpose(x, (1, 0, 2)) if batch_first else x
+        return (y, *(_joined(c, parts) for parts in zip(*last, strict=True)))
+
+    return rule
+
+
+def _joined(c: Call, parts: Sequence[Value]) -> Value:
+    return parts[0] if len(parts) == 1 else c.op("Concat", *parts, axis=0)
+
+
+def _layer(
+    c: Call, kind: _Kind, x: Value, states: Sequence[Value], params: Sequence[Value], ways: int
+) -> tuple[Value, ...]:
+    """One layer in one or both directions: what it gives at each place, and its last states."""
+    per_way = len(params) // ways
+    by_sort = [params[i::per_way] for i in range(per_way)]
+    weights, repeated = (_turned(kind, part) for part in by_sort[:2])
+    bias = _biases(kind, by_sort[2], by_sort[3]) if by_sort[2:] else ABSENT
+    size = repeated.type.size(2) or 0
+    attrs = dict(kind.attrs)
+    if "activations" in attrs:
+        attrs["activations"] = (attrs["activations"],) * ways
+    if ways > 1:
+        attrs["direction"] = "bidirectional"
+    operands = (x, weights, repeated, bias, ABSENT, *states)
+    y, *ends = c.several(kind.name, 1 + len(states), *operands, hidden_size=size, **attrs)
+    places, examples, _ = c.shape(x)
+    c.shapes[y] = (places, ways, examples, size)
+    if ways == 1:
+        return (c.squeeze(y, 1), *ends)
+    return (c.reshape(c.transpose(y, (0, 2, 1, 3)), (places, examples, ways * size)), *ends)
+
+
+def _array(kind: _Kind, value: Value) -> Array:
+    """A parameter with its gates in the order of ONNX."""
+    held = tensor_of(value)
+    if held is None:
+        raise NotLowered
+    parts = np.split(held.array, len(kind.gates))
+    return np.concatenate([parts[gate] for gate in kind.gates])
+
+
+def _turned(kind: _Kind, params: Sequence[Value]) -> Value:
+    """The same parameter of each direction, as one constant."""
+    return _named(np.stack([_array(kind, p) for p in params]), params[0])
+
+
+def _biases(kind: _Kind, ours: Sequence[Value], theirs: Sequence[Value]) -> Value:
+    """The biases of the input and of the state behind each other, for each direction."""
+    pairs = zip(ours, theirs, strict=True)
+    joined = [np.concatenate([_array(kind, p) for p in pair]) for pair in pairs]
+    return _named(np.stack(joined), ours[0])
+
+
+def _named(array: Array, param: Value) -> Value:
+    name = param.node.name if param.node is not None else ""
+    attrs = {"value": Tensor.take(array)}
+    return Node(ops.Const, (), attrs, source=Source(outputs=(name,))).outputs[0]
+
+
+RULES.update({f"{name}.input": _rule(kind) for name, kind in _KINDS.items()})

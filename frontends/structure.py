@@ -1,0 +1,108 @@
+"""What a module takes and gives beyond tensors: lists, dicts and classes, and the names in them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Path = tuple[str | int, ...]
+
+
+def _children(spec: Any) -> list[tuple[str | int, Any]]:
+    """The parts of a tree spec, by key or place."""
+    parts = spec.children()
+    names = spec.context if _is_mapping(spec) else _fields(spec, len(parts))
+    return list(zip(names or range(len(parts)), parts, strict=True))
+
+
+def _is_mapping(spec: Any) -> bool:
+    return spec.type is not None and issubclass(spec.type, Mapping) and _plain_names(spec.context)
+
+
+def _plain_names(held: Any) -> bool:
+    return isinstance(held, list | tuple) and all(isinstance(k, str | int) for k in held)
+
+
+def _fields(spec: Any, count: int) -> Sequence[str] | None:
+    """The names of the fields of a class, if it says them."""
+    if hasattr(spec.type, "_fields"):
+        return list(spec.type._fields)
+    held = spec.context
+    if isinstance(held, list | tuple) and held and isinstance(held[0], list | tuple):
+        held = held[0]  # a dataclass: the names that are set, and those that are None
+    named = _plain_names(held) and len(held) == count and count > 0
+    return [str(k) for k in held] if named else None
+
+
+def paths(spec: Any) -> Iterator[Path]:
+    """Where each leaf of a tree spec stands."""
+    if spec.is_leaf():
+        yield ()
+        return
+    for key, part in _children(spec):
+        for rest in paths(part):
+            yield (key, *rest)
+
+
+def output_name(path: Path) -> str:
+    """The name of an output: that of its key or field, or else its place."""
+    named = path if path and isinstance(path[0], str) else ("output", *path)
+    return "_".join(map(str, named))
+
+
+def layout(spec: Any, leaves: Iterator[Any]) -> Any:
+    """A tree spec in plain words: ``leaves`` in its places, classes by their names."""
+    if spec.is_leaf():
+        return next(leaves)
+    parts = [(key, layout(part, leaves)) for key, part in _children(spec)]
+    if spec.type in {list, tuple}:
+        return {spec.type.__name__: [part for _, part in parts]}
+    if spec.type is dict:
+        return {"dict": [list(pair) for pair in parts]}
+    name = f"{spec.type.__module__}.{spec.type.__qualname__}"
+    return {"object": name, "fields": [list(pair) for pair in parts]}
+
+
+def plain(held: Any) -> Any:
+    """A constant that JSON can hold, or else its name."""
+    return held if isinstance(held, bool | int | float | str | None) else str(held)
+
+
+# The names of open dimensions
+
+
+def dim_names(
+    module: Any, args: Sequence[Any], kwargs: Mapping[str, Any], shapes: Any
+) -> dict[int, dict[int, str]]:
+    """What the caller named the axes of each tensor, by the tensor's id."""
+    if not isinstance(shapes, Mapping | list | tuple):
+        return {}
+    found: dict[int, dict[int, str]] = {}
+    for value, spec in _matched(_bound(module, args, kwargs, shapes), shapes):
+        axes = spec.items() if isinstance(spec, Mapping) else enumerate(spec)
+        named = {a: d if isinstance(d, str) else getattr(d, "__name__", None) for a, d in axes}
+        found[id(value)] = {a: name for a, name in named.items() if isinstance(name, str)}
+    return found
+
+
+def _bound(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any], shapes: Any) -> Any:
+    """The arguments as the ``shapes`` are given: by name, or in order."""
+    signature = inspect.signature(module.forward)
+    bound = dict(signature.bind(*args, **kwargs).arguments)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            bound |= bound.pop(name, {})
+    return bound if isinstance(shapes, Mapping) else list(bound.values())
+
+
+def _matched(value: Any, spec: Any) -> Iterator[tuple[Any, Any]]:
+    """Each tensor with what is said of its axes."""
+    if hasattr(value, "shape") and isinstance(spec, Mapping | list | tuple):
+        yield value, spec
+    elif isinstance(value, Mapping) and isinstance(spec, Mapping):
+        for key, part in value.items():
+            yield from _matched(part, spec.get(key))
+    elif isinstance(value, list | tuple) and isinstance(spec, list | tuple):
+        for part, said in zip(value, spec, strict=False):
+            yield from _matched(part, said)
