@@ -79,7 +79,9 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help=".onnx, .redir, or - for text")
+    command.add_argument(
+        "model", metavar="MODEL", help=".onnx, .pt2, .redir, package.module:factory, or - for text"
+    )
     command.add_argument(
         "--overridable-initializers",
         choices=("input", "constant"),
@@ -91,6 +93,7 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 def _load(options: argparse.Namespace) -> Graph:
     if options.model == "-":
         return _standard_input()
+    _find_factory(options.model)
     graph = models.load(options.model, overridable_initializers=options.overridable_initializers)
     if graph.defaults:
         _note(
@@ -99,6 +102,12 @@ def _load(options: argparse.Namespace) -> Graph:
             "left alone; --overridable-initializers=constant takes them for constants",
         )
     return graph
+
+
+def _find_factory(model: str) -> None:
+    """Let a factory's module be imported from the current folder, as ``python -m`` does."""
+    if models.is_factory(model) and "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def _standard_input() -> Graph:
@@ -149,7 +158,7 @@ def _write(text: str, path: str) -> None:
 def _add_compress(commands: Any) -> None:
     command = _command(commands, "compress", _compress, "Write a smaller model.")
     _add_model(command)
-    command.add_argument("out", metavar="OUT", help=".onnx, .redir, or - for text")
+    command.add_argument("out", metavar="OUT", help=".onnx, .py, .redir, or - for text")
     command.add_argument("--preset", choices=PRESETS, help="default: exact")
     command.add_argument("-p", "--pipeline", metavar="PIPELINE", help="passes to run instead")
     command.add_argument("--eval", metavar="FILE.npz", help="inputs by name, and their labels")
@@ -308,6 +317,8 @@ def _verify(options: argparse.Namespace) -> int:
         bound = getattr(options, name)
         if bound is not None and not bound >= 0:
             raise BadInput(f"--{name} {bound}: expected 0 or more")
+    for model in (options.a, options.b):
+        _find_factory(model)
     a, b = models.load(options.a), models.load(options.b)
     feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
     found = verify(a, b, feeds, samples=options.samples, rtol=options.rtol, atol=options.atol)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
+from redir import models
 from redir.cost import Cost, total
 from redir.errors import BadInput, Broken, Unsupported
 from redir.feeds import runnable
@@ -21,21 +22,88 @@ from redir.runtime import installed, runner, time_pairs
 from redir.tensor import Array, Tensor
 from redir.verify import Verdict, finite, verify
 
+if TYPE_CHECKING:
+    from torch import nn
+
 Outcome = Literal["pass", "fail", "vacuous", "skipped"]
 _WORST: tuple[Outcome, ...] = ("fail", "skipped", "vacuous", "pass")
 
 
+@overload
 def compress(
-    graph: Graph, *, preset: str = "exact", pipeline: Pipeline | str | None = None
-) -> Graph:
-    """The smaller graph that a preset, or a pipeline of your own, makes of ``graph``.
+    model: Graph, *, preset: str = ..., pipeline: Pipeline | str | None = ...
+) -> Graph: ...
+
+
+@overload
+def compress(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = ...,
+    *,
+    dynamic_shapes: Any = ...,
+    preset: str = ...,
+    pipeline: Pipeline | str | None = ...,
+) -> Compressed: ...
+
+
+def compress(
+    model: Any,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    preset: str = "exact",
+    pipeline: Pipeline | str | None = None,
+) -> Graph | Compressed:
+    """The smaller model that a preset, or a pipeline of your own, makes of ``model``.
+
+    A graph gives a graph. A PyTorch module, with inputs like ``args`` and ``kwargs``, gives a
+    module to go on training, and where its parameters came from. ``dynamic_shapes`` says which
+    sizes are open, as for ``from_torch``; by default the first of each tensor, which then must
+    be 2 or more.
 
     Raises:
         BadPipeline: there is no such preset, pass or option.
-        BadInput: a weight is NaN.
+        BadInput: a weight is NaN, or torch cannot export the module.
+        Unsupported: an operator has no form in PyTorch; the message names it.
+        MissingExtra: torch is not installed.
     """
-    refuse_nan(graph)
-    return chosen(preset, pipeline).run(graph)
+    if not isinstance(model, Graph):
+        read = models.from_module(model, args or (), kwargs, dynamic_shapes)
+        after = compress(read, preset=preset, pipeline=pipeline)
+        module, names = models.to_module(after)
+        return Compressed(module, moved(read, after, names))
+    refuse_nan(model)
+    return chosen(preset, pipeline).run(model)
+
+
+class Compressed(NamedTuple):
+    """A module that is smaller, and where the parameters of the original are in it.
+
+    ``map`` gives, for the name of each parameter and buffer that the original used, its ``name``
+    now, None if it is gone, and ``channels``: for each axis that was narrowed, the old index of
+    each channel that is left.
+    """
+
+    module: nn.Module
+    map: Mapping[str, Any]
+
+
+def moved(before: Graph, after: Graph, names: Mapping[str, str]) -> dict[str, Any]:
+    """The map of ``renamed`` in the names and axes of PyTorch.
+
+    ``names`` are those that constants of ``after`` have in its module.
+    """
+    turned = {
+        _name(n) for n in before.nodes if n.source and ("transposed", "1,0") in n.source.metadata
+    }
+    found = {}
+    for name, entry in renamed(before, after).items():
+        axes = {str(1 - int(a)) if name in turned else a: c for a, c in entry["channels"].items()}
+        kept = names.get(name) if entry["name"] is not None else None
+        found[name] = {"name": kept, "channels": dict(sorted(axes.items()))}
+    return found
 
 
 def chosen(preset: str, pipeline: Pipeline | str | None) -> Pipeline:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -20,23 +21,88 @@ from redir.ir import Graph
 from redir.tensor import Array, Tensor, TensorType
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from redir.frontends.onnx import Overridable
 
 
 def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable = "input") -> Graph:
-    """Read a model: ``.onnx`` with its external data, or ``.redir``, the textual form.
+    """Read a model: ``.onnx`` with its external data, ``.pt2``, or ``.redir``, the textual form.
 
-    ``overridable_initializers="constant"`` takes initializers that are inputs too for constants.
+    ``package.module:factory`` names a callable that gives a PyTorch module and its example inputs:
+    what ``from_torch`` takes, in a tuple. ``overridable_initializers="constant"`` takes
+    initializers that are inputs too for constants.
 
     Raises:
         BadInput: the file is missing, damaged or of no kind that redir reads.
+        MissingExtra: it is a PyTorch model, and torch is not installed.
     """
-    path = Path(path)
+    name, path = str(path), Path(path)
     if path.suffix == ".onnx":
         return onnx_frontend.load(path, overridable_initializers=overridable_initializers)
     if path.suffix == ".redir":
         return _load_text(path)
-    raise BadInput(f"{path}: expected a model that ends in .onnx or .redir")
+    if path.suffix == ".pt2":
+        program: Graph = _torch().load(path)
+        return program
+    if path.suffix in _PICKLES:
+        raise BadInput(
+            f"{path}: a pickle, which runs code when it is read and holds no program; in Python, "
+            "torch.export.save(torch.export.export(module.eval(), args), 'model.pt2') writes one"
+        )
+    if is_factory(name):
+        return from_torch(*_made(name))
+    raise BadInput(f"{path}: expected a model that ends in .onnx, .pt2 or .redir")
+
+
+def from_torch(
+    module: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> Graph:
+    """The graph of what a PyTorch ``module`` computes on inputs like ``args`` and ``kwargs``.
+
+    ``dynamic_shapes`` says which sizes are open, as ``torch.export.export`` has it; the names of
+    its ``Dim`` become those of the dimensions. What a module does in evaluation is read: call
+    ``eval()`` on it first. A buffer that it counts in stays as it is.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        BadInput: torch cannot export the module.
+        Unsupported: it is in training mode, or does what no graph can hold.
+    """
+    graph: Graph = _torch().from_torch(module, args, kwargs, dynamic_shapes)
+    return graph
+
+
+def is_factory(name: str) -> bool:
+    """Whether a model is named as ``package.module:factory``."""
+    module, colon, factory = name.partition(":")
+    parts = [*module.split("."), *factory.split(".")]
+    return bool(colon) and all(part.isidentifier() for part in parts)
+
+
+def _torch() -> Any:
+    """The frontend for PyTorch, which takes seconds to import."""
+    return importlib.import_module("redir.frontends.torch")
+
+
+def _made(name: str) -> tuple[Any, ...]:
+    """What the factory ``package.module:factory`` gives."""
+    module, _, factory = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in factory.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        raise BadInput(f"{name}: {module} cannot be imported: {error}") from error
+    except AttributeError:
+        raise BadInput(f"{name}: {module} has no {factory}") from None
+    made = found() if callable(found) else None
+    if not isinstance(made, tuple) or not 2 <= len(made) <= 4:  # noqa: PLR2004 - of from_torch
+        raise BadInput(f"{name}: expected a function that returns (module, example_args)")
+    return made
 
 
 def files(graph: Graph, path: str | os.PathLike[str]) -> set[Path]:
@@ -48,20 +114,24 @@ def files(graph: Graph, path: str | os.PathLike[str]) -> set[Path]:
 def written(path: str | os.PathLike[str]) -> set[Path]:
     """The files that saving to ``path`` may write."""
     path = Path(path)
+    if path.suffix == ".py":
+        return {path, path.with_suffix(".safetensors")}
     return {path, _beside(path) if path.suffix == ".redir" else onnx_backend.beside(path)}
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write a model: ``.onnx``, or ``.redir`` with its tensors in ``.redir.npz`` beside it.
+    """Write a model: ``.onnx``; ``.py`` with its weights in ``.safetensors``; or ``.redir``.
 
-    The file is replaced as a whole or not at all.
+    ``.py`` is PyTorch source, ``.redir`` the textual form, with its tensors in ``.redir.npz``
+    beside it. The files are replaced as a whole or not at all.
 
     Raises:
         BadInput: the folder is missing, or the ending is none that redir writes.
+        Unsupported: the format has no form of an operator.
     """
     path = Path(path)
     if path.suffix not in WRITERS:
-        raise BadInput(f"{path}: expected an output that ends in .onnx or .redir")
+        raise BadInput(f"{path}: expected an output that ends in .onnx, .py or .redir")
     WRITERS[path.suffix](graph, path)
 
 
@@ -113,6 +183,42 @@ def _save_text(graph: Graph, path: Path) -> None:
         file.write(str(graph).encode())
 
 
+def _save_torch(graph: Graph, path: Path) -> None:
+    _torch_backend().save(graph, path)
+
+
+def to_torch(graph: Graph) -> nn.Module:
+    """The PyTorch module that ``save(graph, "model.py")`` writes, with its weights.
+
+    It is in evaluation mode, and can be trained, moved and exported like any other.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        Unsupported: an operator has no form in PyTorch; the message names it.
+    """
+    return _torch_backend().to_torch(graph)
+
+
+def from_module(
+    module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, dynamic_shapes: Any
+) -> Graph:
+    """``from_torch``, in which the first size of each tensor is open unless shapes are given."""
+    if dynamic_shapes is None:
+        dynamic_shapes = _torch_backend().open_batches(module, args, kwargs or {})
+    return from_torch(module, args, kwargs, dynamic_shapes)
+
+
+def to_module(graph: Graph) -> tuple[nn.Module, Mapping[str, str]]:
+    """The module of ``to_torch``, and by the name of each constant the name that it has in it."""
+    module, flow = _torch_backend().loaded(graph)
+    return module, {name: new for new, name in flow.origin.items()}
+
+
+def _torch_backend() -> Any:
+    """The backend for PyTorch, which takes seconds to import."""
+    return importlib.import_module("redir.backends.torch")
+
+
 def _write_npz(file: BinaryIO, bank: Mapping[str, Array]) -> None:
     """An npz whose bytes depend on its content alone: no dates, in order."""
     with zipfile.ZipFile(file, "w") as archive:
@@ -122,7 +228,9 @@ def _write_npz(file: BinaryIO, bank: Mapping[str, Array]) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
 
 
+_PICKLES = frozenset({".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle"})
 WRITERS: Mapping[str, Callable[[Graph, Path], None]] = {
     ".onnx": onnx_backend.save,
+    ".py": _save_torch,
     ".redir": _save_text,
 }

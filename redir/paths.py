@@ -40,7 +40,7 @@ def check_ending(out: str) -> None:
     """Refuse a model's name that says nothing of its format.
 
     Raises:
-        BadInput: it ends in neither .onnx nor .redir.
+        BadInput: it ends in none of .onnx, .py and .redir.
     """
     if out != "-" and Path(out).suffix not in models.WRITERS:
-        raise BadInput(f"{out}: expected an output that ends in .onnx or .redir")
+        raise BadInput(f"{out}: expected an output that ends in .onnx, .py or .redir")

@@ -1,0 +1,247 @@
+"""Writing PyTorch: readable source, with the weights in ``.safetensors`` beside it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from redir.backends import torch_arithmetic, torch_layers, torch_layout, torch_outputs
+from redir.backends.torch_flow import Flow, emit, identifier
+from redir.backends.torch_tree import Writer, class_lines, modules
+from redir.errors import BadInput, MissingExtra
+from redir.files import replacing
+from redir.ir import Graph
+from redir.tensor import Array
+
+try:
+    from safetensors.numpy import save as packed
+except ImportError:  # the extra is optional
+    packed = None
+try:
+    import torch
+except ImportError:  # writing source needs none
+    torch = None
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TABLE = {
+    **torch_arithmetic.TABLE,
+    **torch_layout.TABLE,
+    **torch_layers.TABLE,
+    **torch_outputs.TABLE,
+}
+"""What each operator becomes; to teach the backend another one, add its entry."""
+_LISTED = 40  # narrowed tensors that the docstring of a file names
+
+
+def save(graph: Graph, path: Path) -> None:
+    """Write ``graph`` as PyTorch source to ``path``, and its weights beside it.
+
+    The source runs where redir is not installed; its ``load()`` gives the module.
+
+    Raises:
+        MissingExtra: safetensors is not installed.
+        Unsupported: an operator has no form in PyTorch; the message names it.
+        BadInput: the folder does not exist.
+    """
+    if packed is None:
+        raise MissingExtra("writing PyTorch", "torch")
+    text, flow = _written(graph, _title(path.stem))
+    if beside(path).exists() and not path.exists():
+        raise BadInput(f"{beside(path)} is there already, and no {path.name}: choose another name")
+    with replacing(beside(path), path) as (weights, file):
+        weights.write(packed({n: np.ascontiguousarray(a) for n, a in sorted(flow.state.items())}))
+        file.write(text.encode())
+
+
+def beside(path: Path) -> Path:
+    """Where the weights of the source at ``path`` go."""
+    return path.with_suffix(".safetensors")
+
+
+def to_torch(graph: Graph) -> nn.Module:
+    """The module that ``redir.save(graph, "model.py")`` writes, with its weights, in evaluation.
+
+    It can be trained, moved and exported like any other.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        Unsupported: an operator has no form in PyTorch; the message names it.
+    """
+    return loaded(graph)[0]
+
+
+def loaded(graph: Graph) -> tuple[nn.Module, Flow]:
+    """The module of ``graph``, and the flow that says where its tensors came from."""
+    if torch is None:
+        raise MissingExtra("making a PyTorch module", "torch")
+    text, flow = _written(graph, _title(graph.name))
+    name = f"redir_{_title(graph.name)}"
+    scope = ModuleType(name)
+    sys.modules[name] = scope  # where dataclasses and pickles look for it
+    exec(compile(text, f"<{name}>", "exec"), scope.__dict__)  # noqa: S102 - the text is our own
+    module = scope.build()
+    module.load_state_dict({n: _tensor(a) for n, a in flow.state.items()})
+    return module.eval(), flow
+
+
+def open_batches(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The ``dynamic_shapes`` that leave the first size of each tensor open where it can be."""
+    if torch is None:
+        raise MissingExtra("reading a PyTorch module", "torch")
+    given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    return torch.utils._pytree.tree_map(_open_batch, dict(given))  # noqa: SLF001 - as torch documents
+
+
+def _open_batch(held: Any) -> Any:
+    is_tensor = isinstance(held, torch.Tensor)
+    return {0: torch.export.Dim.AUTO} if is_tensor and held.dim() else None
+
+
+def source(graph: Graph) -> str:
+    """The text that ``save`` writes.
+
+    Raises:
+        Unsupported: an operator has no form in PyTorch; the message names it.
+    """
+    return _written(graph, _title(graph.name))[0]
+
+
+def _written(graph: Graph, title: str) -> tuple[str, Flow]:
+    flow = emit(graph, TABLE)
+    root = modules(flow)
+    whole = flow.classes.get((), "")
+    writer = Writer(flow, root, whole if whole.isidentifier() else title)
+    nested = torch_outputs.structure(graph)
+    if nested is not None:
+        root.result = lambda names: torch_outputs.shown(
+            nested, dict(zip(graph.outputs, names, strict=True))
+        )
+    written = writer.write()
+    sections = [_head(graph, flow)]
+    sections += [list(_helper(name)) for name in _all_helpers(flow.helpers)]
+    sections += torch_outputs.classes(nested)
+    sections += [list(class_lines(w)) for w in written]
+    sections += [_build(writer.made[()]), _load()]
+    text = "\n\n\n".join("\n".join(lines) for lines in sections) + "\n"
+    return _imports(text, "\n".join("\n".join(s) for s in sections[1:])), flow
+
+
+def _title(stem: str) -> str:
+    words = re.split(r"[^A-Za-z0-9]+", stem)
+    text = "".join(w[:1].upper() + w[1:] for w in words if w)
+    return text if text and not text[0].isdigit() and text not in {"Main", "MainGraph"} else "Model"
+
+
+# The parts of a file
+
+
+def _head(graph: Graph, flow: Flow) -> list[str]:
+    count = sum(a.size for a in flow.state.values())
+    lines = ['"""' + _sentence(graph), ""]
+    lines.append(
+        f"It holds {count:,} numbers in {len(flow.state)} tensors. load() gives the module,"
+    )
+    lines.append("its weights read from the file of the same name that ends in .safetensors.")
+    narrowed = list(_narrowed(graph))
+    if narrowed:
+        lines += ["", "Redundant channels are gone; of the original tensors these are left:", ""]
+        lines += narrowed[:_LISTED]
+        lines += [f"- and {len(narrowed) - _LISTED} more"] if len(narrowed) > _LISTED else []
+    return [*lines, '"""', "", "IMPORTS"]
+
+
+def _sentence(graph: Graph) -> str:
+    name = re.sub(r"[^\w .:/-]", "", graph.name)[:40]
+    stated = f" {name}" if name not in {"", "main"} else ""
+    return f"A neural network{stated}, written by redir as PyTorch."
+
+
+def _narrowed(graph: Graph) -> Iterator[str]:
+    """What is left of each constant that lost channels."""
+    for node in graph.nodes:
+        if node.source and node.source.channels and not node.inputs and node.source.outputs:
+            parts = [f"{_ranges(kept)} of axis {axis}" for axis, kept in node.source.channels]
+            text = f"- {node.source.outputs[0]}: {'; '.join(parts)}"
+            yield text if len(text) < 88 else text[:84] + " ..."  # noqa: PLR2004
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers, runs of them in short: ``0-3, 5``."""
+    runs = groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0])
+    ends = [[n for _, n in run] for _, run in runs]
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in ends)
+
+
+def _imports(text: str, body: str) -> str:
+    """The text with the imports that it needs."""
+    standard = ["from dataclasses import dataclass"] if "@dataclass" in body else []
+    lines = [*standard, "from pathlib import Path", ""]
+    lines += ["import torch"] if "torch." in body else []
+    lines += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
+    lines += ["from safetensors.torch import load_file", "from torch import nn"]
+    return text.replace("IMPORTS", "\n".join(lines), 1)
+
+
+@cache
+def _helpers() -> Mapping[str, list[str]]:
+    """The functions that a file may need, by name."""
+    text = resources.files("redir.backends").joinpath("torch_helpers.py").read_text("utf-8")
+    tree = ast.parse(text)
+    found = (n for n in tree.body if isinstance(n, ast.FunctionDef))
+    return {n.name: (ast.get_source_segment(text, n) or "").splitlines() for n in found}
+
+
+def _helper(name: str) -> list[str]:
+    return _helpers()[name]
+
+
+def _all_helpers(names: Iterable[str]) -> list[str]:
+    """The functions that are needed, and those that they call."""
+    called = {n: {m for m in _helpers() if f"{m}(" in "\n".join(_helper(n)[1:])} for n in names}
+    return sorted({*names, *(m for many in called.values() for m in many)})
+
+
+def _build(call: str) -> list[str]:
+    return [
+        "def build():",
+        '    """Build the network, its weights not set."""',
+        f"    return {call}",
+    ]
+
+
+def _load() -> list[str]:
+    return [
+        'def load(device="cpu"):',
+        '    """Build the network and read its weights."""',
+        "    model = build()",
+        '    weights = Path(__file__).with_suffix(".safetensors")',
+        "    model.load_state_dict(load_file(weights, device=str(device)))",
+        "    return model.to(device).eval()",
+    ]
+
+
+# Weights
+
+
+def _tensor(array: Array) -> Any:
+    """An array as a tensor of torch, which has element types that numpy has not."""
+    flat = np.array(array)
+    if flat.dtype.kind == "V":
+        return torch.from_numpy(flat.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(flat)
+
+
+__all__ = ["TABLE", "beside", "identifier", "save", "source", "to_torch"]

@@ -1,0 +1,162 @@
+"""Functions that written files hold where PyTorch has no one call for an ONNX operator.
+
+A file gets a copy of those it needs: each must do with torch, nn and F alone.
+"""
+# ruff: noqa: ANN001, ANN002, ANN201 - they are read in files without annotations
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+
+
+def backwards(x, dim, start, stop, step):
+    """``x[start:stop:step]`` along ``dim`` for a step below zero."""
+    index = range(x.shape[dim])[
+        slice(int(start), None if stop < -x.shape[dim] else int(stop), step)
+    ]
+    return x.index_select(dim, torch.tensor(list(index), dtype=torch.int64, device=x.device))
+
+
+def average_pool(x, kernel, stride, pads):
+    """Average under each window, of the elements of ``x`` alone, not of its padding."""
+    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel)]
+    ones = torch.ones_like(x[:1, :1])
+    return pool(F.pad(x, pads), kernel, stride) / pool(F.pad(ones, pads), kernel, stride)
+
+
+def dynamic_quantize(x):
+    """``x`` in whole numbers from 0 to 255, with their scale and zero point."""
+    low, high = torch.clamp(x.amin(), max=0.0), torch.clamp(x.amax(), min=0.0)
+    scale = (high - low) / 255
+    zero = torch.clamp(torch.round(-low / scale), 0, 255)
+    y = torch.clamp(torch.round(x / scale) + zero, 0, 255)
+    return y.to(torch.uint8), scale, zero.to(torch.uint8)
+
+
+def expand(x, sizes):
+    """``x`` broadcast together with a tensor of ``sizes``."""
+    return x.broadcast_to(torch.broadcast_shapes(x.shape, tuple(sizes)))
+
+
+def gather_nd(x, index, batch):
+    """The slices of ``x`` at each row of ``index``, behind ``batch`` axes that both have."""
+    if batch:
+        return torch.stack([gather_nd(a, b, batch - 1) for a, b in zip(x, index, strict=True)])
+    return x[tuple(index.unbind(-1))]
+
+
+def loop(body, trips, go, state, *captured):
+    """Repeat ``body``, and stack what it gives besides the state."""
+    count, rows = 0, []
+    while go and (trips is None or count < trips):
+        step = torch.tensor(count)
+        go, *out = body(step, torch.as_tensor(go), *state, *captured)
+        state, more = out[: len(state)], out[len(state) :]
+        rows.append(more)
+        count += 1
+    return *state, *(torch.stack(column) for column in zip(*rows, strict=True))
+
+
+def one_hot(index, depth, dim):
+    """Whether each place along a new axis ``dim`` is the index; one below 0 counts from the end."""
+    dim = dim % (index.dim() + 1)
+    places = torch.arange(depth, device=index.device)
+    return (index % depth).unsqueeze(dim) == places.reshape([-1] + [1] * (index.dim() - dim))
+
+
+def pad(x, pads, value, dims=None):
+    """``x`` with ``pads`` before each of ``dims`` and then behind each."""
+    dims = range(x.dim()) if dims is None else dims
+    before = dict(zip(dims, pads[: len(pads) // 2], strict=True))
+    behind = dict(zip(dims, pads[len(pads) // 2 :], strict=True))
+    order = range(x.dim() - 1, -1, -1)
+    return F.pad(x, [n for k in order for n in (before.get(k, 0), behind.get(k, 0))], value=value)
+
+
+def pad_axis(x, dim, before, behind, mode):
+    """``x`` longer along ``dim``: by its edge, its mirror image, or what is at the other end."""
+    size = x.shape[dim]
+    index = torch.arange(-before, size + behind, device=x.device)
+    if mode == "wrap":
+        index = index % size
+    elif mode == "edge":
+        index = index.clamp(0, size - 1)
+    else:
+        period = max(2 * (size - 1), 1)
+        index = size - 1 - (index % period - (size - 1)).abs()
+    return x.index_select(dim, index)
+
+
+def reshape(x, sizes):
+    """``x`` in another shape; a size of 0 stands for that of ``x``."""
+    return x.reshape([x.shape[k] if n == 0 else n for k, n in enumerate(sizes)])
+
+
+def resize(x, dim, mode, coordinates, rounding, cubic=-0.75, scale=None, size=None):
+    """``x`` interpolated along ``dim``, at the places that ONNX calls ``coordinates``."""
+    old = x.shape[dim]
+    size = int(old * scale) if size is None else int(size)
+    scale = size / old if scale is None else scale
+    place = torch.arange(size, dtype=torch.float32, device=x.device)
+    if coordinates == "align_corners":
+        place = place * (old - 1) / max(size - 1, 1)
+    elif coordinates == "asymmetric":
+        place = place / scale
+    elif coordinates == "pytorch_half_pixel" and size == 1:
+        place = place * 0
+    else:
+        place = (place + 0.5) / scale - 0.5
+    if mode == "nearest":
+        near = {
+            "floor": place.floor(),
+            "ceil": place.ceil(),
+            "round_prefer_floor": (place - 0.5).ceil(),
+            "round_prefer_ceil": (place + 0.5).floor(),
+        }
+        return x.index_select(dim, near[rounding].long().clamp(0, old - 1))
+    low, reach = place.floor(), 1 if mode == "linear" else 2
+    shape = [-1] + [1] * (x.dim() - dim - 1)
+    total = 0
+    for shift in range(1 - reach, 1 + reach):
+        away = (place - low - shift).abs()
+        if mode == "linear":
+            weight = 1 - away
+        else:
+            near = ((cubic + 2) * away - (cubic + 3)) * away * away + 1
+            far = ((cubic * away - 5 * cubic) * away + 8 * cubic) * away - 4 * cubic
+            weight = torch.where(away <= 1, near, far)
+        part = x.index_select(dim, (low + shift).long().clamp(0, old - 1))
+        total = total + part * weight.to(x.dtype).reshape(shape)
+    return total
+
+
+def resize_all(x, scales, *options):
+    """``x`` interpolated along each of its axes."""
+    for dim, scale in enumerate(scales):
+        if scale != 1:
+            x = resize(x, dim, *options, scale=scale)
+    return x
+
+
+def same_pad(x, kernel, stride, dilation, lower, value=0.0):
+    """``x`` padded so that a window of ``stride`` gives one result for each ``stride`` elements."""
+    pads = []
+    for n, k, s, d in zip(
+        reversed(x.shape[2:]), kernel[::-1], stride[::-1], dilation[::-1], strict=True
+    ):
+        total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        pads += [total - total // 2, total // 2] if lower else [total // 2, total - total // 2]
+    return F.pad(x, pads, value=value)
+
+
+def scatter_nd(x, index, updates, *, accumulate=False):
+    """A copy of ``x`` with ``updates`` at each row of ``index``."""
+    return x.index_put(tuple(index.unbind(-1)), updates, accumulate)
+
+
+def top_k(x, count, dim, *, largest):
+    """The ``count`` largest or smallest elements and their places; of equal ones the first."""
+    values, places = torch.sort(x, dim=dim, descending=largest, stable=True)
+    return values.narrow(dim, 0, count), places.narrow(dim, 0, count)

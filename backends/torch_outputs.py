@@ -1,0 +1,95 @@
+"""The nested outputs of a PyTorch model, and its operators that are kept as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from redir.backends.torch_flow import Emit, Result, Site, identifier
+from redir.ir import Graph
+
+SHELL = b"torch:"  # what the shell of a graph starts with that came from PyTorch
+
+
+def structure(graph: Graph) -> Any:
+    """How the outputs were nested, if the graph came from PyTorch and they were."""
+    if not graph.shell.startswith(SHELL):
+        return None
+    held = json.loads(graph.shell[len(SHELL) :])["outputs"]
+    return held if isinstance(held, dict) else None
+
+
+def shown(held: Any, names: Mapping[str, str]) -> str:
+    """The expression that nests outputs as ``held`` says; ``names`` are theirs in a forward."""
+    if isinstance(held, str):
+        return names[held]
+    ((kind, parts), *_) = held.items()
+    if kind == "constant":
+        return repr(parts)
+    if kind == "dict":
+        return f"{{{', '.join(f'{_quoted(k)}: {shown(v, names)}' for k, v in parts)}}}"
+    if kind == "object":
+        fields = ", ".join(f"{k}={shown(v, names)}" for k, v in held["fields"])
+        return f"{class_name(parts)}({fields})"
+    items = ", ".join(shown(v, names) for v in parts)
+    if kind == "list":
+        return f"[{items}]"
+    return f"({items},)" if len(parts) == 1 else f"({items})"
+
+
+def _quoted(key: object) -> str:
+    return f'"{key}"' if isinstance(key, str) and key.isidentifier() else repr(key)
+
+
+def class_name(full: str) -> str:
+    """The name of a class without its module."""
+    return identifier(full.rpartition(".")[2])
+
+
+def classes(held: Any) -> Iterator[list[str]]:
+    """The text of the classes that outputs are objects of, those inside others first."""
+    found: dict[str, list[str]] = {}
+    for name, fields in _objects(held):
+        lines = [f"    {field}: object = None" for field in fields]
+        head = ["@dataclass", f"class {name}:", '    """What the network gives."""', ""]
+        found.setdefault(name, [*head, *lines])
+    yield from found.values()
+
+
+def _objects(held: Any) -> Iterator[tuple[str, list[str]]]:
+    """The name and the fields of every object in a structure."""
+    if not isinstance(held, dict) or "constant" in held:
+        return
+    ((kind, parts), *_) = held.items()
+    pairs = held["fields"] if kind == "object" else parts if kind == "dict" else enumerate(parts)
+    for _, part in pairs:
+        yield from _objects(part)
+    if kind == "object":
+        yield class_name(parts), [str(k) for k, _ in held["fields"]]
+
+
+def _aten(site: Site) -> Result:
+    """The operator itself, by its name in torch.ops."""
+    given: dict[str, Any] = {k: _shown(a) for k, a in site.node.attrs.items() if k != "operands"}
+    lists: dict[str, list[str]] = {}
+    for place, name in enumerate(site.attr("operands", ())):
+        operand = site.ref(place) if site.has(place) else "None"
+        if name.endswith("[]"):
+            lists.setdefault(name[:-2], []).append(operand)
+        else:
+            given[name] = operand
+    given |= {name: f"[{', '.join(parts)}]" for name, parts in lists.items()}
+    space = site.node.op.domain.removeprefix("torch.")
+    arguments = ", ".join(f"{name}={text}" for name, text in given.items())
+    return f"torch.ops.{space}.{site.node.op.name}({arguments})"
+
+
+def _shown(attr: Any) -> str:
+    if isinstance(attr, tuple):
+        return f"[{', '.join(map(_shown, attr))}]"
+    return repr(attr)
+
+
+TABLE: dict[str, Emit] = {"aten.*": _aten}
+"""By domain: those of a library of its own are in ``torch.NAME``."""
