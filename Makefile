@@ -27,7 +27,7 @@ help:  ## list the targets
 demo: .venv/dev.stamp  ## compress the model that ships with redir
 	$(BIN)/redir demo
 
-test: .venv/dev.stamp  ## run the tests
+test: .venv/torch.stamp  ## run the tests
 	$(PYTEST) -n 2
 
 check: lint types test docs  ## everything a change must pass

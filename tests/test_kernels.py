@@ -221,6 +221,15 @@ def test_batch_norm_keeps_the_element_type(dtype: type) -> None:
     assert ours(model, arrays).dtype == runtime(model, arrays).dtype
 
 
+@pytest.mark.parametrize("opset", [1, 11, 13])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_softmax_of_every_version(name: str, axis: int, opset: int) -> None:
+    arrays = {"x": np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)}
+    model = model_of(name, arrays, {"axis": axis}, opset)
+    np.testing.assert_allclose(ours(model, arrays), runtime(model, arrays), 1e-5, 1e-6)
+
+
 @pytest.mark.parametrize("depth", [np.array(5), np.array([5])], ids=["scalar", "vector"])
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 def test_one_hot(axis: int, depth: Array) -> None:

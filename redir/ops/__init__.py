@@ -85,7 +85,10 @@ ENTRIES: dict[str, Entry] = {
         ("Resize", "Upsample"),
         Entry(sizes.resized, links=layout.resize, narrow=layout.narrow_resize),
     ),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), Entry(links=ties.all_but_axis(-1))),
+    **dict.fromkeys(
+        ("Softmax", "LogSoftmax", "Hardmax"),
+        Entry(evaluate=kernels.softmax, links=ties.all_but_axis(-1)),
+    ),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=quantised.rescaled)),
     **dict.fromkeys(
         ("GRU", "LSTM", "RNN"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from redir.ir import Node
 from redir.ops import schema
@@ -74,6 +76,28 @@ def unsqueeze(node: Node, *arrays: Any) -> Sequence[Any]:
     """Insert axes all at once; the reference inserts one after the other before opset 13."""
     axes = node.attrs["axes"] if "axes" in node.attrs else arrays[1].reshape(-1).tolist()
     return [np.expand_dims(arrays[0], tuple(axes))]
+
+
+def softmax(node: Node, x: Array) -> Sequence[Any]:
+    """Shares of a sum along an axis; before opset 13 along all axes from that one, as one."""
+    if node.op.version >= 13:  # noqa: PLR2004
+        return schema.evaluate(node, x)
+    axis = int(node.attrs.get("axis", 1))
+    flat = x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+    found: Array = _FLAT[node.op.name](flat)
+    return [found.astype(x.dtype).reshape(x.shape)]
+
+
+def _hardmax(flat: Array) -> Array:
+    largest: Array = np.arange(flat.shape[1]) == flat.argmax(1)[:, None]
+    return largest
+
+
+_FLAT: Mapping[str, Callable[[Array], Array]] = {
+    "Softmax": partial(special.softmax, axis=1),
+    "LogSoftmax": partial(special.log_softmax, axis=1),
+    "Hardmax": _hardmax,
+}
 
 
 @dataclass(frozen=True)
