@@ -812,6 +812,9 @@ def torch_dtype(dtype: np.dtype[Any]) -> str:
     return f"torch.{name}"
 
 
+_HUGE = 1e38  # shortened, the largest number of a type may be larger than that
+
+
 def literal(number: Any) -> str:
     """A number as Python reads it back, as short as its element type allows."""
     kind = np.asarray(number).dtype.kind
@@ -821,7 +824,8 @@ def literal(number: Any) -> str:
         return str(int(number))
     if not isfinite(float(number)):
         return f'float("{float(number)}")'
-    return repr(float(str(number)))
+    exact, short = float(number), float(str(number))
+    return repr(exact if abs(exact) > _HUGE else short)
 
 
 def identifier(name: str) -> str:

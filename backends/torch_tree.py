@@ -362,7 +362,11 @@ class Writer:
 
     def _init(self, module: Module) -> list[str]:
         """The statements that make the parts of a module."""
-        parts = (f"self.{name} = {self._part(module, name)}" for name in self._in_order(module))
+        made = {name: self._part(module, name) for name in self._in_order(module)}
+        parts = (
+            f'self.add_module("{name}", {part})' if name.isdigit() else f"self.{name} = {part}"
+            for name, part in made.items()
+        )
         return [*module.tensors.values(), *parts]
 
     def _in_order(self, module: Module) -> list[str]:
@@ -546,6 +550,9 @@ def class_lines(written: Written) -> Iterator[str]:
         yield "        super().__init__()"
         for line in written.init:
             yield from wrapped(line, 8)
+    if any(line.startswith("self.add_module(") for line in written.init):
+        yield from ["", "    def __getitem__(self, place):"]
+        yield "        return self.get_submodule(str(place))"
     if written.init and written.forward:
         yield ""
     yield from written.forward

@@ -657,3 +657,21 @@ def test_the_example_regains_accuracy(tmp_path: Path) -> None:
     assert pruned < trained <= 1
     assert trained > whole - 0.05
     assert (tmp_path / "small.safetensors").exists()
+
+
+class Masked(nn.Module):  # type: ignore[misc]
+    """A mask of the least number there is, and a parametrised weight: a part called 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 3, 3))
+
+    def forward(self, x: Any) -> Any:
+        least = torch.finfo(torch.float32).min
+        return self.conv(x).masked_fill(x[:, :1, 2:] > 0, least).softmax(-1)
+
+
+def test_the_least_number_and_parts_called_by_numbers() -> None:
+    module, x = Masked().eval(), torch.randn(2, 2, 8)
+    again = to_torch(redir.from_torch(module, (x,)))
+    torch.testing.assert_close(again(x), module(x))
