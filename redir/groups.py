@@ -40,6 +40,11 @@ class Pin:
     weight: str
     chain: tuple[Node, ...]
 
+    @property
+    def kind(self) -> str:
+        """The cause without names: the operator, graph input or output, or the reason."""
+        return self.cause.split(" '")[0] if isinstance(self.cause, str) else str(self.cause.op)
+
     def as_dict(self) -> dict[str, Any]:
         """The pin as ``groups --json`` prints it."""
         return {

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import redir
-from redir.groups import Family, families
+from redir.groups import families
 from redir.pipeline import Pipeline
 
 CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,cse"
@@ -23,19 +23,13 @@ def row(path: Path) -> str:
     graph = Pipeline.parse(CLEAN).run(redir.load(path, overridable_initializers="constant"))
     found = families(graph)
     pinned = [family for family in found if family.pinned]
-    causes = Counter(cause(family) for family in pinned)
+    causes = Counter(family.pins[0].kind for family in pinned)
     why = ", ".join(
         f"{what} {n}" for what, n in sorted(causes.items(), key=lambda c: (-c[1], c[0]))
     )
     channels = sum(f.width for f in found), sum(f.pinned for f in found)
     numbers = " | ".join(f"{n:,}" for n in (len(found), len(pinned), *channels))
     return f"| {path.stem} | {numbers} | {why or '-'} |"
-
-
-def cause(family: Family) -> str:
-    """What pins a family nearest to its weights: an operator, an input or output, or a reason."""
-    what = family.pins[0].cause
-    return what.split(" '")[0] if isinstance(what, str) else str(what.op)
 
 
 def table(paths: Iterable[Path]) -> Iterator[str]:

@@ -75,11 +75,7 @@ def test_half_of_the_channels_go_as_if_they_were_zero(
     moved = max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(*found, strict=True))
     assert moved <= ROUNDING
 
-    pinned = Counter(
-        pin.cause.op.name if not isinstance(pin.cause, str) else pin.cause.split(" '")[0]
-        for family in families(graph)
-        for pin in family.pins[:1]
-    )
+    pinned = Counter(pin.kind for family in families(graph) for pin in family.pins[:1])
     reasons = ", ".join(f"{n} {why}" for why, n in pinned.most_common())
     kept = parameters(small) / parameters(original)
     total = f"{parameters(original) / 1e6:.1f} M"
