@@ -23,8 +23,8 @@ class Cost:
 
     ``parameters``: numbers stored; ``distinct``: distinct values among them, layer by layer;
     ``macs``: dense multiply-adds; ``multiplications``: each input number times each distinct
-    non-zero weight that reads it, never more than the multiply-adds; ``bytes``: those of the
-    parameters.
+    weight that reads it, but for 0, 1 and -1, never more than the multiply-adds; ``bytes``: those
+    of the parameters.
     """
 
     parameters: int = 0
@@ -144,6 +144,12 @@ def _matmul(node: Node) -> int:
     return prod(_dims(node.outputs[0])) * (_dims(node.inputs[0]) or (1,))[-1]
 
 
+def _mul(node: Node) -> int:
+    """That of a scale for each channel; a factor for all of them counts as none."""
+    wide = any((t := tensor_of(v)) is not None and t.array.size > 1 for v in node.inputs)
+    return prod(_dims(node.outputs[0])) if wide else 0
+
+
 def _recurrent(node: Node) -> int:
     length, batch, _ = _dims(node.inputs[0])
     return length * batch * (prod(_dims(node.inputs[1])) + prod(_dims(node.inputs[2])))
@@ -155,6 +161,7 @@ MACS: dict[str, Callable[[Node], int]] = {
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
+    "Mul": _mul,
 }
 
 
@@ -175,9 +182,32 @@ def _multiplications(node: Node, macs: int) -> int:
     if found is None:
         return macs
     flowing, columns = found
-    distinct = [np.unique(c[c != 0]).size for c in columns]
+    distinct = [np.unique(c[_factors(c)]).size for c in columns]
     places = prod(_dims(flowing)) // max(len(distinct), 1)
     return min(macs, places * sum(distinct))
+
+
+def _factors(weights: Array) -> Array:
+    """Which of ``weights`` it takes a multiplication to apply."""
+    factors: Array = (weights != 0) & (np.abs(weights) != 1)
+    return factors
+
+
+def products(graph: Graph) -> int:
+    """The multiplications that ``graph`` makes for one example as it is written.
+
+    Each weight counts, equal ones too, but for those that are 0, 1 or -1: these only route.
+    """
+    return sum(_products(node) for node in _single(graph).walk() if _is_ranked(node))
+
+
+def _products(node: Node) -> int:
+    macs = _macs(node)
+    weight = next((t for v in node.inputs[:2] if (t := tensor_of(v)) is not None), None)
+    if not macs or weight is None or weight.array.dtype.kind not in "fiuV":
+        return macs
+    array = weight.array.astype(np.float64)
+    return round(macs * np.count_nonzero(_factors(array)) / max(array.size, 1))
 
 
 def _readers(node: Node) -> tuple[Value, list[Array]] | None:

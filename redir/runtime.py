@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,11 @@ Run = Callable[[Mapping[str, Array]], dict[str, Any]]
 def installed() -> bool:
     """Whether onnxruntime is there."""
     return onnxruntime is not None
+
+
+def runtime_version() -> str:
+    """The version of onnxruntime, empty without it."""
+    return "" if onnxruntime is None else str(onnxruntime.__version__)
 
 
 def runner(graph: Graph) -> Run:
@@ -74,14 +79,32 @@ def _line(error: Exception) -> str:
 
 def time_pairs(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int = 15) -> tuple[float, float]:
     """The median seconds of ``a`` and of ``b`` on ``feeds``, run in turn after a warm-up."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(pairs + 1):
-        for run, spent in zip((a, b), times, strict=True):
-            start = time.perf_counter()
-            run(feeds)
-            spent.append(time.perf_counter() - start)
-    first, second = (statistics.median(t[1:]) for t in times)
-    return first, second
+    first, second = zip(*_timed(a, b, feeds, pairs), strict=True)
+    return statistics.median(first), statistics.median(second)
+
+
+def pair_ratio(a: Run, b: Run, feeds: Mapping[str, Array], seconds: float = 1.0) -> float:
+    """The median, over pairs of runs in turn, of the time of ``b`` over that of ``a``.
+
+    At least 15 pairs, at most 1,000, and as many as take about so many ``seconds``.
+    """
+    once = sum(next(_timed(a, b, feeds, 1)))
+    pairs = min(max(15, int(seconds / once)), 1000)
+    return statistics.median(new / old for old, new in _timed(a, b, feeds, pairs))
+
+
+def _timed(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int) -> Iterator[tuple[float, float]]:
+    """The seconds of each pair of runs, after one for warming up."""
+    for number in range(pairs + 1):
+        times = _seconds(a, feeds), _seconds(b, feeds)
+        if number:
+            yield times
+
+
+def _seconds(run: Run, feeds: Mapping[str, Array]) -> float:
+    start = time.perf_counter()
+    run(feeds)
+    return time.perf_counter() - start
 
 
 def accuracy(run: Run, images: Mapping[str, Array], labels: Array, batch: int = 100) -> float:

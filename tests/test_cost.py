@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, parser
 
 from redir import ops
-from redir.cost import Cost, Layer, layers, open_layers, total
+from redir.cost import Cost, Layer, layers, open_layers, products, total
 from redir.frontends.onnx import from_proto
 from redir.ir import Graph, Node, Value
 from redir.tensor import Array, Dim, Tensor, TensorType
@@ -28,8 +28,8 @@ def const(array: ArrayLike, dtype: str = "float32") -> Value:
 
 
 def apart(*shape: int) -> Array:
-    """Weights of which none is 0 and no two are equal."""
-    return np.arange(1, math.prod(shape) + 1, dtype=np.float32).reshape(shape)
+    """Weights of which none is 0 or 1 and no two are equal."""
+    return np.arange(2, math.prod(shape) + 2, dtype=np.float32).reshape(shape)
 
 
 def graph(*outputs: Value) -> Graph:
@@ -152,35 +152,36 @@ def test_what_neither_stores_nor_multiplies_is_no_layer() -> None:
     assert total(graph(ops.Relu(x))) == Cost()
 
 
-# Multiplications: each input number times each distinct weight, but 0, that reads it
+# Multiplications: each input number times each distinct weight that reads it, but for 0, 1 and -1
 
 
 MULTIPLICATIONS: dict[str, tuple[Value, int]] = {
     "distinct weights": (ops.Gemm(given("n", 2), const(apart(2, 3))), 6),
     "equal weights, once": (ops.Gemm(given("n", 2), const(np.full((2, 3), 5))), 2),
-    "zeros, never": (ops.Gemm(given("n", 2), const([[0, 1, 2], [0, 0, 0]])), 2),
+    "zeros, never": (ops.Gemm(given("n", 2), const([[0, 11, 12], [0, 0, 0]])), 2),
     "negative zeros, never": (ops.Gemm(given("n", 1), const([[-0.0, 0.0, 7]])), 1),
-    "opposite weights, twice": (ops.Gemm(given("n", 1), const([[3, -3, 3]])), 2),
-    "one weight for two numbers, twice": (ops.Gemm(given("n", 2), const([[1], [1]])), 2),
-    "Gemm with transB": (ops.Gemm(given("n", 2), const([[1, 2], [1, 3]]), transB=1), 3),
-    "Gemm with transA": (ops.Gemm(given(2, "n"), const([[1, 1], [2, 3]]), transA=1), 3),
-    "batched MatMul": (ops.MatMul(given("n", 5, 2), const([[1, 1], [2, 3]])), 15),
-    # channel 0 is read by 1 and 2, channel 1 by 3, at 4 x 4 places
+    "ones, never: they only route": (ops.Gemm(given("n", 2), const([[1, -1, 2], [1, 1, 1]])), 1),
+    "opposite weights, twice": (ops.Gemm(given("n", 1), const([[13, -13, 13]])), 2),
+    "one weight for two numbers, twice": (ops.Gemm(given("n", 2), const([[11], [11]])), 2),
+    "Gemm with transB": (ops.Gemm(given("n", 2), const([[11, 12], [1, 3]]), transB=1), 3),
+    "Gemm with transA": (ops.Gemm(given(2, "n"), const([[11, 11], [2, 3]]), transA=1), 3),
+    "batched MatMul": (ops.MatMul(given("n", 5, 2), const([[11, 11], [2, 3]])), 15),
+    # channel 0 is read by 11 and 12, channel 1 by 13, at 4 x 4 places
     "Conv": (
-        ops.Conv(given("n", 2, 4, 4), const(np.reshape([1, 0, 1, 3, 2, 3], (3, 2, 1, 1)))),
+        ops.Conv(given("n", 2, 4, 4), const(np.reshape([11, 0, 11, 13, 12, 13], (3, 2, 1, 1)))),
         48,
     ),
     "Conv whose kernel repeats": (
-        ops.Conv(given("n", 1, 4, 4), const(np.ones((2, 1, 3, 3))), pads=(1, 1, 1, 1)),
+        ops.Conv(given("n", 1, 4, 4), const(np.full((2, 1, 3, 3), 5)), pads=(1, 1, 1, 1)),
         16,
     ),
     # 4 results of 1 product: the other 60 numbers are not read
-    "strided Conv": (ops.Conv(given("n", 1, 8, 8), const([[[[5]]]]), strides=(4, 4)), 4),
+    "strided Conv": (ops.Conv(given("n", 1, 8, 8), const([[[[15]]]]), strides=(4, 4)), 4),
     # channels 0 and 1 are read by 1 and 2, channels 2 and 3 by 3
     "grouped Conv": (
         ops.Conv(
             given("n", 4, 2, 2),
-            const(np.reshape([1, 1, 2, 2, 3, 3, 3, 3], (4, 2, 1, 1))),
+            const(np.reshape([11, 11, 12, 12, 13, 13, 13, 13], (4, 2, 1, 1))),
             group=2,
         ),
         4 * (2 + 2 + 1 + 1),
@@ -188,14 +189,14 @@ MULTIPLICATIONS: dict[str, tuple[Value, int]] = {
     "depthwise Conv": (
         ops.Conv(
             given("n", 2, 4, 4),
-            const(np.reshape([1, 2, 2, 3, 3, 3], (2, 1, 1, 3))),
+            const(np.reshape([11, 12, 12, 13, 13, 13], (2, 1, 1, 3))),
             group=2,
             pads=(0, 1, 0, 1),
         ),
         16 * (2 + 1),
     ),
     "ConvTranspose": (
-        ops.ConvTranspose(given("n", 2, 3, 3), const(np.reshape([1, 1, 2, 3], (2, 2, 1, 1)))),
+        ops.ConvTranspose(given("n", 2, 3, 3), const(np.reshape([11, 11, 12, 13], (2, 2, 1, 1)))),
         9 * (1 + 2),
     ),
     "nothing constant": (ops.MatMul(given("n", 3, 4), given("n", 4, 3)), 36),
@@ -215,15 +216,42 @@ def test_multiplications_of_a_conv_whose_operand_has_open_channels() -> None:
 
 
 def test_multiplications_of_a_matmul_by_a_constant_from_the_left() -> None:
-    found = layer(ops.MatMul(const(np.ones((6, 4))), given(4, 5)))
+    found = layer(ops.MatMul(const(np.full((6, 4), 5)), given(4, 5)))
     assert (found.cost.macs, found.cost.multiplications) == (120, 20)
+
+
+def test_a_scale_for_each_channel_multiplies_once_for_each_number() -> None:
+    x = given("n", 3, 5)
+    assert layer(ops.Mul(x, const(apart(3, 1)))).cost.macs == 15
+    assert layer(ops.Mul(x, const([5]))).cost.macs == 0  # one factor for all is no layer's weight
+
+
+# Products: as the graph is written, equal weights too
+
+
+PRODUCTS: dict[str, tuple[Value, int]] = {
+    "equal weights, each": (ops.Gemm(given("n", 2), const(np.full((2, 3), 5))), 6),
+    "ones and zeros, never": (ops.Gemm(given("n", 2), const([[1, -1, 2], [0, 3, 1]])), 2),
+    "a Conv at each place": (
+        ops.Conv(given("n", 1, 4, 4), const(np.reshape([1, 5], (2, 1, 1, 1)))),
+        16,
+    ),
+    "a scale": (ops.Mul(given("n", 2, 3), const([[2], [1]])), 3),
+    "nothing constant": (ops.MatMul(given("n", 3, 4), given("n", 4, 3)), 36),
+}
+
+
+@pytest.mark.parametrize("what", PRODUCTS)
+def test_products_count(what: str) -> None:
+    value, count = PRODUCTS[what]
+    assert products(graph(value)) == count
 
 
 # Storage
 
 
 def test_parameters_distinct_values_and_bytes_of_a_layer() -> None:
-    value = ops.Gemm(given("n", 2), const([[1, 1, 2], [2, 0, 0]]), const([5, 5, 6]))
+    value = ops.Gemm(given("n", 2), const([[3, 3, 2], [2, 0, 0]]), const([5, 5, 6]))
     assert layer(value).cost == Cost(parameters=9, distinct=5, macs=6, multiplications=3, bytes=36)
 
 
@@ -304,7 +332,7 @@ def test_a_layer_is_called_as_its_node_or_else_its_result() -> None:
 
 
 def test_a_layer_reads_as_one_flat_object() -> None:
-    found = layer(ops.Gemm(given("n", 1), const([[1]]))).as_dict()
+    found = layer(ops.Gemm(given("n", 1), const([[2]]))).as_dict()
     assert found == {
         "name": "",
         "op": "Gemm",

@@ -1,0 +1,99 @@
+"""Choosing, layer by layer, the form of least cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from redir import ops
+from redir.cost import total
+from redir.cost_models import CostModel
+from redir.ir import Graph, Node, Value
+from redir.ops import is_absent, tensor_of
+from redir.rewrite import transform
+
+Form = Callable[[tuple[Value, ...]], Value]
+"""Builds one form of a node's only result on the operands given."""
+
+_CHAIN = 4  # layers in a row: one alone says little of its time in a network
+
+
+def improved(graph: Graph, offers: Callable[[Node], Sequence[Form]], cost: CostModel) -> Graph:
+    """``graph`` with each node in the cheapest of its forms, where that is cheaper than it is.
+
+    ``offers(node)`` gives the forms that may stand for ``node``. Where costs add up, each node is
+    judged alone. Where they do not, as times do, a form must pay in a chain of such layers, and
+    then, together with the others of its shape, in the whole model.
+    """
+    best = [c for node in graph.nodes if (c := _best(graph, node, offers(node), cost)) is not None]
+    if cost.by_parts:
+        after = _applied(graph, best)
+        return after if cost.ratio(graph, after) <= 1 else graph
+    return _tried(graph, best, cost)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A node, the form that pays most, and about how much that saves."""
+
+    node: Node
+    form: Form
+    saved: float
+
+
+def _best(graph: Graph, node: Node, forms: Sequence[Form], cost: CostModel) -> _Choice | None:
+    if not forms:
+        return None
+    times = 1 if cost.by_parts else _CHAIN
+    part = _part(graph, node, lambda inputs: node.on(inputs).outputs[0], times)
+    ratios = [cost.ratio(part, _part(graph, node, form, times)) for form in forms]
+    least = min(ratios)
+    if not least < 1:
+        return None
+    return _Choice(node, forms[ratios.index(least)], (1 - least) * (1 + total(part).macs))
+
+
+def _part(graph: Graph, node: Node, form: Form, times: int) -> Graph:
+    """A graph of the node alone in one of its forms, up to ``times`` in a row if that fits."""
+    given = {v: Value(v.type) for v in node.inputs if tensor_of(v) is None and not is_absent(v)}
+    inputs = {f"x{i}": value for i, value in enumerate(given.values())}
+    value = form(tuple(given.get(v, v) for v in node.inputs))
+    if [value.type] == [v.type for v in given] and value.type.dtype.kind == "f":
+        for _ in range(times - 1):
+            last = {v: ops.Relu(value) for v in given}
+            value = form(tuple(last.get(v, v) for v in node.inputs))
+    return Graph(inputs, {"y": value}, opset=graph.opset)
+
+
+def _applied(graph: Graph, choices: Iterable[_Choice]) -> Graph:
+    forms: Mapping[Node, Form] = {choice.node: choice.form for choice in choices}
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Value | None:
+        return forms[node](inputs) if node in forms else None
+
+    return transform(graph, visit)
+
+
+def _tried(graph: Graph, choices: Sequence[_Choice], cost: CostModel) -> Graph:
+    """The choices that make the whole cheaper, those for layers of one shape together."""
+    taken: list[_Choice] = []
+    current = graph
+    for together in _alike(choices):
+        after = _applied(graph, [*taken, *together])
+        if cost.ratio(current, after) < 1:
+            taken, current = [*taken, *together], after
+    return current if taken and cost.ratio(graph, current) < 1 else graph
+
+
+def _alike(choices: Iterable[_Choice]) -> list[list[_Choice]]:
+    """The choices grouped by the shape of their layers, those that save most first."""
+    ordered = sorted(choices, key=_shape)
+    groups = [list(found) for _, found in groupby(ordered, _shape)]
+    return sorted(groups, key=lambda found: -sum(choice.saved for choice in found))
+
+
+def _shape(choice: _Choice) -> str:
+    types = [str(value.type) for value in (*choice.node.inputs, *choice.node.outputs)]
+    attrs = sorted((key, str(value)) for key, value in choice.node.attrs.items())
+    return f"{choice.node.op} {types} {attrs}"
