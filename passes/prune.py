@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
 from redir.coupling import Coupling
 from redir.errors import BadPipeline
-from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, Guarantee
+from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE
 from redir.ir import Graph, Port
 from redir.narrow import silenced, spared, without
 from redir.ops import tensor_of
@@ -34,7 +34,7 @@ class Prune(Pass):
     criterion: Literal["l1", "l2", "random"] = "l2"
     compact: bool = True
     seed: int = 0
-    guarantees: ClassVar[tuple[Guarantee, ...]] = (SAME_INTERFACE, NO_GROWTH, NO_MORE_PARAMETERS)
+    guarantees = (SAME_INTERFACE, NO_GROWTH, NO_MORE_PARAMETERS)
 
     def __post_init__(self) -> None:
         """Refuse a ratio that is no share of the channels, and a criterion that is none."""

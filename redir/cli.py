@@ -21,7 +21,7 @@ from redir.files import replacing
 from redir.guarantees import operations
 from redir.ir import Graph
 from redir.optimize import Record, Watch, optimize
-from redir.pipeline import Pipeline, available
+from redir.pipeline import Pipeline, available, promised
 from redir.presets import PRESETS
 from redir.text import parse, write_whole
 from redir.verify import verify
@@ -371,7 +371,7 @@ def _passes(options: argparse.Namespace) -> int:
             "name": name,
             "summary": (kind.__doc__ or "").strip().splitlines()[0],
             "options": {f.name: f.default for f in fields(kind)},
-            "guarantees": [g.name for g in kind.guarantees],
+            "guarantees": [g.name for g in promised(kind)],
         }
         for name, kind in available().items()
     ]

@@ -26,12 +26,16 @@ class Pass:
     """
 
     name: ClassVar[str] = "pass"
-    guarantees: ClassVar[tuple[Guarantee, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         """Name the pass after its class unless it names itself."""
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    @property
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """What the pass promises with these options: mostly a plain class attribute."""
+        return ()
 
     def run(self, graph: Graph) -> Graph:
         """The rewritten graph: ``graph`` itself if there was nothing to do."""
@@ -97,6 +101,13 @@ class Pipeline(Pass):
 def available() -> dict[str, type[Pass]]:
     """Every pass that is installed, by name: redir's own and those of other packages."""
     return {name: _load(point) for name, point in sorted(_points().items())}
+
+
+def promised(kind: type[Pass]) -> tuple[Guarantee, ...]:
+    """What a pass promises with its options at their defaults; nothing where one has none."""
+    needed = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    found = getattr(kind, "guarantees", ()) if needed else kind().guarantees
+    return found if isinstance(found, tuple) else ()
 
 
 def _points() -> Mapping[str, EntryPoint]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from redir import cli, ops, pipeline
-from redir.guarantees import NO_GROWTH, SAME_OUTPUTS, Guarantee
+from redir.guarantees import NO_GROWTH, SAME_OUTPUTS
 from redir.interpret import evaluate
 from redir.ir import Graph, Node, Value
 from redir.models import load
@@ -531,7 +531,7 @@ class Raises(Pass):
 class Doubles(Pass):
     """Doubles every constant, and promises that this changes nothing."""
 
-    guarantees: ClassVar[tuple[Guarantee, ...]] = (SAME_OUTPUTS,)
+    guarantees = (SAME_OUTPUTS,)
 
     def run(self, graph: Graph) -> Graph:
         def visit(node: Node, _: tuple[Value, ...]) -> Value | None:
@@ -545,7 +545,7 @@ class Doubles(Pass):
 class Grows(Pass):
     """Adds an operation, and promises that it does not."""
 
-    guarantees: ClassVar[tuple[Guarantee, ...]] = (NO_GROWTH,)
+    guarantees = (NO_GROWTH,)
 
     def run(self, graph: Graph) -> Graph:
         return graph.computing({name: ops.Relu(v) for name, v in graph.outputs.items()})
