@@ -10,7 +10,7 @@ import numpy as np
 
 from redir import ops
 from redir.coupling import Coupling
-from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
+from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS, stored
 from redir.ir import Graph, Link, Node, Port, Value
 from redir.levels import levels, reads_border
 from redir.narrow import spared, without
@@ -37,9 +37,10 @@ class EliminateDeadChannels(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Remove until nothing is dead: a reader that goes may have been the last one."""
-        while (after := _sweep(graph)) is not graph:
-            graph = after
-        return graph
+        after = graph
+        while (less := _sweep(after)) is not after:
+            after = less
+        return after if stored(after) <= stored(graph) else graph
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Each reader that cannot take the constants that it reads into its bias."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from redir import ops
 from redir.errors import BadPipeline, Unsupported
-from redir.guarantees import NO_GROWTH, SAME_INTERFACE, SAME_OUTPUTS
+from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.interpret import compute
 from redir.ir import Graph, Node, Source, Value
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
-from redir.rewrite import Outputs, transform
+from redir.rewrite import transform
+from redir.storage import Known, affordable
 from redir.tensor import Array, Dim, Tensor, TensorType
 
 _AGREED = frozenset(
@@ -28,7 +30,7 @@ _AGREED = frozenset(
     Tile Transpose Trilu Unsqueeze Where Xor""".split()
 )
 
-Known = tuple[Dim | tuple[Value, int], ...]
+Sizes = tuple[Dim | tuple[Value, int], ...]
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ class FoldConstants(Pass):
     """Replace what can be computed from constants, and sizes that are known, by constants.
 
     A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
-    constants it is computed from. Only operators are computed of which runtimes agree in every
-    version; a DequantizeLinear, which keeps a weight small in its file, is none of them.
+    constants it is computed from; so is what would make the graph store more numbers than it did.
+    Only operators are computed of which runtimes agree in every version; a DequantizeLinear, which
+    keeps a weight small in its file, is none of them.
     """
 
     limit: int = 4096
-    guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH)
+    guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
 
     def __post_init__(self) -> None:
         """Refuse a limit below 0."""
@@ -49,16 +52,29 @@ class FoldConstants(Pass):
             raise BadPipeline(f"fold-constants: limit must be 0 or more, not {self.limit}")
 
     def run(self, graph: Graph) -> Graph:
-        """Fold from inputs to outputs, in one sweep."""
-        sizes: dict[Value, Known] = {}
+        """Fold from inputs to outputs, in one sweep, and then leave what costs too much."""
+        known, sizes, goals = Known(), dict[Value, Sizes](), dict[tuple[int, ...], Value]()
 
-        def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
             if node.op.domain or not node.repeatable or node.bodies:
                 return None
             new = node.on(inputs)
-            return self._folded(new) or _sized(new, sizes) or new.outputs
+            constants = self._folded(new) or _sized(new, sizes)
+            if constants is not None:
+                known.constants[node] = constants
+                return constants
+            if new.outputs[0] in sizes:
+                known.open.add(node)
+            goal = _copied_sizes(new, sizes)
+            if goal is not None:
+                known.goals[node] = goals.setdefault(goal, ops.Const(value=_vector(goal)))
+                new = new.on((new.inputs[0], known.goals[node]))
+            axis = _flattening(new)
+            if axis is not None:
+                known.flat[node] = axis
+            return new.outputs
 
-        return transform(graph, visit)
+        return affordable(graph, known, transform(graph, visit))
 
     def _folded(self, node: Node) -> Sequence[Value] | None:
         if node.op.name not in _AGREED:
@@ -111,11 +127,11 @@ def _constant(node: Node, array: Array, index: int) -> Value:
 # or an axis of a value whose size is open.
 
 
-def _sized(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
+def _sized(node: Node, sizes: dict[Value, Sizes]) -> Sequence[Value] | None:
     """Note what is known of a small vector of sizes; its constant if all of it is known."""
     known = _known(node, sizes)
     if known is None:
-        return _copied_sizes(node, sizes)
+        return None
     sizes[node.outputs[0]] = known
     numbers = [k for k in known if isinstance(k, int)]
     if len(numbers) < len(known):
@@ -129,7 +145,7 @@ def _sized(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
     return [_constant(node, array, 0)]
 
 
-def _known(node: Node, sizes: dict[Value, Known]) -> Known | None:
+def _known(node: Node, sizes: dict[Value, Sizes]) -> Sizes | None:
     x = node.inputs[0] if node.inputs else None
     if x is None or node.arity > 1 or node.outputs[0].rank not in {0, 1}:
         return None
@@ -150,7 +166,7 @@ def _known(node: Node, sizes: dict[Value, Known]) -> Known | None:
     return None
 
 
-def _shape(node: Node, x: Value) -> Known | None:
+def _shape(node: Node, x: Value) -> Sizes | None:
     if x.type.shape is None:
         return None
     whole = [d if isinstance(d, int) else (x, axis) for axis, d in enumerate(x.type.shape)]
@@ -158,14 +174,14 @@ def _shape(node: Node, x: Value) -> Known | None:
     return tuple(whole[slice(start, end)])
 
 
-def _elements(value: Value, sizes: dict[Value, Known]) -> Known | None:
+def _elements(value: Value, sizes: dict[Value, Sizes]) -> Sizes | None:
     tensor = tensor_of(value)
     if tensor is not None and tensor.array.dtype.kind in "iu" and tensor.array.ndim <= 1:
         return tuple(int(n) for n in tensor.array.reshape(-1))
     return sizes.get(value)
 
 
-def _picked(node: Node, given: Known) -> Known | None:
+def _picked(node: Node, given: Sizes) -> Sizes | None:
     """A Gather or Slice of a vector of sizes, by its own kernel on the places."""
     others = [_array(v) for v in node.inputs[1:]]
     if node.inputs[0].rank != 1 or any(a is None for a in others):
@@ -178,7 +194,7 @@ def _picked(node: Node, given: Known) -> Known | None:
     return tuple(given[int(i)] for i in np.asarray(picked).reshape(-1))
 
 
-def _copied_sizes(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | None:
+def _copied_sizes(node: Node, sizes: dict[Value, Sizes]) -> tuple[int, ...] | None:
     """A Reshape to sizes of its own operand says 0 there: copy it; one other open size is -1."""
     if node.op != ops.Reshape or len(node.inputs) < 2 or node.attrs.get("allowzero"):  # noqa: PLR2004
         return None
@@ -187,7 +203,19 @@ def _copied_sizes(node: Node, sizes: dict[Value, Known]) -> Sequence[Value] | No
     if known is None or any(k == 0 for k in known):
         return None
     copied = [0 if k == (x, place) else k for place, k in enumerate(known)]
-    goal = [k if isinstance(k, int) else -1 for k in copied]
-    if goal.count(-1) > 1:
+    goal = tuple(k if isinstance(k, int) else -1 for k in copied)
+    return None if goal.count(-1) > 1 else goal
+
+
+def _vector(numbers: Sequence[int]) -> Tensor:
+    return Tensor(np.array(numbers, np.int64))
+
+
+def _flattening(node: Node) -> int | None:
+    """The axis at which a Reshape flattens what is before it and what is behind it, if it does."""
+    x, y = node.inputs[0].type.shape if node.inputs else None, node.outputs[0].type.shape
+    if node.op != ops.Reshape or x is None or y is None or len(x) < 3 or len(y) != 2:  # noqa: PLR2004
         return None
-    return node.on((x, ops.Const(value=Tensor(np.array(goal, np.int64))))).outputs
+    ends = ((axis, x[axis:]) for axis in range(1, len(x)))
+    sizes = ((axis, [d for d in dims if isinstance(d, int)], len(dims)) for axis, dims in ends)
+    return next((a for a, known, n in sizes if len(known) == n and prod(known) == y[1]), None)

@@ -355,6 +355,22 @@ def _computed_constant(d: Draft, x: Value) -> Value:
 
 
 @_step(0)
+def _grown_constant(d: Draft, x: Value) -> Value:
+    """A vector that takes fewer numbers to compute than to store, or one that is stored anyway."""
+    weight, size = d.const(1), x.type.size(-1) or 1
+    ends = (ops.Const(value=Tensor(np.array(n))) for n in (0, size, 1))
+    some: list[Callable[[], Value]] = [
+        lambda: ops.Expand(weight, _ints(size)),
+        lambda: ops.ConstantOfShape(_ints(size)),
+        lambda: ops.Cast(ops.Range(*ends), to=_FLOAT),
+        lambda: ops.Add(weight, ops.Identity(weight)),
+        lambda: ops.Reshape(weight, ops.Shape(weight)),
+    ]
+    make: Callable[[], Value] = d.pick(*some)
+    return ops.Add(ops.Reshape(x, ops.Shape(x)) if d.flag() else x, make())
+
+
+@_step(0)
 def _again(d: Draft, x: Value) -> Value:
     node = x.node
     copied = (

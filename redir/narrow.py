@@ -48,6 +48,12 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Join
     ports: dict[Value, list[int]] = {}
     for value, axis in kept:
         ports.setdefault(value, []).append(axis)
+    written: dict[tuple[Value, Tensor], Value] = {}
+
+    def shared(old: Value, new: Value) -> Value:
+        """One constant where several nodes that shared one now ask for the same."""
+        tensor = tensor_of(new)
+        return new if tensor is None or old is new else written.setdefault((old, tensor), new)
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
         touched = any(v in ports for v in (*node.inputs, *node.outputs))
@@ -56,7 +62,10 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Join
         value = node.outputs[0]
         tensor = tensor_of(value)
         if tensor is None:
-            return node.op.narrow(node, inputs, kept).outputs
+            new = node.op.narrow(node, inputs, kept)
+            if len(new.inputs) == len(node.inputs):
+                new = new.on(map(shared, inputs, new.inputs))
+            return new.outputs
         array, source = tensor.array, node.source or Source()
         for axis in ports[value]:
             array = _narrow(array, axis, kept[value, axis], added.get((value, axis)))

@@ -203,6 +203,13 @@ def norm_operands(rank: int, dtype: type = np.float32) -> dict[str, Array]:
     return {**arrays, "var": rng.uniform(0.1, 2, 3).astype(dtype)}
 
 
+def test_conv_of_nothing_is_nothing() -> None:
+    x = Value(TensorType(np.dtype(np.float32), (1, 2, None, 3)))
+    y = ops.Conv(x, ops.Const(value=Tensor(np.ones((5, 2, 1, 1), np.float32))))
+    found = evaluate(Graph({"x": x}, {"y": y}), {"x": np.ones((1, 2, 0, 3), np.float32)})
+    assert found["y"].shape == (1, 5, 0, 3)
+
+
 @pytest.mark.parametrize("rank", [0, 1, 2, 3])
 @pytest.mark.parametrize("opset", [1, 6, 7, 9, 14, 15])
 def test_batch_norm_of_every_version(opset: int, rank: int) -> None:

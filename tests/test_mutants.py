@@ -231,6 +231,13 @@ def test_fold_constants(part: str, wrong: object, monkeypatch: pytest.MonkeyPatc
         check_pass(fold_constants.FoldConstants(), drawn, EXAMPLES)
 
 
+def test_fold_constants_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold_constants, "affordable", lambda graph, known, whole: whole)  # noqa: ARG005
+    drawn = graphs("grown_constant", "computed_shape")
+    with pytest.raises(Broken, match="parameters became"):
+        check_pass(fold_constants.FoldConstants(), drawn, EXAMPLES)
+
+
 WRONG_HASHES: dict[str, Callable[[Array, Any, float], Array]] = {
     "moves zeros": lambda weights, *_: weights + 1,
     "turns the order": lambda weights, *_: -weights,

@@ -151,7 +151,7 @@ def conv(node: Node, *arrays: Any) -> Sequence[Any]:
     for place in product(*map(range, w.shape[2:])):
         met = padded[window.index(place, sizes)].reshape(len(x), groups, w.shape[1], -1)
         y += (kernel[_at(place)] @ met).reshape(y.shape)
-    return [_biased(y.reshape(len(x), -1, *sizes), bias)]
+    return [_biased(y.reshape(len(x), len(w), *sizes), bias)]
 
 
 def conv_transpose(node: Node, *arrays: Any) -> Sequence[Any]:

@@ -72,6 +72,49 @@ def test_a_result_as_large_as_its_operands_is_folded_whatever_the_limit() -> Non
     assert [n.op.name for n in FoldConstants(limit=0)(of(y)).nodes] == ["Const", "Add"]
 
 
+ROW, FOUR = const([1, 2, 3], "float32"), Value(TensorType(np.dtype(np.float32), ("n", 4)))
+OTHER = const([4, 5, 6], "float32")
+RANGE = ops.Range(const(0), const(4), const(1))
+
+GROWING = {
+    "a vector of one number": of(ops.Add(X, ops.Expand(const([1], "float32"), const([3])))),
+    "a vector of zeros": of(ops.Add(X, ops.ConstantOfShape(const([3])))),
+    "a range": of(ops.Add(FOUR, ops.Cast(RANGE, to=1)), FOUR),
+    "a copy of what stays": of(ops.Add(ops.Mul(X, ROW), ops.Neg(ROW))),
+    "sizes that nothing pays for": of(ops.Reshape(ops.Relu(X), ops.Shape(X))),
+}
+
+
+@pytest.mark.parametrize("why", GROWING)
+def test_what_would_store_more_numbers_is_left_to_be_computed(why: str) -> None:
+    assert check_on(FoldConstants(), GROWING[why]) is GROWING[why]
+
+
+def test_where_not_all_can_be_stored_sizes_are_stored_first() -> None:
+    saving, growing = ops.Add(ROW, OTHER), ops.Expand(const([1], "float32"), const([7, 1, 1]))
+    y = ops.Add(ops.Reshape(ops.Relu(X), ops.Shape(X)), saving)
+    after = check_on(FoldConstants(), of(ops.Mul(y, growing)))
+    names = {n.op.name for n in after.nodes}
+    assert names == {"Const", "Relu", "Reshape", "Add", "Expand", "Mul"}
+
+
+def test_equal_sizes_are_stored_once() -> None:
+    flat = [ops.Reshape(x, ops.Shape(X)) for x in (ops.Relu(X), ops.Neg(X))]
+    y = ops.Mul(ops.Sub(*flat), ops.Add(ROW, OTHER))
+    goal, _ = (n.attrs["value"] for n in check_on(FoldConstants(), of(y)).nodes if not n.inputs)
+    assert goal == Tensor(np.array([-1, 3]))
+
+
+def test_a_reshape_that_flattens_needs_no_sizes_where_others_do() -> None:
+    x = Value(TensorType(np.dtype(np.float32), ("n", 3, 2)))
+    flat, target = (
+        ops.Reshape(x, const([-1, 6])),
+        ops.Concat(ops.Shape(x, end=2), const([2]), axis=0),
+    )
+    after = check_on(FoldConstants(), of(ops.Reshape(ops.Relu(flat), target), x))
+    assert [n.op.name for n in after.nodes] == ["Flatten", "Relu", "Const", "Reshape"]
+
+
 def test_a_size_is_known_through_nests_of_shape_arithmetic() -> None:
     size = ops.Cast(ops.Squeeze(ops.Slice(ops.Shape(X), const([1]), const([2]))), to=6)
     (node,) = check_on(FoldConstants(), of(ops.Identity(ops.Unsqueeze(size, const([0]))))).nodes
@@ -91,8 +134,10 @@ def test_one_open_size_is_what_is_left() -> None:
 
 
 def test_a_folded_constant_keeps_its_name() -> None:
-    before = parse("def main(x: int64[2]):\n    y: int64[1] = Shape(x)\n    return {'y': y}\n")
+    one = "    one: int64[1] = Const(value=Tensor(int64[1], [1]))\n    y: int64[1] = Neg(one)\n"
+    before = parse(f"def main(x: int64[2]):\n{one}    return {{'y': y}}\n")
     (node,) = FoldConstants()(before).nodes
+    assert (node.op, node.inputs) == (ops.Const, ())
     assert node.source is not None
     assert node.source.outputs == ("y",)
 
@@ -103,6 +148,10 @@ def test_keeps_its_promises() -> None:
 
 def test_keeps_its_promises_on_shape_arithmetic() -> None:
     check_pass(FoldConstants(), graphs("computed_shape", "computed_constant", "random"))
+
+
+def test_keeps_its_promises_on_what_is_smaller_before_it_is_folded() -> None:
+    check_pass(FoldConstants(), graphs("grown_constant", "computed_shape", "computed_constant"))
 
 
 @pytest.mark.parametrize("limit", [0, 7, 1 << 20])
