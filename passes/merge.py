@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from redir.adding import plan_added
 from redir.coupling import Coupling
-from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
+from redir.errors import BadPipeline
+from redir.guarantees import (
+    NO_GROWTH,
+    NO_MORE_PARAMETERS,
+    SAME_INTERFACE,
+    SAME_OUTPUTS,
+    Guarantee,
+    stored,
+)
 from redir.ir import Graph
 from redir.joining import Plan, joins_of
 from redir.numbering import number_channels
 from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.repeats import plan_unrepeated
+from redir.tying import Linkage, Schedule, tied
 
 
 @dataclass(frozen=True)
@@ -27,9 +38,25 @@ class Merge(Pass):
     Groups that all readers have equal slices for are added up before, where nothing but linear
     operators lies between. Groups that reach a graph input or output, or an operator that mixes
     channels, are left alone.
+
+    With a ``tolerance`` above 0, channels are tied first: see ``redir.tying.tied``. ``schedule``
+    sets the tolerance by depth, ``linkage`` how the distance of two clusters is measured.
     """
 
-    guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
+    tolerance: float = 0.0
+    schedule: Schedule = "constant"
+    linkage: Linkage = "complete"
+
+    def __post_init__(self) -> None:
+        """Refuse a tolerance that is no distance."""
+        if not 0 <= self.tolerance < np.inf:
+            raise BadPipeline(f"merge: tolerance must be at least 0, not {self.tolerance}")
+
+    @property
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """At tolerance 0 the same outputs; always a model that is no larger."""
+        exact = () if self.tolerance else (SAME_OUTPUTS,)
+        return (SAME_INTERFACE, *exact, NO_GROWTH, NO_MORE_PARAMETERS)
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Each family of channels that is pinned, and what pins it."""
@@ -42,7 +69,9 @@ class Merge(Pass):
                 yield f"axis {axis} of {value.node}: {width} channels, pinned by {pins[0]}"
 
     def run(self, graph: Graph) -> Graph:
-        """Merge until nothing changes: equal columns may make equal rows further on."""
+        """Tie, then merge until nothing changes: equal columns may make equal rows further on."""
+        if self.tolerance:
+            graph = tied(graph, self.tolerance, self.schedule, self.linkage)
         while (after := _merged(graph)) is not graph:
             graph = after
         return graph
@@ -51,7 +80,8 @@ class Merge(Pass):
 def _merged(graph: Graph) -> Graph:
     coupling = Coupling(graph)
     plans = (plan(coupling) for plan in (plan_merge, plan_unrepeated, plan_added))
-    return next((plan for plan in plans if plan.kept), Plan()).carried_out(graph)
+    after = next((plan for plan in plans if plan.kept), Plan()).carried_out(graph)
+    return after if stored(after) <= stored(graph) else graph
 
 
 def plan_merge(coupling: Coupling) -> Plan:

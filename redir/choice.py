@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from redir import ops
-from redir.cost import total
+from redir.cost import macs
 from redir.cost_models import CostModel
 from redir.ir import Graph, Node, Value
 from redir.ops import is_absent, tensor_of
@@ -16,21 +16,46 @@ from redir.rewrite import transform
 Form = Callable[[tuple[Value, ...]], Value]
 """Builds one form of a node's only result on the operands given."""
 
+Offers = Callable[[Node], Sequence[Form]]
+"""The forms that may stand for a node."""
+
 _CHAIN = 4  # layers in a row: one alone says little of its time in a network
 
 
-def improved(graph: Graph, offers: Callable[[Node], Sequence[Form]], cost: CostModel) -> Graph:
+def improved(graph: Graph, offers: Offers, cost: CostModel) -> Graph:
     """``graph`` with each node in the cheapest of its forms, where that is cheaper than it is.
 
     ``offers(node)`` gives the forms that may stand for ``node``. Where costs add up, each node is
     judged alone. Where they do not, as times do, a form must pay in a chain of such layers, and
     then, together with the others of its shape, in the whole model.
     """
-    best = [c for node in graph.nodes if (c := _best(graph, node, offers(node), cost)) is not None]
-    if cost.by_parts:
-        after = _applied(graph, best)
-        return after if cost.ratio(graph, after) <= 1 else graph
+    best = [c for node in graph.nodes if (c := _best(graph, node, offers, cost)) is not None]
+    after = _applied(graph, best) if cost.by_parts else graph
+    if cost.by_parts and cost.ratio(graph, after) <= 1:
+        return after
     return _tried(graph, best, cost)
+
+
+def ratios(
+    graph: Graph, node: Node, forms: Sequence[Form], cost: CostModel, kept: Sequence[Value] = ()
+) -> list[float]:
+    """The cost of each of the ``forms`` of ``node`` as a multiple of that of the node as it is.
+
+    Where costs do not add up, both stand in a chain of such layers. What is ``kept`` is read by
+    others, too: see ``kept_by_others``.
+    """
+    times = 1 if cost.by_parts else _CHAIN
+    part = _part(graph, node, _itself(node), times, kept)
+    return [cost.ratio(part, _part(graph, node, form, times, kept)) for form in forms]
+
+
+def kept_by_others(graph: Graph, node: Node, offers: Offers) -> list[Value]:
+    """The constants of a node that stay, since nodes without another form read them as well."""
+    shared = [v for v in node.inputs if tensor_of(v) is not None and graph.uses[v] > 1]
+    given = set(graph.outputs.values())
+    return [
+        v for v in shared if v in given or not all(offers(n) for n in graph.readers[v] if n != node)
+    ]
 
 
 @dataclass(frozen=True)
@@ -42,20 +67,27 @@ class _Choice:
     saved: float
 
 
-def _best(graph: Graph, node: Node, forms: Sequence[Form], cost: CostModel) -> _Choice | None:
+def _best(graph: Graph, node: Node, offers: Offers, cost: CostModel) -> _Choice | None:
+    forms = offers(node)
     if not forms:
         return None
-    times = 1 if cost.by_parts else _CHAIN
-    part = _part(graph, node, lambda inputs: node.on(inputs).outputs[0], times)
-    ratios = [cost.ratio(part, _part(graph, node, form, times)) for form in forms]
-    least = min(ratios)
+    costs = ratios(graph, node, forms, cost, kept_by_others(graph, node, offers))
+    least = min(costs)
     if not least < 1:
         return None
-    return _Choice(node, forms[ratios.index(least)], (1 - least) * (1 + total(part).macs))
+    size = macs(_part(graph, node, _itself(node), 1, ()))
+    return _Choice(node, forms[costs.index(least)], (1 - least) * (1 + size))
 
 
-def _part(graph: Graph, node: Node, form: Form, times: int) -> Graph:
-    """A graph of the node alone in one of its forms, up to ``times`` in a row if that fits."""
+def _itself(node: Node) -> Form:
+    return lambda inputs: node.on(inputs).outputs[0]
+
+
+def _part(graph: Graph, node: Node, form: Form, times: int, kept: Sequence[Value]) -> Graph:
+    """A graph of the node alone in one of its forms, up to ``times`` in a row if that fits.
+
+    What is ``kept`` is read, too.
+    """
     given = {v: Value(v.type) for v in node.inputs if tensor_of(v) is None and not is_absent(v)}
     inputs = {f"x{i}": value for i, value in enumerate(given.values())}
     value = form(tuple(given.get(v, v) for v in node.inputs))
@@ -63,7 +95,8 @@ def _part(graph: Graph, node: Node, form: Form, times: int) -> Graph:
         for _ in range(times - 1):
             last = {v: ops.Relu(value) for v in given}
             value = form(tuple(last.get(v, v) for v in node.inputs))
-    return Graph(inputs, {"y": value}, opset=graph.opset)
+    more = {f"kept{i}": ops.Identity(v) for i, v in enumerate(kept)}
+    return Graph(inputs, {"y": value, **more}, opset=graph.opset)
 
 
 def _applied(graph: Graph, choices: Iterable[_Choice]) -> Graph:

@@ -155,12 +155,16 @@ def _write(text: str, path: str) -> None:
 # compress
 
 
+_COST = "what forms of layers pay in: macs (the default), multiplications, bytes or latency"
+
+
 def _add_compress(commands: Any) -> None:
     command = _command(commands, "compress", _compress, "Write a smaller model.")
     _add_model(command)
     command.add_argument("out", metavar="OUT", help=".onnx, .py, .redir, or - for text")
     command.add_argument("--preset", choices=PRESETS, help="default: exact")
     command.add_argument("-p", "--pipeline", metavar="PIPELINE", help="passes to run instead")
+    command.add_argument("--cost", metavar="COST", help=_COST)
     command.add_argument("--eval", metavar="FILE.npz", help="inputs by name, and their labels")
     command.add_argument("--json", metavar="FILE|-", help="write what was done as JSON")
     command.add_argument("--seed", type=int, default=0, help="of the inputs used for checks")
@@ -176,7 +180,7 @@ def _compress(options: argparse.Namespace) -> int:
         raise BadInput("OUT and --json are both -: standard output can hold one of them")
     if options.preset and options.pipeline is not None:
         raise BadInput("--preset and --pipeline are both given: one of them says what to run")
-    pipeline = compiler.chosen(options.preset or "exact", options.pipeline)
+    pipeline = compiler.chosen(options.preset or "exact", options.pipeline, options.cost)
     graph = _load(options)
     paths.check(_read(options, graph), options.out, options.json)
     data = arrays.labelled(options.eval, graph) if options.eval else None

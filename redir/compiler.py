@@ -11,6 +11,7 @@ import numpy as np
 
 from redir import models
 from redir.cost import Cost, total
+from redir.cost_models import CostModel, cost_model
 from redir.errors import BadInput, Broken, Unsupported
 from redir.feeds import runnable
 from redir.guarantees import SAME_OUTPUTS
@@ -31,7 +32,11 @@ _WORST: tuple[Outcome, ...] = ("fail", "skipped", "vacuous", "pass")
 
 @overload
 def compress(
-    model: Graph, *, preset: str = ..., pipeline: Pipeline | str | None = ...
+    model: Graph,
+    *,
+    preset: str = ...,
+    pipeline: Pipeline | str | None = ...,
+    cost: str | CostModel | None = ...,
 ) -> Graph: ...
 
 
@@ -44,6 +49,7 @@ def compress(
     dynamic_shapes: Any = ...,
     preset: str = ...,
     pipeline: Pipeline | str | None = ...,
+    cost: str | CostModel | None = ...,
 ) -> Compressed: ...
 
 
@@ -55,8 +61,12 @@ def compress(
     dynamic_shapes: Any = None,
     preset: str = "exact",
     pipeline: Pipeline | str | None = None,
+    cost: str | CostModel | None = None,
 ) -> Graph | Compressed:
     """The smaller model that a preset, or a pipeline of your own, makes of ``model``.
+
+    ``cost`` is what forms of layers have to pay in: macs, multiplications, bytes, latency, or a
+    cost model of your own.
 
     A graph gives a graph. A PyTorch module, with inputs like ``args`` and ``kwargs``, gives a
     module to go on training, and where its parameters came from. ``dynamic_shapes`` says which
@@ -64,18 +74,18 @@ def compress(
     be 2 or more.
 
     Raises:
-        BadPipeline: there is no such preset, pass or option.
+        BadPipeline: there is no such preset, pass, option or cost model.
         BadInput: a weight is NaN, or torch cannot export the module.
         Unsupported: an operator has no form in PyTorch; the message names it.
         MissingExtra: torch is not installed.
     """
     if not isinstance(model, Graph):
         read = models.from_module(model, args or (), kwargs, dynamic_shapes)
-        after = compress(read, preset=preset, pipeline=pipeline)
+        after = compress(read, preset=preset, pipeline=pipeline, cost=cost)
         module, names = models.to_module(after)
         return Compressed(module, moved(read, after, names))
     refuse_nan(model)
-    return chosen(preset, pipeline).run(model)
+    return chosen(preset, pipeline, cost).run(model)
 
 
 class Compressed(NamedTuple):
@@ -106,11 +116,24 @@ def moved(before: Graph, after: Graph, names: Mapping[str, str]) -> dict[str, An
     return found
 
 
-def chosen(preset: str, pipeline: Pipeline | str | None) -> Pipeline:
-    """The pipeline given, or else that of the preset."""
+def chosen(
+    preset: str, pipeline: Pipeline | str | None, cost: str | CostModel | None = None
+) -> Pipeline:
+    """The pipeline given, or else that of the preset, its passes under ``cost`` if that is given.
+
+    A pass that names its own cost keeps it.
+
+    Raises:
+        BadPipeline: there is no such preset, pass, option or cost model.
+    """
     if pipeline is None:
-        return preset_named(preset)
-    return Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
+        found = preset_named(preset)
+    else:
+        found = Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
+    if cost is None:
+        return found
+    cost_model(cost)  # there is one, even if no pass asks for it
+    return found.given(cost=cost)
 
 
 @dataclass(frozen=True)

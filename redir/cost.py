@@ -66,9 +66,22 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
     """
     seen: set[int] = set()
     single = _single(graph)
-    defaults = {single.inputs[name]: tensor for name, tensor in graph.defaults.items()}
+    defaults = _defaults(single)
     found = (_layer(node, defaults, seen) for node in single.walk())
     return tuple(layer for layer in found if layer.cost != Cost())
+
+
+def macs(graph: Graph) -> int:
+    """The dense multiply-adds alone, as ``total`` counts them: no weight is looked at."""
+    return sum(_macs(node) for node in _single(graph).walk() if _is_ranked(node))
+
+
+def nbytes(graph: Graph) -> int:
+    """The bytes of the parameters alone, as ``total`` counts them: no weight is looked at."""
+    seen: set[int] = set()
+    defaults = _defaults(graph)
+    read = (_stored(node, defaults, seen) for node in graph.walk())
+    return sum(t.nbytes for tensors in read for t in tensors)
 
 
 def open_layers(graph: Graph) -> int:
@@ -97,9 +110,18 @@ def _closed(type_: Type) -> Type:
     return TensorType(type_.dtype, (1, *type_.shape[1:]))
 
 
-def _layer(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> Layer:
+def _defaults(graph: Graph) -> dict[Value, Tensor]:
+    return {graph.inputs[name]: tensor for name, tensor in graph.defaults.items()}
+
+
+def _stored(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> list[Tensor]:
+    """The tensors that a node reads and none before it did."""
     read = (defaults.get(v) or tensor_of(v) for v in node.inputs)
-    stored = [t for t in read if t is not None and not _counted(t, seen)]
+    return [t for t in read if t is not None and not _counted(t, seen)]
+
+
+def _layer(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> Layer:
+    stored = _stored(node, defaults, seen)
     macs = _macs(node) if _is_ranked(node) else 0
     cost = Cost(
         parameters=sum(t.array.size for t in stored),

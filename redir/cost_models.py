@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from redir.cost import products, total
+from redir.cost import macs, nbytes, products
 from redir.errors import BadPipeline, Unsupported
 from redir.feeds import runnable
 from redir.ir import Graph
@@ -90,9 +90,9 @@ class Latency:
         return "latency"
 
 
-MACS = Count("macs", lambda graph: total(graph).macs)
+MACS = Count("macs", macs)
 MULTIPLICATIONS = Count("multiplications", products)
-BYTES = Count("bytes", lambda graph: total(graph).bytes)
+BYTES = Count("bytes", nbytes)
 LATENCY = Latency()
 
 

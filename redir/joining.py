@@ -89,7 +89,7 @@ def alike(
     content: dict[int, list[tuple[int, bytes]]] = {}
     for place, port in enumerate(family):
         found = numbers(port)
-        for group, block in _blocks(coupling.group(port)):
+        for group, block in blocks(coupling.group(port)):
             if group not in left_alone:
                 content.setdefault(group, []).append((place, found[block].tobytes()))
     first: dict[tuple[tuple[int, bytes], ...], int] = {}
@@ -100,10 +100,10 @@ def alike(
 def places(groups: Array, joins: Mapping[int, int]) -> Array:
     """For each channel of an axis the one that it joins, itself where it stays."""
     into = np.arange(groups.size)
-    blocks = dict(_blocks(groups))
+    held = dict(blocks(groups))
     for group, to in joins.items():
-        if group in blocks:
-            into[blocks[group]] = blocks[to]
+        if group in held:
+            into[held[group]] = held[to]
     return into
 
 
@@ -113,7 +113,7 @@ def without(joins: dict[int, int], groups: Array) -> dict[int, int]:
     return {g: to for g, to in joins.items() if g not in lost}
 
 
-def _blocks(groups: Array) -> Iterator[tuple[int, Array]]:
+def blocks(groups: Array) -> Iterator[tuple[int, Array]]:
     """Each group of an axis with its channels there, in order."""
     order = np.argsort(groups, kind="stable")
     names, starts = np.unique(groups[order], return_index=True)

@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
@@ -87,6 +87,10 @@ class Pipeline(Pass):
     def __str__(self) -> str:
         """The passes with commas between them."""
         return ",".join(map(str, self.passes))
+
+    def given(self, **options: Any) -> Pipeline:
+        """The passes with ``options`` where they have ones of these names, still at the default."""
+        return Pipeline(tuple(_given(step, options) for step in self.passes))
 
     @classmethod
     def parse(cls, spec: str) -> Pipeline:
@@ -174,6 +178,11 @@ def _read(name: str, key: str, text: str, hint: Any) -> Any:
                 continue
     expected = getattr(hint, "__name__", str(hint)).replace("typing.", "")
     raise BadPipeline(f"pass {name!r}: option {key}={text!r} is not {expected}")
+
+
+def _given(step: Pass, options: Mapping[str, Any]) -> Pass:
+    free = {f.name for f in fields(step) if _is_default(step, f)}
+    return replace(step, **{name: value for name, value in options.items() if name in free})
 
 
 def _print(value: object) -> str:
