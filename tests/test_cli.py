@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from redir import cli, ops, pipeline
-from redir.guarantees import NO_GROWTH, SAME_OUTPUTS
+from redir.guarantees import NO_GROWTH, SAME_OUTPUTS, Guarantee
 from redir.interpret import evaluate
 from redir.ir import Graph, Node, Value
 from redir.models import load
@@ -591,6 +591,38 @@ def test_a_pass_that_breaks_its_promise_is_stopped(redir: Redir, command: str, n
 @pytest.mark.usefixtures("wrong_passes")
 def test_opt_checks_nothing_unless_asked(redir: Redir) -> None:
     assert redir("opt good.onnx out.onnx -p doubles,grows").code == 0
+
+
+def test_the_cost_is_given_to_the_passes_that_have_none(redir: Redir) -> None:
+    spec = "split-inputs,split-inputs{cost=bytes},merge"
+    done = redir(f"compress good.onnx out.onnx -p {spec} --cost multiplications --json -")
+    assert done.code == 0
+    names = [step["name"] for step in json.loads(done.out)["passes"]]
+    assert names == ["split-inputs{cost=multiplications}", "split-inputs{cost=bytes}", "merge"]
+
+
+def test_an_unknown_cost_is_refused_even_if_no_pass_has_one(redir: Redir) -> None:
+    done = redir("compress good.onnx out.onnx --cost joules")
+    assert done.code == 2
+    assert_one_line(done, "no cost model is called 'joules'")
+
+
+def test_a_pass_without_defaults_is_listed() -> None:
+    @dataclass(frozen=True)
+    class Needs(Pass):
+        size: int
+        guarantees = (NO_GROWTH,)
+
+    @dataclass(frozen=True)
+    class Depends(Pass):
+        size: int
+
+        @property
+        def guarantees(self) -> tuple[Guarantee, ...]:
+            return (NO_GROWTH,) * self.size
+
+    assert pipeline.promised(Needs) == (NO_GROWTH,)
+    assert pipeline.promised(Depends) == ()
 
 
 # Bad input
