@@ -65,13 +65,15 @@ class Draft:
     def layer(self, *shape: int, axis: int = 0) -> list[Value]:
         """A weight with its channels along ``axis``, and half of the time a bias.
 
-        Half of the time there are channels of which weights and bias are multiples of others'.
+        Half of the time there are channels of which the weights are multiples of others', and the
+        biases too, but for one time in three.
         """
         (weight, *bias), size = [self.const(*shape), *self.bias(shape[axis])], shape[axis]
         if self.rng.integers(2):
             source, factor = self.copies(size), 2 ** self.rng.integers(0, 3, size)
             weight = _multiplied(weight, axis, source, factor)
-            bias = [_multiplied(b, 0, source, factor) for b in bias]
+            if self.rng.integers(3):
+                bias = [_multiplied(b, 0, source, factor) for b in bias]
         return [weight, *bias]
 
     def bias(self, *shape: int) -> list[Value]:

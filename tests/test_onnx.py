@@ -345,7 +345,8 @@ def test_custom_operators_are_carried_through() -> None:
 
 def test_groups_that_the_shapes_say_only_after_folding_are_left_out() -> None:
     model = model_of("""g (float[1, 4, 2, 2] x, float[2, 1, 1, 1] w) => (float[1, 2, 2, 2] y) {
-        one = Constant <value = int64[1] {1}> () two = Add(one, one) zero = Sub(one, one)
+        minus = Constant <value = int64[1] {-2}> () two = Neg(minus)
+        zero = Constant <value = int64[1] {0}> () one = Constant <value = int64[1] {1}> ()
         part = Slice(x, zero, two, one) y = Conv <group = 2> (part, w) }""")
     graph = from_proto(model)
     folded = FoldConstants()(graph)

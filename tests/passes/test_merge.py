@@ -508,9 +508,9 @@ def test_reads_back_from_its_text() -> None:
     assert Pipeline.parse(str(Merge())).passes == (Merge(),)
 
 
-def test_has_no_options() -> None:
-    with pytest.raises(BadPipeline, match=r"no option 'tolerance=0\.1'"):
-        Pipeline.parse("merge{tolerance=0.1}")
+def test_has_no_other_options() -> None:
+    with pytest.raises(BadPipeline, match=r"no option 'bandwidth=0\.1'"):
+        Pipeline.parse("merge{bandwidth=0.1}")
 
 
 # Planted duplicates
