@@ -10,8 +10,8 @@ import numpy as np
 from redir.tensor import Array, DType
 
 MULTIPLES = 16.0  # the largest factor: beyond it a product that is small keeps too few digits
-_HALF = {2: 4, 4: 12, 8: 26}  # about half the bits that a number of so many bytes is precise to
-_TRIES = 8  # how often what is left of kernels that look alike is compared with another one
+_BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}  # that a number holds
+_TRIES = 8  # with how many others of those that look alike a kernel is compared, and how often
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +64,10 @@ def by_channel(weights: Array, groups: int = 1) -> Array:
 def shared(kernels: Array, groups: int = 1, largest: float = 1.0) -> Products:
     """The fewest products found of which ``kernels`` (channels, kernels, numbers) are multiples.
 
-    ``largest`` is the largest factor: at 0 only kernels that are equal share a product, at 1 also
-    those that differ in sign, and above that multiples, where the factor times the one kernel,
-    rounded to the type of both, is the other. Where all numbers are whole, nothing may be rounded.
-    Kernels of zeros have no product. All numbers must be finite.
+    ``largest`` is the largest factor, either way: at 0 only kernels that are equal share a
+    product, at 1 also those that differ in sign, and above that multiples, where the factor times
+    the one kernel, rounded to the type of both, is the other. Where all numbers are whole, nothing
+    may be rounded. Kernels of zeros have no product. All numbers must be finite.
     """
     rows = kernels.astype(np.float64)
     lead = _lead(rows)
@@ -101,13 +101,12 @@ def _lead(rows: Array) -> Array:
     return found
 
 
-def _first_equal(rows: Array, rank: Array | None = None) -> Array:
+def _first_equal(rows: Array) -> Array:
     """For each row (channels, rows, numbers) the first of its channel that is equal: its index.
 
-    The first is that of the lowest ``rank`` (channels, rows). NaN is equal to nothing.
+    NaN is equal to nothing.
     """
-    keys = [*([] if rank is None else [rank]), *np.moveaxis(rows, -1, 0)]
-    order = np.lexsort(keys, axis=-1)
+    order = np.lexsort(np.moveaxis(rows, -1, 0), axis=-1)
     placed = np.take_along_axis(rows, order[..., None], 1)
     fresh = np.ones(order.shape, bool)
     fresh[:, 1:] = (placed[:, 1:] != placed[:, :-1]).any(-1)
@@ -122,46 +121,68 @@ def _multiples(
 ) -> tuple[Array, Array]:
     """For each row the row that it is a multiple of, and the factor: both (channels, rows).
 
-    Only rows that own themselves and are not zero are compared: those that look alike, when
-    divided by their largest number, with the smallest of them. What is no multiple of that one is
-    tried again without it.
+    Only rows that own themselves and are not zero are compared, and of these only those that look
+    alike when divided by their largest number.
     """
-    each = np.broadcast_to(np.arange(lead.shape[1]), lead.shape)
-    base, factor = each.copy(), np.ones(lead.shape)
-    left = (owner == each) & (lead != 0)
-    look = np.round(rows / np.where(lead == 0, 1, lead)[..., None] * 2.0 ** _HALF[dtype.itemsize])
+    channels, count, numbers = rows.shape
+    with np.errstate(all="ignore"):
+        look = np.round(rows / lead[..., None] * 2.0 ** (_BITS[dtype.name] // 2))
+    look[(owner != np.arange(count)) | (lead == 0)] = np.nan
+    kind = (_first_equal(look) + count * np.arange(channels)[:, None]).reshape(-1)
+    kernels, whole = rows.reshape(-1, numbers), np.array_equal(rows, np.round(rows))
+    base, factor = np.arange(kind.size), np.ones(kind.size)
+    left = np.flatnonzero(np.bincount(kind, minlength=kind.size)[kind] > 1)
     for _ in range(_TRIES):
-        some = np.flatnonzero(left.sum(1) > 1)
-        if not some.size:
+        found, times = _best(kind[left], kernels[left], dtype, largest, whole=whole)
+        moved = found != np.arange(left.size)
+        if not moved.any():
             break
-        keys = np.where(left[some, :, None], look[some], np.nan)
-        first = _first_equal(keys, np.abs(lead[some]))
-        times, same = _times(rows[some], lead[some], first, dtype, largest)
-        same &= left[some]
-        base[some] = np.where(same, first, base[some])
-        factor[some] = np.where(same, times, factor[some])
-        left[some] &= ~same
+        base[left[moved]], factor[left[moved]] = left[found[moved]], times[moved]
+        left = left[~moved & ~np.isin(np.arange(left.size), found[moved])]
+    return base.reshape(lead.shape) % count, factor.reshape(lead.shape)
+
+
+def _best(
+    kind: Array, rows: Array, dtype: DType, largest: float, *, whole: bool
+) -> tuple[Array, Array]:
+    """For each row (rows, numbers) one of its ``kind`` that it is a multiple of, and the factor.
+
+    Of the smallest of a kind it is the one of which most are multiples: which of several that
+    differ by rounding the others were made from nobody knows.
+    """
+    _, kind = np.unique(kind, return_inverse=True)
+    order = np.lexsort((np.abs(_lead(rows)), kind))
+    ends = np.cumsum(np.bincount(kind))
+    starts = np.concatenate([[0], ends[:-1]])
+    base, factor, most = np.arange(len(rows)), np.ones(len(rows)), np.ones(len(rows))
+    for turn in range(_TRIES):
+        other = order[np.minimum(starts + turn, ends - 1)][kind]
+        times, same = _times(rows, rows[other], dtype, whole=whole)
+        same &= (np.abs(times) <= largest) & (np.abs(times) >= 1 / largest)
+        matches = np.bincount(kind, same)[kind]
+        better = matches > most
+        base = np.where(better, np.where(same, other, np.arange(len(rows))), base)
+        factor = np.where(better & same, times, factor)
+        most = np.maximum(most, matches)
     return base, factor
 
 
-def _times(
-    rows: Array, lead: Array, first: Array, dtype: DType, largest: float
-) -> tuple[Array, Array]:
-    """The factor between each row and its ``first``, and whether it is one: (channels, rows).
+def _times(rows: Array, others: Array, dtype: DType, *, whole: bool) -> tuple[Array, Array]:
+    """The factor between each row and its other one, and whether it is one: (rows,).
 
-    Tried are the ratio of the largest numbers, and that of which the squared error is least.
+    Tried are the ratio of the largest numbers, that of which the squared error is least, and the
+    numbers next to it.
     """
-    whole = np.array_equal(rows, np.round(rows))
     narrow = np.dtype(np.float32) if whole and dtype == np.float64 else dtype
-    others = np.take_along_axis(rows, first[..., None], 1)
-    factor, same = np.zeros(lead.shape), np.zeros(lead.shape, bool)
+    factor, same = np.zeros(len(rows)), np.zeros(len(rows), bool)
     with np.errstate(all="ignore"):
-        ratio = lead / np.take_along_axis(lead, first, 1)
-        for guess in (ratio, (rows * others).sum(-1) / np.square(others).sum(-1)):
+        least = (rows * others).sum(-1) / np.square(others).sum(-1)
+        near = [least * (1 + step * 2.0 ** -_BITS[dtype.name]) for step in (0, -1, 1, -2, 2)]
+        for guess in (_lead(rows) / _lead(others), *near):
             times = guess.astype(narrow).astype(np.float64)
-            made = times[..., None] * others
+            made = times[:, None] * others
             found = made if whole else made.astype(dtype).astype(np.float64)
-            fits = (found == rows).all(-1) & (np.abs(times) <= largest) & ~same
+            fits = (found == rows).all(-1) & ~same
             factor, same = np.where(fits, times, factor), same | fits
     return factor, same
 

@@ -116,13 +116,13 @@ def test_ranks_are_those_of_each_group() -> None:
     assert ranks(array, groups=2).tolist() == [1, 2, 3, 0]
 
 
-@pytest.mark.parametrize("scale", [1e-310, 1e-300, 1.0, 1e300])
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
 @pytest.mark.parametrize("basis", ["multiples", "rank"])
 def test_ranks_do_not_depend_on_the_scale(scale: float, basis: Any) -> None:
-    rows = np.outer(np.random.default_rng(0).normal(size=16), [1, 2, 0, 0.3]).round(2) * scale
+    rows = np.outer(np.random.default_rng(0).normal(size=16), [1, 2, 0, 0.3]) * scale
     assert ranks(rows.reshape(16, 1, 4)).tolist() == [1]
     parts = separated(rows[None], basis, rows.dtype)
-    np.testing.assert_allclose(parts.factors @ parts.kernels, rows, rtol=1e-12, atol=1e-322)
+    np.testing.assert_allclose(parts.factors @ parts.kernels, rows, rtol=1e-12, atol=0)
 
 
 # Drawn layers
