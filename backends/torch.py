@@ -125,6 +125,8 @@ def _written(graph: Graph, title: str) -> tuple[str, Flow]:
     whole = flow.classes.get((), "")
     writer = Writer(flow, root, whole if whole.isidentifier() else title)
     nested = torch_outputs.structure(graph)
+    given = torch_outputs.classes(nested)
+    writer.taken.update(given)
     if nested is not None:
         root.result = lambda names: torch_outputs.shown(
             nested, dict(zip(graph.outputs, names, strict=True))
@@ -132,7 +134,7 @@ def _written(graph: Graph, title: str) -> tuple[str, Flow]:
     written = writer.write()
     sections = [_head(graph, flow)]
     sections += [list(_helper(name)) for name in _all_helpers(flow.helpers)]
-    sections += torch_outputs.classes(nested)
+    sections += given.values()
     sections += [list(class_lines(w)) for w in written]
     sections += [_build(writer.made[()]), _load()]
     text = "\n\n\n".join("\n".join(lines) for lines in sections) + "\n"
@@ -187,8 +189,11 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 def _imports(text: str, body: str) -> str:
     """The text with the imports that it needs."""
-    standard = ["from dataclasses import dataclass"] if "@dataclass" in body else []
-    lines = [*standard, "from pathlib import Path", ""]
+    lines = ["from collections import OrderedDict"] if "OrderedDict(" in body else []
+    lines += ["from dataclasses import dataclass"] if "@dataclass" in body else []
+    lines += ["from pathlib import Path"]
+    lines += ["from typing import NamedTuple"] if "(NamedTuple):" in body else []
+    lines += [""]
     lines += ["import torch"] if "torch." in body else []
     lines += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
     lines += ["from safetensors.torch import load_file", "from torch import nn"]

@@ -24,18 +24,33 @@ def shown(held: Any, names: Mapping[str, str]) -> str:
     """The expression that nests outputs as ``held`` says; ``names`` are theirs in a forward."""
     if isinstance(held, str):
         return names[held]
+    if "constant" in held:
+        return repr(held["constant"])
     ((kind, parts), *_) = held.items()
-    if kind == "constant":
-        return repr(parts)
-    if kind == "dict":
-        return f"{{{', '.join(f'{_quoted(k)}: {shown(v, names)}' for k, v in parts)}}}"
-    if kind == "object":
-        fields = ", ".join(f"{k}={shown(v, names)}" for k, v in held["fields"])
-        return f"{class_name(parts)}({fields})"
+    if "fields" in held:
+        return _instance(held, names)
+    if kind in {"dict", "OrderedDict"}:
+        items = f"{{{', '.join(f'{_quoted(k)}: {shown(v, names)}' for k, v in parts)}}}"
+        return items if kind == "dict" else f"OrderedDict({items})"
     items = ", ".join(shown(v, names) for v in parts)
     if kind == "list":
         return f"[{items}]"
     return f"({items},)" if len(parts) == 1 else f"({items})"
+
+
+def _instance(held: Any, names: Mapping[str, str]) -> str:
+    """The expression that makes an object."""
+    ((_, full), (_, parts)) = held.items()
+    if _is_named(held):
+        fields = ", ".join(f"{k}={shown(v, names)}" for k, v in parts)
+        return f"{class_name(full)}({fields})"
+    items = shown({"tuple": [v for _, v in parts]}, names)
+    return f"{full}({items})" if full.startswith("torch.") else items
+
+
+def _is_named(held: Any) -> bool:
+    """Whether the parts of an object are fields, and not places as in a tuple."""
+    return all(isinstance(name, str) for name, _ in held["fields"])
 
 
 def _quoted(key: object) -> str:
@@ -47,26 +62,28 @@ def class_name(full: str) -> str:
     return identifier(full.rpartition(".")[2])
 
 
-def classes(held: Any) -> Iterator[list[str]]:
-    """The text of the classes that outputs are objects of, those inside others first."""
-    found: dict[str, list[str]] = {}
-    for name, fields in _objects(held):
-        lines = [f"    {field}: object = None" for field in fields]
-        head = ["@dataclass", f"class {name}:", '    """What the network gives."""', ""]
-        found.setdefault(name, [*head, *lines])
-    yield from found.values()
+def classes(held: Any) -> dict[str, list[str]]:
+    """By name, the text of the classes that outputs are objects of, those inside others first."""
+    found: dict[str, dict[str, str]] = {}
+    heads: dict[str, list[str]] = {}
+    for kind, name, fields in _objects(held):
+        found.setdefault(name, {}).update({f: f"    {f}: object = None" for f in fields})
+        plain = ["@dataclass", f"class {name}:"]
+        heads[name] = [f"class {name}(NamedTuple):"] if kind == "namedtuple" else plain
+    says = ['    """What the network gives."""', ""]
+    return {name: [*heads[name], *says, *lines.values()] for name, lines in found.items()}
 
 
-def _objects(held: Any) -> Iterator[tuple[str, list[str]]]:
-    """The name and the fields of every object in a structure."""
+def _objects(held: Any) -> Iterator[tuple[str, str, list[str]]]:
+    """The kind, the name and the fields of every object in a structure."""
     if not isinstance(held, dict) or "constant" in held:
         return
     ((kind, parts), *_) = held.items()
-    pairs = held["fields"] if kind == "object" else parts if kind == "dict" else enumerate(parts)
+    pairs: Any = enumerate(parts) if kind in {"list", "tuple"} else held.get("fields", parts)
     for _, part in pairs:
         yield from _objects(part)
-    if kind == "object":
-        yield class_name(parts), [str(k) for k, _ in held["fields"]]
+    if "fields" in held and _is_named(held):
+        yield kind, class_name(parts), [k for k, _ in held["fields"]]
 
 
 def _aten(site: Site) -> Result:

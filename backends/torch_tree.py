@@ -305,7 +305,8 @@ class Writer:
     @cached_property
     def taken(self) -> set[str]:
         """Names that no class may have."""
-        return {"nn", "F", "torch", "load", "load_file", "Path", *self.flow.helpers}
+        imported = {"nn", "F", "torch", "load_file", "Path", "OrderedDict", "dataclass"}
+        return {"load", "NamedTuple", *imported, *self.flow.helpers}
 
     def write(self) -> list[Written]:
         """All classes, the last one that of the whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,27 +13,30 @@ Path = tuple[str | int, ...]
 def _children(spec: Any) -> list[tuple[str | int, Any]]:
     """The parts of a tree spec, by key or place."""
     parts = spec.children()
-    names = spec.context if _is_mapping(spec) else _fields(spec, len(parts))
-    return list(zip(names or range(len(parts)), parts, strict=True))
+    return list(zip(_names(spec, len(parts)) or range(len(parts)), parts, strict=True))
 
 
-def _is_mapping(spec: Any) -> bool:
-    return spec.type is not None and issubclass(spec.type, Mapping) and _plain_names(spec.context)
-
-
-def _plain_names(held: Any) -> bool:
-    return isinstance(held, list | tuple) and all(isinstance(k, str | int) for k in held)
-
-
-def _fields(spec: Any, count: int) -> Sequence[str] | None:
-    """The names of the fields of a class, if it says them."""
-    if hasattr(spec.type, "_fields"):
-        return list(spec.type._fields)
-    held = spec.context
+def _names(spec: Any, count: int) -> Sequence[str | int] | None:
+    """The keys or fields of a tree spec, if it says them."""
+    if _is_namedtuple(spec):  # the class itself is the context
+        fields: tuple[str, ...] = spec.context._fields
+        return fields
+    held = spec.context[1] if spec.type is defaultdict else spec.context
+    if issubclass(spec.type, Mapping):
+        keys: Sequence[str | int] = held
+        return keys if _plain_names(held) else None
     if isinstance(held, list | tuple) and held and isinstance(held[0], list | tuple):
         held = held[0]  # a dataclass: the names that are set, and those that are None
     named = _plain_names(held) and len(held) == count and count > 0
     return [str(k) for k in held] if named else None
+
+
+def _is_namedtuple(spec: Any) -> bool:
+    return spec.type is namedtuple  # noqa: PYI024 - as torch marks them
+
+
+def _plain_names(held: Any) -> bool:
+    return isinstance(held, list | tuple) and all(isinstance(k, str | int) for k in held)
 
 
 def paths(spec: Any) -> Iterator[Path]:
@@ -58,10 +62,13 @@ def layout(spec: Any, leaves: Iterator[Any]) -> Any:
     parts = [(key, layout(part, leaves)) for key, part in _children(spec)]
     if spec.type in {list, tuple}:
         return {spec.type.__name__: [part for _, part in parts]}
-    if spec.type is dict:
-        return {"dict": [list(pair) for pair in parts]}
-    name = f"{spec.type.__module__}.{spec.type.__qualname__}"
-    return {"object": name, "fields": [list(pair) for pair in parts]}
+    pairs = [list(pair) for pair in parts]
+    if spec.type in {dict, defaultdict, OrderedDict}:
+        return {"OrderedDict" if spec.type is OrderedDict else "dict": pairs}
+    is_tuple = _is_namedtuple(spec)
+    made = spec.context if is_tuple else spec.type
+    name = f"{made.__module__}.{made.__qualname__}"
+    return {"namedtuple" if is_tuple else "object": name, "fields": pairs}
 
 
 def plain(held: Any) -> Any:

@@ -6,9 +6,10 @@ import ast
 import re
 import subprocess
 import sys
+from collections import OrderedDict, defaultdict
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -625,6 +626,59 @@ def test_a_saved_module_gives_nested_outputs(outer: Any, tmp_path: Path) -> None
     net = module_from_spec(spec)
     spec.loader.exec_module(net)
     torch.testing.assert_close(net.load()(*examples()), outer(*examples()))
+
+
+class Pair(NamedTuple):
+    first: Any
+    rest: Any
+
+
+def in_order(x: Any) -> Any:
+    return OrderedDict(out=x + 1, aux={"a b": x - 1, 3: x * 2})
+
+
+def in_a_namedtuple(x: Any) -> Any:
+    return Pair(x + 1, rest=[Pair(x - 1, None)])
+
+
+def in_what_torch_returns(x: Any) -> Any:
+    return torch.max(x, 1), x.shape
+
+
+class Structured(nn.Module):  # type: ignore[misc]
+    """A function of one tensor as a module."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+@pytest.mark.parametrize("function", [in_order, in_a_namedtuple, in_what_torch_returns])
+def test_outputs_are_nested_as_they_were(function: Any) -> None:
+    x = torch.from_numpy(drawn(2, 3))
+    module = Structured(function).eval()
+    assert repr(to_torch(redir.from_torch(module, (x,)))(x)) == repr(module(x))
+
+
+def test_a_dict_with_a_default_comes_back_as_a_dict() -> None:
+    x = torch.from_numpy(drawn(2, 3))
+    module = Structured(lambda x: defaultdict(list, {"a": x + 1})).eval()
+    assert repr(to_torch(redir.from_torch(module, (x,)))(x)) == repr({"a": x + 1})
+
+
+def test_keys_that_are_no_words_come_back_as_places() -> None:
+    x = torch.from_numpy(drawn(2, 3))
+    module = Structured(lambda x: {(4, 5): x + 1, (6, 7): x}).eval()
+    assert repr(to_torch(redir.from_torch(module, (x,)))(x)) == repr({0: x + 1, 1: x})
+
+
+def test_a_module_may_be_called_as_what_it_gives() -> None:
+    x = torch.from_numpy(drawn(2, 3))
+    module = type("Pair", (Structured,), {})(in_a_namedtuple).eval()
+    assert repr(to_torch(redir.from_torch(module, (x,)))(x)) == repr(module(x))
 
 
 def test_compress_takes_a_module_in_place_of_surgery(outer: Any) -> None:
