@@ -110,7 +110,7 @@ def _is_call(before: str) -> bool:
 def split_items(text: str) -> list[str]:
     """The parts of ``text`` between the commas that no bracket or string holds."""
     parts, start = [], 0
-    for place, depth in _depths(text):
+    for place, depth in depths(text):
         if depth == 0 and text[place] == ",":
             parts.append(text[start:place].strip())
             start = place + 1
@@ -122,8 +122,8 @@ def _is_comprehension(text: str) -> bool:
     return " for " in text and not text.startswith(("[", "(", '"'))
 
 
-def _depths(text: str) -> Iterator[tuple[int, int]]:
-    """The place of each character outside of strings, and how many brackets are open there."""
+def depths(text: str) -> Iterator[tuple[int, int]]:
+    """The place of each character outside of strings, and how many brackets it lies in."""
     depth, quote = 0, ""
     for place, sign in enumerate(text):
         if quote:
@@ -140,7 +140,7 @@ def _depths(text: str) -> Iterator[tuple[int, int]]:
 def _longest_bracket(text: str) -> tuple[int, int] | None:
     """Where the longest call at depth 0 opens and closes; an index is not broken."""
     found, start = [], 0
-    for place, depth in _depths(text):
+    for place, depth in depths(text):
         if depth == 0 and text[place] in _OPEN:
             start = place
         if depth == 0 and text[place] in _CLOSE and place > start + 1:

@@ -11,6 +11,7 @@ from functools import cached_property
 import networkx as nx
 
 from redir.backends.torch_flow import Body, Flow, Step, common, identifier, torch_dtype
+from redir.backends.torch_nesting import nested
 from redir.backends.torch_text import (
     STRIDE,
     Path,
@@ -469,7 +470,7 @@ class _Names:
 
     def __init__(self, module: Module, is_root: bool) -> None:  # noqa: FBT001
         self.module = module
-        self.steps = module.steps or []
+        self.steps = nested(module.steps or [], module.outputs, len(module.path))
         self.last: dict[int, int] = {}
         for place, step in enumerate(self.steps):
             self.last.update(dict.fromkeys(values_in(step.text), place))

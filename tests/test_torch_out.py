@@ -394,7 +394,7 @@ def test_the_classes_of_a_module_are_kept() -> None:
     assert "self.block2 = Block(16, 32)" in text
     assert "self.block3 = Block(32, 64)" in text
     assert "self.linear = nn.Linear(64, 10)" in text
-    assert "x = self.block3(x)" in text
+    assert "x = self.block3(self.block2(self.block1(x)))" in text
 
 
 def test_the_names_of_parameters_are_kept() -> None:
