@@ -30,7 +30,8 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
     """Read a model: ``.onnx`` with its external data, ``.pt2``, or ``.redir``, the textual form.
 
     ``package.module:factory`` names a callable that gives a PyTorch module and its example inputs:
-    what ``from_torch`` takes, in a tuple. ``overridable_initializers="constant"`` takes
+    what ``from_torch`` takes, in a tuple. The first size of each tensor is left open, unless it is
+    1 or the tuple says what is open. ``overridable_initializers="constant"`` takes
     initializers that are inputs too for constants.
 
     Raises:
@@ -51,7 +52,7 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
             "torch.export.save(torch.export.export(module.eval(), args), 'model.pt2') writes one"
         )
     if is_factory(name):
-        return from_torch(*_made(name))
+        return from_module(*_made(name))
     raise BadInput(f"{path}: expected a model that ends in .onnx, .pt2 or .redir")
 
 
@@ -200,7 +201,10 @@ def to_torch(graph: Graph) -> nn.Module:
 
 
 def from_module(
-    module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, dynamic_shapes: Any
+    module: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
 ) -> Graph:
     """``from_torch``, in which the first size of each tensor is open unless shapes are given."""
     if dynamic_shapes is None:

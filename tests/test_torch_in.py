@@ -867,6 +867,12 @@ def small():
     layers = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
     return layers.eval(), (torch.zeros(2, 4),)
 
+def single():
+    return small()[0], (torch.zeros(1, 4),)
+
+def fixed():
+    return *small(), {}, ((None, None),)
+
 def opaque():
     class Odd(torch.nn.Module):
         def forward(self, x):
@@ -892,6 +898,15 @@ def test_a_factory_on_the_command_line(folder: Path) -> None:
     done = cli("compress", "made:small", "out.onnx", folder=folder)
     assert done.returncode == 0, done.stderr
     assert list(redir.load(folder / "out.onnx").inputs) == ["input"]
+
+
+@pytest.mark.parametrize(("factory", "size"), [("small", None), ("single", 1), ("fixed", 2)])
+def test_a_factory_leaves_the_batch_open(
+    factory: str, size: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    first, *_ = redir.load(f"made:{factory}").inputs["input"].type.shape or ()
+    assert (first if isinstance(first, int) else None) == size
 
 
 def test_a_program_on_the_command_line(folder: Path) -> None:
