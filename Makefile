@@ -61,9 +61,9 @@ docs: .venv/dev.stamp  ## run every snippet of the documentation
 bench: .venv/torch.stamp  ## measure on real models
 	$(PYTEST) -m bench tests/benchmarks -s
 
-architectures: .venv/torch.stamp  ## prune every torchvision architecture (takes hours)
+architectures: .venv/torch.stamp  ## every torchvision architecture, there and back and pruned (takes hours)
 	$(PIP_INSTALL) --no-deps torchvision pillow onnxscript onnx_ir
-	$(PYTEST) -m bench tests/benchmarks/test_architectures.py -s
+	$(PYTEST) -m bench tests/benchmarks/test_torchvision.py tests/benchmarks/test_architectures.py -s
 
 nightly: .venv/torch.stamp  ## all tests but the benchmarks, with many more examples
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 -m 'not bench'

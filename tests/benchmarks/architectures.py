@@ -52,12 +52,18 @@ def randomise(module: torch.nn.Module) -> None:
                 tensor.data.copy_(torch.randn(tensor.shape, generator=rng) * 0.1)
 
 
-def export(name: str, exporter: str, path: Path) -> None:
-    """Write the architecture ``name`` by one of torch's two exporters."""
+def built(name: str) -> torch.nn.Module:
+    """The architecture ``name`` with random numbers."""
     torch.manual_seed(0)
     backbone = {"weights_backbone": None} if name in models.list_models(models.segmentation) else {}
     module = models.get_model(name, weights=None, **backbone).eval()
     randomise(module)
+    return module
+
+
+def export(name: str, exporter: str, path: Path) -> None:
+    """Write the architecture ``name`` by one of torch's two exporters."""
+    module = built(name)
     inputs = (torch.randn(example(name)),)
     if exporter == "torchscript":
         torch.onnx.export(module, inputs, path, dynamo=False, opset_version=17)

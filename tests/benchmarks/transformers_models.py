@@ -1,19 +1,17 @@
-"""Small configurations of transformers, with random weights, by ``redir.from_torch``.
+"""Small configurations of transformers, with random weights, into redir and back.
 
-``python tests/benchmarks/transformers_models.py [NAME ...]`` compares each with the module and
-prints a table: how far onnxruntime is from it, as a share of the output's magnitude.
+``python -m tests.benchmarks.transformers_models [NAME ...]`` prints how far each is from the
+module, as a share of the output's magnitude, before and after the preset ``exact``.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 TOOLS = Path(__file__).parents[3] / "shared/tools"
@@ -23,13 +21,10 @@ if TOOLS.is_dir():
 
 import transformers  # noqa: E402 - behind the operators that torchvision looks for
 
-import redir  # noqa: E402
-from redir.errors import RedirError  # noqa: E402
-from redir.ir import Graph  # noqa: E402
-from redir.runtime import session  # noqa: E402
+from tests.benchmarks.round_trips import Make, main  # noqa: E402
 
-ROUNDING = 1e-5  # as a share of the output's magnitude
 WAYS = ("sdpa", "eager")  # to compute attention
+PLAIN = ("ConvNeXt", "ResNet", "MobileNetV2", "EfficientNet")  # have no attention
 _SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -42,7 +37,7 @@ _PATCHES = {**_SIZES, "image_size": 32, "patch_size": 8}
 _EDGES = {"num_labels": 5}
 
 # The class of the configuration, that of the model, the options, and what the inputs are.
-MODELS: dict[str, tuple[str, str, dict[str, Any], str]] = {
+CONFIGURATIONS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "BERT": ("BertConfig", "BertModel", _TEXT, "text"),
     "DistilBERT": (
         "DistilBertConfig",
@@ -92,14 +87,15 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "MobileNetV2": (
         "MobileNetV2Config",
         "MobileNetV2ForImageClassification",
-        {"depth_multiplier": 0.25},
-        "image",
+        {"depth_multiplier": 0.25, "initializer_range": 0.3},
+        "large image",
     ),
     "EfficientNet": (
         "EfficientNetConfig",
         "EfficientNetForImageClassification",
-        {"width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 320},
-        "image",
+        {"width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 320}
+        | {"initializer_range": 0.3},
+        "large image",
     ),
     "SegFormer": (
         "SegformerConfig",
@@ -137,66 +133,37 @@ def text() -> dict[str, Any]:
 INPUTS: dict[str, Callable[[], dict[str, Any]]] = {
     "text": text,
     "image": lambda: {"pixel_values": torch.randn(2, 3, 32, 32)},
+    "large image": lambda: {"pixel_values": torch.randn(2, 3, 96, 96)},
     "sound": lambda: {"input_values": torch.randn(2, 1000)},
     "spectrum": lambda: {"input_features": torch.randn(2, 80, 40)},
 }
 
 
-def built(name: str, way: str) -> tuple[Any, dict[str, Any]]:
+def built(name: str, way: str) -> tuple[Any, tuple[()], dict[str, Any]]:
     """The model with random weights and no zeros, and its inputs."""
     torch.manual_seed(0)
-    config_class, model_class, options, inputs = MODELS[name]
+    config_class, model_class, options, inputs = CONFIGURATIONS[name]
     config = getattr(transformers, config_class)(**options)
-    config._attn_implementation = way
+    config._attn_implementation = way or None
     config.use_cache = False
     module = getattr(transformers, model_class)(config).eval()
     module = module.get_encoder() if name == "Whisper encoder" else module
     for parameter in module.parameters():
         if not parameter.any():
             parameter.data.normal_(std=0.1)
-    return module, INPUTS[inputs]()
+    return module, (), INPUTS[inputs]()
 
 
-def lowered(name: str, way: str) -> tuple[Graph, dict[str, Any], list[Any]]:
-    """The graph, its feeds, and what the module gives on them."""
-    module, kwargs = built(name, way)
-    graph = redir.from_torch(module, (), kwargs)
-    with torch.no_grad():
-        found = module(**kwargs)
-    leaves = torch.utils._pytree.tree_leaves(found)
-    wanted = [t.numpy() for t in leaves if isinstance(t, torch.Tensor)]
-    return graph, {k: t.numpy() for k, t in kwargs.items()}, wanted
+def ways(name: str) -> tuple[str, ...]:
+    """How the model may compute attention, if it has any."""
+    return ("",) if name in PLAIN else WAYS
 
 
-def deviation(name: str, way: str) -> float:
-    """How far onnxruntime is from the module, as a share of the output's magnitude."""
-    graph, feeds, wanted = lowered(name, way)
-    found = session(graph)(feeds)
-    pairs = zip(found.values(), wanted, strict=True)
-    return max(float(np.abs(ours - theirs).max() / np.abs(theirs).max()) for ours, theirs in pairs)
-
-
-def rows(names: list[str]) -> Iterator[tuple[str, ...]]:
-    """What each model gave: a number, or why there is none."""
-    for name in names:
-        found = []
-        for way in WAYS:
-            try:
-                moved = deviation(name, way)
-                found.append(f"{moved:.0e}" if moved <= ROUNDING else f"**{moved:.0e}**")
-            except ValueError as error:
-                if "attention implementation" not in str(error):
-                    raise
-                found.append("-")  # there is no attention in this one
-            except RedirError as error:
-                found.append(" ".join(str(error).split())[:120])
-        yield (name, *found)
-
+MODELS: dict[str, Make] = {
+    f"{name}, {way}" if way else name: partial(built, name, way)
+    for name in CONFIGURATIONS
+    for way in ways(name)
+}
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
-    print(f"| model | {' | '.join(WAYS)} |\n| --- | --- | --- |")
-    for row in rows(sys.argv[1:] or list(MODELS)):
-        print(f"| {' | '.join(row)} |", flush=True)
+    main("tests.benchmarks.transformers_models", MODELS)
