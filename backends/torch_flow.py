@@ -641,6 +641,16 @@ class Site:
         self.scene.body.steps.append(Step(self.scene.scope(self.node), left, text))
         return marks
 
+    def unpacked(self, text: str, nodes: Sequence[Node]) -> str:
+        """Unpack what ``text`` gives into the results of ``nodes``, this one's among them."""
+        if len({self.scene.scope(node) for node in nodes}) != 1:
+            return ""
+        marks = dict(zip(nodes, self.lets(text, len(nodes)), strict=True))
+        others = {n.outputs[0]: values_in(m)[0] for n, m in marks.items() if n is not self.node}
+        self.scene.env.update(others)
+        self.scene.done.update(nodes)
+        return marks[self.node]
+
     def helper(self, name: str) -> str:
         """The name of a function that the file then holds."""
         self.flow.helpers.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from redir.backends.torch_flow import (
     literal,
     torch_dtype,
 )
+from redir.backends.torch_text import number_mark
+from redir.ir import Node
 from redir.tensor import NO_DTYPE
 
+_PARTS = 4  # no more are unpacked in one statement
 _FAR = 2**31 - 1  # from here on, the end of a slice means the end of the axis
 
 
@@ -70,7 +74,43 @@ def _reshape(site: Site) -> Result:
         return f"{x}.reshape(())"
     if len(items) == 2 and str(items[0]) == f"{x}.shape[0]" and items[1] == -1:  # noqa: PLR2004
         return _flat(site)
-    return f"{x}.reshape({Ints(tuple(items))})"
+    whole = _one_block(site, items)
+    return f"{x}.{whole}" if whole else f"{x}.reshape({Ints(tuple(items))})"
+
+
+def _one_block(site: Site, items: list[Int]) -> str:
+    """The call that makes several axes one, or one several, where a reshape does only that."""
+    shape = site.shape(0) or ()
+    more = len(items) - len(shape)
+    if not more or min(len(items), len(shape)) < 2:  # noqa: PLR2004 - all or nothing of a tensor
+        return ""
+    old, new = max(1, 1 - more), max(1, 1 + more)  # how many axes of a block
+    for start in range(min(len(items), len(shape)) - 1, -1, -1):
+        sizes = items[start : start + new]
+        if not _keeps_others(site, items, range(start, start + old), len(sizes)):
+            continue
+        if new == 1:
+            return (
+                f"flatten({start if start + old == len(shape) else f'{start}, {start + old - 1}'})"
+            )
+        if all(isinstance(n, int) and n != 1 for n in sizes):
+            return f"unflatten({start}, ({', '.join(number_mark('size', n) for n in sizes)}))"
+    return ""
+
+
+def _keeps_others(site: Site, items: list[Int], block: range, count: int) -> bool:
+    """Whether all axes but a block stay; ``items`` have ``count`` axes in its place."""
+    x, shape, more = site.ref(0), site.shape(0) or (), count - len(block)
+    sizes = [*(shape[k] for k in block), *items[block.start : block.start + count]]
+    halves = sizes[: len(block)], sizes[len(block) :]
+    known = all(isinstance(n, int) and n > 0 for n in sizes)
+    same = known and prod(halves[0]) == prod(halves[1])  # then a -1 elsewhere is what was there
+    return all(
+        str(item) == f"{x}.shape[{axis}]" or item == shape[axis] or (item == -1 and same)
+        for axis in range(len(shape))
+        if axis not in block
+        for item in [items[axis if axis < block.start else axis + more]]
+    )
 
 
 def _flat(site: Site) -> str:
@@ -233,7 +273,10 @@ def _gather(site: Site) -> Result:
         return _embedding(site)
     x, before = site.ref(0, weight=_is_table(site)), ":, " * axis
     if known is not None and known.rank == 0:
-        return f"{x}[{before}{bare(known.items[0])}]"
+        parts = _all_parts(site, axis)
+        return site.unpacked(x if axis == 0 else f"{x}.unbind({axis})", parts) or (
+            f"{x}[{before}{bare(known.items[0])}]"
+        )
     if known is not None and known.known is not None:
         run = _run(known.known)
         return f"{x}[{before}{run}]" if run else f"{x}[{before}[{known}]]"
@@ -287,6 +330,18 @@ def _gather_nd(site: Site) -> Result:
     return f"{site.helper('gather_nd')}({site.ref(0)}, {site.ref(1)}, {batch})"
 
 
+def _all_parts(site: Site, axis: int) -> list[Node]:
+    """What reads the operand, if each takes one part along an axis, and together they take all."""
+    count, nodes = site.size(0, axis), site.scene.readers(site.value(0))
+    if count is None or not 1 < count <= _PARTS or len(nodes) != count:
+        return []
+    sites = [Site(site.scene, node) for node in nodes]
+    same = all(n.op == site.node.op and n.attrs == site.node.attrs for n in nodes)
+    taken = [s.ints(1) for s in sites] if same else []
+    places = {k.items[0]: s.node for k, s in zip(taken, sites, strict=False) if k and not k.rank}
+    return [places[k] for k in range(count)] if places.keys() == set(range(count)) else []
+
+
 _REDUCE = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
@@ -313,18 +368,22 @@ def _expand(site: Site) -> Result:
     same = known is not None and known.known is not None and set(known.known) <= {1}
     if same and known is not None and len(known.items) <= site.rank():
         return site.value(0)
-    if known is not None and _grows(site, known):
-        return f"{x}.expand({known})"
+    grown = _grown(site, known) if known is not None else None
+    if grown is not None:
+        return f"{x}.expand({grown})"
     return f"{site.helper('expand')}({x}, {site.numbers(1)})"
 
 
-def _grows(site: Site, known: Ints) -> bool:
-    """Whether each axis of the operand has the size asked for, or is 1."""
+def _grown(site: Site, known: Ints) -> Ints | None:
+    """The sizes to expand to, -1 where an axis stays; none if both may be more than 1."""
     shape = site.shape(0)
-    if shape is None or len(known.items) < len(shape):
-        return False
-    last = known.items[len(known.items) - len(shape) :]
-    return all(d == 1 or (d == i and isinstance(i, int)) for d, i in zip(shape, last, strict=True))
+    new = len(known.items) - len(shape) if shape is not None else -1
+    if shape is None or new < 0:
+        return None
+    pairs = list(zip(shape, known.items[new:], strict=True))
+    if not all(i in {1, d} or d == 1 for d, i in pairs):
+        return None
+    return Ints((*known.items[:new], *(-1 if i in {1, d} else i for d, i in pairs)))
 
 
 def _tile(site: Site) -> Result:
@@ -347,8 +406,12 @@ def _constant_of_shape(site: Site) -> Result:
 
 
 def _range(site: Site) -> Result:
-    bounds = ", ".join(site.number(k) for k in range(3))
-    return f"torch.arange({bounds}, dtype={torch_dtype(site.dtype(0))}{site.device()})"
+    first, last, step = (site.number(k) for k in range(3))
+    more = f", {step}" if step != "1" else ""
+    bounds = f"{first}, {last}{more}" if first != "0" or more else last
+    whole = all(site.ints(k) for k in range(3)) and site.dtype(0) == np.int64
+    kind = "" if whole else f", dtype={torch_dtype(site.dtype(0))}"
+    return f"torch.arange({bounds}{kind}{site.device()})"
 
 
 def _eye_like(site: Site) -> Result:
@@ -435,7 +498,7 @@ def _reversed(pads: list[int], rank: int) -> str:
     pairs = [(pads[k], pads[k + rank]) for k in range(rank - 1, -1, -1)]
     while pairs[-1] == (0, 0):
         pairs.pop()
-    return f"({', '.join(str(n) for pair in pairs for n in pair)})"
+    return f"({', '.join(number_mark('padding', n) for pair in pairs for n in pair)})"
 
 
 def _fill(site: Site) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from redir.backends.torch_flow import Step
-from redir.backends.torch_text import depths, value_mark, values_in, with_paths, with_values
+from redir.backends.torch_text import depths, plain, value_mark, values_in, with_paths, with_values
 
 _WIDEST, _DEEPEST = 60, 3  # letters, and brackets in one another, of what is nested
 _LAZY = re.compile(r"\b(for|if|lambda)\b")  # what these hold runs at another time
@@ -77,5 +77,7 @@ def _cut_once(text: str, after: str) -> str:
 
 
 def _reads_well(text: str, depth: int) -> bool:
-    shown = with_paths(with_values(text, lambda _: "x"), lambda p: ".".join(("self", *p[depth:])))
+    shown = with_paths(
+        with_values(plain(text), lambda _: "x"), lambda p: ".".join(("self", *p[depth:]))
+    )
     return len(shown) <= _WIDEST and max(d for _, d in depths(shown)) <= _DEEPEST

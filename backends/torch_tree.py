@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from redir.backends.torch_text import (
     path_mark,
     paths_in,
     plain,
+    split_items,
     value_mark,
     values_in,
     with_numbers,
@@ -293,6 +294,20 @@ class Written:
     paths: list[Path]
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A module with the statements that make its parts, and the numbers in its forward."""
+
+    module: Module
+    init: list[str]
+    numbers: list[tuple[str, str]]
+
+    @property
+    def lines(self) -> list[str]:
+        """The statements, and behind them a line per number."""
+        return [*self.init, *(number_mark(role, number) for role, number in self.numbers)]
+
+
 @dataclass(eq=False)
 class Writer:
     """The classes of a tree of modules, those that others need first."""
@@ -326,20 +341,19 @@ class Writer:
 
     def _classes(self, level: list[Module]) -> None:
         """Write the modules of one level: those of the same code are of one class."""
-        alike: dict[tuple[str, ...], list[tuple[Module, list[str]]]] = {}
-        forwards: dict[Path, list[str]] = {}
+        alike: dict[tuple[str, ...], list[Draft]] = {}
         for module in level:
             if self._constructed(module):
                 continue
-            init, forward = self._init(module), self._forward(module)
-            blank = [with_numbers(line, lambda role, _: f"<{role}>") for line in init]
+            draft = Draft(module, self._init(module), self._numbers(module))
+            blank = [with_numbers(line, _role) for line in draft.init]
+            forward = self._forward(module, [_role(role, n) for role, n in draft.numbers])
             wish = "" if self._named else self.flow.classes.get(module.path, "")
             known = self.flow.classes.get(module.path, wish)
-            alike.setdefault((known, *blank, "", *forward), []).append((module, init))
-            forwards[module.path] = forward
+            alike.setdefault((known, *blank, "", *forward), []).append(draft)
         for group in alike.values():
             for part in self._shared(group):
-                self._class(part, forwards[part[0][0].path])
+                self._class(part)
 
     @cached_property
     def _named(self) -> bool:
@@ -378,26 +392,34 @@ class Writer:
         every = [*dict.fromkeys([*used, *module.children, *module.layers])]
         return [n for n in every if n in module.parts]
 
-    def _forward(self, module: Module) -> list[str]:
-        return [] if module.steps is None else list(_Names(module, self.root is module).lines())
+    def _numbers(self, module: Module) -> list[tuple[str, str]]:
+        """The role and the text of each number in a forward that instances may differ in."""
+        return numbers_in("".join(s.text for s in _Names(module, self.root is module).steps))
 
-    def _shared(
-        self, group: list[tuple[Module, list[str]]]
-    ) -> list[list[tuple[Module, list[str]]]]:
+    def _forward(self, module: Module, numbers: Sequence[str]) -> list[str]:
+        names = _Names(module, self.root is module, numbers)
+        return [] if module.steps is None else list(names.lines())
+
+    def _shared(self, group: list[Draft]) -> list[list[Draft]]:
         """The group, or its parts of the same numbers where these would be too many arguments."""
         if len(_differing(group)[0]) <= _ARGUMENTS:
             return [group]
-        parts: dict[tuple[str, ...], list[tuple[Module, list[str]]]] = {}
-        for module, init in group:
-            parts.setdefault(tuple(map(plain, init)), []).append((module, init))
+        parts: dict[tuple[str, ...], list[Draft]] = {}
+        for draft in group:
+            parts.setdefault(tuple(map(plain, draft.lines)), []).append(draft)
         return list(parts.values())
 
-    def _class(self, group: list[tuple[Module, list[str]]], forward: list[str]) -> None:
-        arguments, init = _differing(group)
-        name = self._name([m for m, _ in group])
-        paths = [m.path for m, _ in group]
+    def _class(self, group: list[Draft]) -> None:
+        first = group[0]
+        arguments, lines = _differing(group)
+        init, numbers = lines[: len(first.init)], lines[len(first.init) :]
+        held = {n: f"self.{_free(n, first.module)}" for n in numbers if n in arguments}
+        init = [f"{kept} = {name}" for name, kept in held.items()] + init
+        forward = self._forward(first.module, [held.get(n, n) for n in numbers])
+        name = self._name([d.module for d in group])
+        paths = [d.module.path for d in group]
         self.classes.append(Written(name, list(arguments), init, forward, paths))
-        for place, (module, _) in enumerate(group):
+        for place, draft in enumerate(group):
             given = [
                 number_mark(role.rstrip("0123456789"), column[place])
                 for role, column in arguments.items()
@@ -406,7 +428,7 @@ class Writer:
                 text if k < 2 else f"{role}={text}"  # noqa: PLR2004 - the first two go unnamed
                 for k, (role, text) in enumerate(zip(arguments, given, strict=True))
             ]
-            self.made[module.path] = f"{name}({', '.join(texts)})"
+            self.made[draft.module.path] = f"{name}({', '.join(texts)})"
 
     def _name(self, group: list[Module]) -> str:
         wishes = dict.fromkeys(self._wish(m) for m in group)
@@ -430,11 +452,21 @@ class Writer:
         return f"{text}Block" if module.path[-1].isdigit() else text
 
 
-def _differing(
-    group: list[tuple[Module, list[str]]],
-) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """The numbers in which modules of one code differ, by argument, and the statements."""
-    columns = list(zip(*(numbers_in("\n".join(init)) for _, init in group), strict=True))
+def _role(role: str, _: str) -> str:
+    """A number by its role alone, as it stands in what the modules of one class share."""
+    return f"<{role}>"
+
+
+def _free(name: str, module: Module) -> str:
+    """The name of an attribute for an argument, which no part of the module has."""
+    while name in module.parts | module.tensors.keys():
+        name += "_"
+    return name
+
+
+def _differing(group: list[Draft]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """The numbers in which modules of one code differ, by argument, and the lines."""
+    columns = list(zip(*(numbers_in("\n".join(d.lines)) for d in group), strict=True))
     arguments: dict[str, tuple[str, ...]] = {}
     texts: list[str] = []
     for column in columns:
@@ -444,7 +476,7 @@ def _differing(
         if role == STRIDE and texts[-1] == "1":
             texts[-1] = _USUAL
     left = iter(texts)
-    lines = [with_numbers(line, lambda *_: next(left)) for line in group[0][1]]
+    lines = [with_numbers(line, lambda *_: next(left)) for line in group[0].lines]
     return arguments, [line.replace(f", stride={_USUAL}", "") for line in lines]
 
 
@@ -468,14 +500,15 @@ def _argument(arguments: dict[str, tuple[str, ...]], role: str, values: tuple[st
 class _Names:
     """A forward in text: values get names, and give them back after their last use."""
 
-    def __init__(self, module: Module, is_root: bool) -> None:  # noqa: FBT001
-        self.module = module
+    def __init__(self, module: Module, is_root: bool, numbers: Iterable[str] = ()) -> None:  # noqa: FBT001
+        self.module, self.numbers = module, iter(numbers)
         self.steps = nested(module.steps or [], module.outputs, len(module.path))
         self.last: dict[int, int] = {}
         for place, step in enumerate(self.steps):
             self.last.update(dict.fromkeys(values_in(step.text), place))
         self.last.update(dict.fromkeys(module.outputs, len(self.steps)))
         self.names: dict[int, str] = {}
+        self.usual = _usual(self.steps)
         self.used: set[str] = set()
         self.given: set[str] = set()
         self._name_inputs(is_root)
@@ -518,7 +551,8 @@ class _Names:
         return [*needed, *more]
 
     def _statement(self, place: int, step: Step) -> tuple[str, str]:
-        text = self._reached(with_values(step.text, lambda v: self.names[v]))
+        numbered = with_numbers(step.text, lambda *_: next(self.numbers))
+        text = self._reached(with_values(numbered, lambda v: self.names[v]))
         dying = [v for v in values_in(step.text) if self.last[v] == place]
         spare = [self.names[v] for v in dying if self.names[v] not in self.given]
         self.used -= set(spare)
@@ -526,11 +560,19 @@ class _Names:
             kept = self.last.get(value, -1) > place
             name = "_"
             if kept:
-                name = next((s for s in spare if s not in self.used), "") or self._letter()
+                name = self._name(value, spare)
             self.names[value] = name
             self.used |= {name} if kept else set()
         targets = with_values(step.targets, lambda v: self.names[v])
         return targets, text
+
+    def _name(self, value: int, spare: Sequence[str]) -> str:
+        """The usual name of a value, or one that is free again, or the next letter."""
+        usual = self.usual.get(value, "")
+        if usual and usual not in self.used:
+            return usual
+        plain = [s for s in spare if s not in self.used and s not in self.usual.values()]
+        return plain[0] if plain else self._letter()
 
     def _reached(self, text: str) -> str:
         depth = len(self.module.path)
@@ -540,6 +582,18 @@ class _Names:
             return "self" + "".join(parts)
 
         return with_paths(text, reach)
+
+
+def _usual(steps: Sequence[Step]) -> dict[int, str]:
+    """The values that everybody calls by one name: queries, keys and values of attention."""
+    calls = (rest for s in steps for rest in s.text.split("scaled_dot_product_attention(")[1:])
+    operands = (pair for rest in calls for pair in zip("qkv", split_items(rest), strict=False))
+    return {
+        value: name
+        for name, item in operands
+        for value in values_in(item)
+        if f"{item})".startswith(f"{value_mark(value)})")
+    }
 
 
 def class_lines(written: Written) -> Iterator[str]:
