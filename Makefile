@@ -53,7 +53,7 @@ types: .venv/dev.stamp  ## mypy --strict over code, tests and examples
 	@checked=$$(sed -n 's/.* in \([0-9]*\) source file.*/\1/p' .typing/package.log); \
 	found=$$(find $(CODE) -name '*.py' | wc -l); \
 	test "$$checked" -eq "$$found" || { echo "mypy checked $$checked of $$found files" >&2; exit 1; }
-	cd .typing && $(MYPY) tests $$(find docs/examples -name '*.py' 2>/dev/null)
+	cd .typing && $(MYPY) tests $$(find docs/examples -maxdepth 1 -name '*.py')
 
 docs: .venv/dev.stamp  ## run every snippet of the documentation
 	$(PYTEST) tests/test_docs.py

@@ -72,7 +72,7 @@ class Split(NamedTuple):
     label: Labels
 
 
-class Block(nn.Module):  # type: ignore[misc]  # torch need not be installed to check types
+class Block(nn.Module):
     """Basic residual block: two 3x3 convolutions around a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
