@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import numpy as np
 
 from redir import ops
-from redir.density import RULES, bandwidth_of, cells, density
-from redir.errors import BadPipeline
+from redir.density import RULES, Cells, bandwidth_of, cells, density
+from redir.deviation import error_bound, measured_error, relative_error, rows, second_moments
+from redir.errors import BadPipeline, Unsupported
+from redir.feeds import normal_feeds
 from redir.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
-from redir.ir import Graph, Value
+from redir.interpret import values
+from redir.ir import Graph, Node, Value
+from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import map_constants
 from redir.tensor import Array, Tensor
 
 _WEIGHTS = (ops.Conv, ops.ConvTranspose, ops.Gemm, ops.MatMul)
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_ROUNDING = 1e-9  # of sums of many squares in float64
+_MULTIPLES = 2.0 ** (np.arange(-32, 1) / 4)  # of Silverman's rule, that an error is looked for in
 
 
 def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
@@ -25,9 +33,24 @@ def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0)
 
     The density of the non-zero weights is estimated with a Gaussian kernel; its local maxima M_k
     are the new values and the minima m_k between them the borders: every w in [m_k, m_k+1)
-    becomes M_k (RED, Yvinec et al., NeurIPS 2021). Left as they are: fewer than two distinct
-    values, weights that are not finite, and weights so far apart that the density cannot be put
-    on a grid.
+    becomes M_k (RED, Yvinec et al., NeurIPS 2021), rounded to the type of the weights. Left as
+    they are: fewer than two distinct values, weights that are not finite, and weights so far apart
+    that the density cannot be put on a grid.
+    """
+    found = cells_of(weights, bandwidth, contrast)
+    if found is None:
+        return weights
+    flat, moved = weights.reshape(-1), np.zeros(weights.size, weights.dtype)
+    centres = found.centres.astype(weights.dtype)
+    moved[flat != 0] = centres[found.index(flat[flat != 0].astype(np.float64))]
+    return moved.reshape(weights.shape)
+
+
+def cells_of(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Cells | None:
+    """The cells of the weights that are not zero; None where ``hashed`` leaves them as they are.
+
+    The centres are numbers that the type of the weights has. One lies between weights of its own
+    cell, so rounding takes it no further, and centres stay distinct and in order.
     """
     flat = weights.astype(np.float64).reshape(-1)
     some = flat[flat != 0]
@@ -35,35 +58,45 @@ def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0)
     width = bandwidth_of(some, bandwidth) if usable else 0.0
     curve = density(some, width) if width > 0 else None
     if curve is None:
-        return weights
-    found = cells(curve, contrast)
-    moved = np.where(flat == 0, 0.0, found.centres[found.index(flat)])
-    return moved.astype(weights.dtype).reshape(weights.shape)
+        return None
+    found = cells(some, curve, contrast)
+    return replace(found, centres=found.centres.astype(weights.dtype).astype(np.float64))
+
+
+def widest(weights: Array, error: float, contrast: float = 0.0) -> float | None:
+    """The widest bandwidth at which hashing ``weights`` costs no more than ``error``.
+
+    The error is that of the layer's output, as ``relative_error`` estimates it. The bandwidth is a
+    multiple of Silverman's rule between 1/256 and 1, found by bisection in steps of 2^(1/4); None
+    where the narrowest costs too much.
+    """
+    low, high = 0, len(_MULTIPLES)
+    while low < high:
+        middle = (low + high) // 2
+        moved = hashed(weights, float(_MULTIPLES[middle]), contrast)
+        if relative_error(weights, moved) <= error:
+            low = middle + 1
+        else:
+            high = middle
+    return float(_MULTIPLES[low - 1]) if low else None
 
 
 def _distinct(before: Graph, after: Graph) -> str | None:
     for old, new in zip(constants(before), constants(after), strict=True):
-        many, few = (np.unique(t.array) for t in (old, new))
-        if few.size > many.size:
-            return f"{many.size} distinct values became {few.size}"
-        if not np.array_equal(old.array == 0, new.array == 0) and not np.all(
-            new.array[old.array == 0] == 0
-        ):
-            return "a weight that was 0 is not any more"
-    return None
+        many, few = (np.unique(t.array).size for t in (old, new))
+        if few > many:
+            return f"{many} distinct values became {few}"
+    return _zeros(before, after)
 
 
-def _monotone(before: Graph, after: Graph) -> str | None:
-    """Refute that hashing is a function of the value, and one that keeps the order."""
-    for old, new in zip(constants(before), constants(after), strict=True):
-        if old.array.dtype.kind == "f" and old.array.size:
-            order = np.argsort(old.array, axis=None, kind="stable")
-            a, b = old.array.reshape(-1)[order], new.array.reshape(-1)[order]
-            gaps, steps = np.diff(a), np.diff(b.astype(np.float64))
-            nonzero = (a[:-1] != 0) & (a[1:] != 0)
-            if np.any((steps < 0) & nonzero) or np.any((gaps == 0) & (steps != 0)):
-                return "equal weights came apart or changed their order"
-    return None
+def _zeros(before: Graph, after: Graph) -> str | None:
+    pairs = zip(constants(before), constants(after), strict=True)
+    gone = any(np.any(new.array[old.array == 0] != 0) for old, new in pairs)
+    return "a weight that was 0 is not any more" if gone else None
+
+
+_FEWER = Guarantee("no more distinct values, zeros stay", _distinct)
+_ZEROS = Guarantee("zeros stay", _zeros)
 
 
 @dataclass(frozen=True)
@@ -71,21 +104,19 @@ class Hash(Pass):
     """Adaptive, data-free scalar hashing: few distinct values in each layer.
 
     ``bandwidth`` is a multiple of Silverman's rule, or one of the rules silverman, scott and
-    median-gap; ``contrast`` drops a peak that stands out by less than that share of the highest.
+    median-gap; ``error`` chooses it instead, for each layer the widest that moves its output by no
+    more than that share. ``contrast`` drops a peak that stands out by less than that share of the
+    highest. ``granularity``: each ``tensor`` has its values, or each output ``channel`` has.
     Moves the constant weights of Conv, ConvTranspose, Gemm and MatMul, a shared one once.
     """
 
     bandwidth: float | str = 0.05
     contrast: float = 0.0
-    guarantees: ClassVar[tuple[Guarantee, ...]] = (
-        SAME_INTERFACE,
-        CONSTANTS_ONLY,
-        Guarantee("no more distinct values, zeros stay", _distinct),
-        Guarantee("equal weights stay equal, in order", _monotone),
-    )
+    error: float | None = None
+    granularity: Literal["tensor", "channel"] = "tensor"
 
     def __post_init__(self) -> None:
-        """Refuse a bandwidth that is no number above 0 and no rule, and a negative contrast."""
+        """Refuse options that make no sense."""
         if isinstance(self.bandwidth, str) and self.bandwidth not in RULES:
             raise BadPipeline(
                 f"hash: bandwidth {self.bandwidth!r} is no number and none of {', '.join(RULES)}"
@@ -94,15 +125,190 @@ class Hash(Pass):
             raise BadPipeline(f"hash: bandwidth must be above 0, not {self.bandwidth}")
         if not 0 <= self.contrast < 1:
             raise BadPipeline(f"hash: contrast must be at least 0 and below 1, not {self.contrast}")
+        if self.error is not None and not 0 < self.error < 1:
+            raise BadPipeline(f"hash: error must be above 0 and below 1, not {self.error}")
+        if self.error is not None and self.bandwidth != Hash.bandwidth:
+            raise BadPipeline("hash: error chooses the bandwidth: give one of the two")
+        if self.granularity not in {"tensor", "channel"}:
+            raise BadPipeline(f"hash: granularity {self.granularity!r} is not tensor or channel")
+
+    @property
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """What is promised with these options."""
+        return _promises(self)
 
     def run(self, graph: Graph) -> Graph:
         """Hash each weight tensor on its own."""
-        weights = {v for n in graph.nodes if n.op in _WEIGHTS for v in n.inputs[1:2]}
+        axes = _axes(graph, self.granularity)
 
         def moved(value: Value, tensor: Tensor) -> Tensor | None:
-            if value not in weights or tensor.array.dtype.name not in _FLOATS:
+            if value not in axes:
                 return None
-            new = Tensor.take(hashed(tensor.array, self.bandwidth, self.contrast))
+            new = Tensor.take(self.moved(tensor.array, axes[value]))
             return None if new == tensor else new
 
         return map_constants(graph, moved)
+
+    def moved(self, weights: Array, axis: int | None) -> Array:
+        """The weights of one tensor, hashed: each channel of ``axis`` alone, or all together."""
+        return _stacked([self._hashed(p) for p in _parts(weights, axis)], axis)
+
+    def cells(self, weights: Array) -> Cells | None:
+        """The cells of weights that are hashed together; None where they stay as they are."""
+        width = self._bandwidth(weights)
+        return None if width is None else cells_of(weights, width, self.contrast)
+
+    def reach(self, weights: Array, axis: int | None) -> Array:
+        """How far each weight may move, in its unit: a bound from its cell alone, like ``weights``.
+
+        It is the larger distance from the centre of the cell to its borders, the outermost weights
+        being the outermost borders.
+        """
+        return _stacked([_reach(p, self.cells(p)) for p in _parts(weights, axis)], axis)
+
+    def _bandwidth(self, weights: Array) -> float | str | None:
+        if self.error is None:
+            return self.bandwidth
+        return widest(weights, self.error, self.contrast)
+
+    def _hashed(self, weights: Array) -> Array:
+        width = self._bandwidth(weights)
+        return weights if width is None else hashed(weights, width, self.contrast)
+
+
+def _reach(weights: Array, found: Cells | None) -> Array:
+    if found is None:
+        return np.zeros(weights.shape)
+    flat = weights.astype(np.float64)
+    return np.where(flat == 0, 0.0, found.reach[found.index(flat)])
+
+
+def _axes(graph: Graph, granularity: str) -> dict[Value, int | None]:
+    """The weights to hash, each with the axis of its output channels, or None to hash it whole.
+
+    A weight that layers read along different axes is hashed whole.
+    """
+    found: dict[Value, int | None] = {}
+    for node in graph.nodes:
+        for value in node.inputs[1:2] if node.op in _WEIGHTS else ():
+            tensor = tensor_of(value)
+            if tensor is not None and tensor.array.dtype.name in _FLOATS:
+                apart = granularity == "channel" and tensor.array.size > 0
+                axis = _outputs(node, tensor.array) if apart else None
+                found[value] = axis if found.get(value, axis) == axis else None
+    return found
+
+
+def _outputs(node: Node, weights: Array) -> int | None:
+    """The axis of the output channels; None where several axes make them."""
+    if node.op == ops.Conv:
+        return 0
+    if node.op == ops.ConvTranspose:
+        return 1 if node.attrs.get("group", 1) == 1 else None
+    if weights.ndim < 2:  # noqa: PLR2004 - a vector makes one output
+        return None
+    return 0 if node.op == ops.Gemm and node.attrs.get("transB") else weights.ndim - 1
+
+
+def _parts(weights: Array, axis: int | None) -> list[Array]:
+    if axis is None:
+        return [weights]
+    return [part.squeeze(axis) for part in np.split(weights, weights.shape[axis], axis)]
+
+
+def _stacked(parts: list[Array], axis: int | None) -> Array:
+    return parts[0] if axis is None else np.stack(parts, axis)
+
+
+# What it promises
+
+
+def _promises(step: Hash) -> tuple[Guarantee, ...]:
+    return (
+        SAME_INTERFACE,
+        CONSTANTS_ONLY,
+        _FEWER if step.granularity == "tensor" else _ZEROS,
+        Guarantee("equal weights stay equal, in order", partial(_disordered, step)),
+        Guarantee("no weight leaves its cell", partial(_strayed, step)),
+        Guarantee("the error of a layer is within its bound", partial(_off, step), numeric=True),
+        *(
+            [Guarantee("the error of a layer is what was asked", partial(_costly, step))]
+            if step.error is not None
+            else []
+        ),
+    )
+
+
+def _moves(step: Hash, before: Graph, after: Graph) -> Iterator[tuple[Value, Array, Array]]:
+    """The weights that are hashed, before and after."""
+    axes = _axes(before, step.granularity)
+    for old, new in zip(before.nodes, after.nodes, strict=True):
+        value, a, b = old.outputs[0], tensor_of(old.outputs[0]), tensor_of(new.outputs[0])
+        if a is not None and b is not None and value in axes:
+            yield value, a.array, b.array
+
+
+def _by_part(step: Hash, before: Graph, after: Graph) -> Iterator[tuple[Array, Array]]:
+    axes = _axes(before, step.granularity)
+    for value, old, new in _moves(step, before, after):
+        yield from zip(_parts(old, axes[value]), _parts(new, axes[value]), strict=True)
+
+
+def _disordered(step: Hash, before: Graph, after: Graph) -> str | None:
+    """Refute that hashing is a function of the value, and one that keeps the order."""
+    for old, new in _by_part(step, before, after):
+        order = np.argsort(old, axis=None, kind="stable")
+        a, b = old.reshape(-1)[order], new.reshape(-1)[order].astype(np.float64)
+        apart, steps = a[1:] != a[:-1], np.diff(b)
+        nonzero = (a[:-1] != 0) & (a[1:] != 0)
+        if np.any((steps < 0) & nonzero) or np.any(~apart & (steps != 0)):
+            return "equal weights came apart or changed their order"
+    return None
+
+
+def _strayed(step: Hash, before: Graph, after: Graph) -> str | None:
+    """Refute that each weight stays in its cell, and moves no further than the borders of it."""
+    for old, new in _by_part(step, before, after):
+        found, a, b = step.cells(old), old.astype(np.float64), new.astype(np.float64)
+        if np.array_equal(a, b, equal_nan=True):
+            continue
+        beyond = float(np.max(np.abs(b - a) - _reach(old, found)))
+        if found is None or beyond > 0:
+            return f"a weight moved {beyond:.3g} further than its cell reaches"
+        if np.any((found.index(a) != found.index(b)) & (a != 0)):
+            return "a weight left its cell"
+    return None
+
+
+def _costly(step: Hash, before: Graph, after: Graph) -> str | None:
+    for old, new in _by_part(step, before, after):
+        found = relative_error(old, new)
+        if step.error is not None and found > step.error:
+            return f"the output of a layer moved by {found:.3g} of itself"
+    return None
+
+
+def _off(step: Hash, before: Graph, after: Graph) -> str | None:
+    """Run the graph before, and each layer whose weights moved with what they moved by."""
+    axes = _axes(before, step.granularity)
+    moves = {v: (a, b) for v, a, b in _moves(step, before, after) if not np.array_equal(a, b)}
+    layers = [n for n in before.nodes if n.op in _WEIGHTS and n.inputs[1] in moves]
+    layers = [n for n in layers if n.op != ops.MatMul or n.inputs[1].rank == 2]  # noqa: PLR2004
+    try:
+        read = values(before, normal_feeds(before, 0), [n.inputs[0] for n in layers])
+    except Unsupported:
+        return None  # what cannot be run cannot be refuted
+    for node, x in zip(layers, read, strict=True):
+        old, new = moves[node.inputs[1]]
+        reach = step.reach(old, axes[node.inputs[1]])
+        beyond = _beyond(node, x, new.astype(np.float64) - old.astype(np.float64), reach)
+        if beyond > 0:
+            return f"the output of {node} is off by {beyond:.3g} more than its bound"
+    return None
+
+
+def _beyond(node: Node, x: Array, moves: Array, reach: Array) -> float:
+    """By how much a layer exceeds its bound, but for rounding, where weights went by ``moves``."""
+    with np.errstate(all="ignore"):  # inputs may be infinite
+        bound = error_bound(rows(node, reach), second_moments(node, x, reach))
+        return float(np.max(measured_error(node, x, moves) - bound * (1 + _ROUNDING), initial=0.0))

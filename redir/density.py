@@ -76,42 +76,67 @@ def density(weights: Array, width: float) -> Density | None:
 
 @dataclass(frozen=True)
 class Cells:
-    """A partition of the line by a density: its peaks (k,) and, between them, valleys (k - 1,).
+    """A partition of the line: ``centres`` (k,), and ``borders`` (k + 1,) around and between them.
 
-    Both are places on the grid of ``curve``.
+    The outermost borders are the lowest and the highest weight. All are in the unit of the weights;
+    those between lie on the grid of ``curve``.
     """
 
+    centres: Array
+    borders: Array
     curve: Density
-    peaks: Array
-    valleys: Array
-
-    @property
-    def centres(self) -> Array:
-        """The peaks: (k,), in the unit of the weights."""
-        return self.curve.points[self.peaks]
-
-    @property
-    def borders(self) -> Array:
-        """The valleys: (k - 1,), in the unit of the weights."""
-        return self.curve.points[self.valleys]
 
     def index(self, weights: Array) -> Array:
         """The cell of each weight; one on a border belongs to the cell above it."""
-        last = self.curve.values.size - 1
-        cell = np.searchsorted(self.valleys, np.arange(last + 1), side="right")
-        found: Array = cell[np.clip(self.curve.place(weights).astype(np.int64), 0, last)]
+        points, inner = self.curve.points, self.borders[1:-1]
+        nearly = np.searchsorted(inner, points, side="right")  # one search a point, not a weight
+        place = self.curve.place(weights).astype(np.int64)
+        cell = nearly[np.clip(place, 0, points.size - 1)]
+        above, below = np.append(inner, np.inf), np.append(-np.inf, inner)
+        found: Array = cell + (weights >= above[cell]) - (weights < below[cell])
+        return found
+
+    @property
+    def reach(self) -> Array:
+        """The larger distance from each centre to the borders of its cell: (k,).
+
+        No weight that becomes the centre of its cell moves further.
+        """
+        found: Array = np.maximum(self.centres - self.borders[:-1], self.borders[1:] - self.centres)
         return found
 
 
-def cells(curve: Density, contrast: float = 0.0) -> Cells:
-    """Centres at the local maxima of a density, borders at the lowest points between them.
+def cells(weights: Array, curve: Density, contrast: float = 0.0) -> Cells:
+    """Centres at the maxima of the density of ``weights`` (n,), borders at the minima between.
 
-    A maximum whose prominence is below ``contrast`` times the highest one is no centre.
+    A maximum whose prominence is below ``contrast`` times the highest one is no centre. One that
+    lies beyond the weights of its cell, pulled by those next to it, is moved to the nearest of
+    them: that is nearer to all of them.
     """
     top = float(curve.values.max())
     noise = 1e-9 * top  # ripples of the arithmetic
     peaks, _ = find_peaks(curve.values, prominence=max(contrast * top, noise))
     if not peaks.size:
         peaks = np.array([int(curve.values.argmax())])
-    valleys = [a + int(curve.values[a:b].argmin()) for a, b in pairwise(peaks)]
-    return Cells(curve, peaks, np.array(valleys, np.int64))
+    valleys = np.array([a + int(curve.values[a:b].argmin()) for a, b in pairwise(peaks)], np.int64)
+    borders = np.concatenate([[weights.min()], curve.points[valleys], [weights.max()]])
+    found = Cells(curve.points[peaks], borders, curve)
+    return replace(found, centres=_among(weights, found))
+
+
+def _among(weights: Array, found: Cells) -> Array:
+    """The centres, each between the lowest and the highest weight of its cell."""
+    cell, count = found.index(weights), found.centres.size
+    low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(low, cell, weights)
+    np.maximum.at(high, cell, weights)
+    return np.where(low <= high, np.clip(found.centres, low, high), found.centres)
+
+
+def expected_distinct(shares: Array, draws: float) -> float:
+    """How many of the values that have these ``shares`` (k,) turn up in so many draws, on average.
+
+    The sum of 1 - (1 - p)^n over the shares p, as in the birthday problem. The shares may add up
+    to less than 1: what is left is a value that does not count, such as zero.
+    """
+    return float(np.sum(1 - (1 - np.asarray(shares, np.float64)) ** draws))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -13,11 +15,21 @@ from hypothesis.extra import numpy as npst
 from scipy.stats import gaussian_kde
 
 from redir import ops
-from redir.density import RULES, bandwidth_of, cells, density
-from redir.errors import BadPipeline
-from redir.ir import Graph, Value
+from redir.density import RULES, bandwidth_of, density, expected_distinct
+from redir.deviation import (
+    error_bound,
+    error_estimate,
+    measured_error,
+    relative_error,
+    rows,
+    second_moments,
+)
+from redir.errors import BadPipeline, Broken
+from redir.interpret import compute
+from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
-from redir.passes.hash import Hash, hashed
+from redir.passes import hash as hashing
+from redir.passes.hash import Hash, cells_of, hashed, widest
 from redir.pipeline import Pipeline
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
@@ -65,19 +77,65 @@ def test_the_order_of_weights_that_are_not_zero_is_kept(
     assert (np.diff(hashed(some, bandwidth)) >= 0).all()
 
 
-@given(WEIGHTS, BANDWIDTHS, st.sampled_from([0.0, 0.1, 0.5]))
+@given(WEIGHTS, BANDWIDTHS, st.sampled_from([0.0, 0.1, 0.5]), st.sampled_from(DTYPES))
 def test_a_weight_moves_no_further_than_the_borders_of_its_cell(
-    weights: Array, bandwidth: float | str, contrast: float
+    weights: Array, bandwidth: float | str, contrast: float, dtype: str
 ) -> None:
-    some = weights[weights != 0]
-    assume(np.unique(some).size > 1)
-    curve = density(some, bandwidth_of(some, bandwidth))
-    assert curve is not None
-    found = cells(curve, contrast)
-    ends = np.concatenate([[some.min()], found.borders, [some.max()]])
-    reach = np.maximum(abs(found.centres - ends[:-1]), abs(ends[1:] - found.centres))
-    moved = abs(hashed(some, bandwidth, contrast) - some)
-    assert (moved <= reach[found.index(some)] + 1e-12).all()
+    some = weights[weights != 0].astype(np.dtype(dtype))
+    found = cells_of(some, bandwidth, contrast)
+    assume(found is not None)
+    assert found is not None
+    wide = some.astype(np.float64)
+    moves = abs(hashed(some, bandwidth, contrast).astype(np.float64) - wide)
+    assert (moves <= found.reach[found.index(wide)]).all()
+
+
+@given(WEIGHTS, BANDWIDTHS)
+def test_hashing_again_with_the_same_cells_changes_nothing(
+    weights: Array, bandwidth: float | str
+) -> None:
+    found = cells_of(weights, bandwidth)
+    assume(found is not None)
+    assert found is not None
+    some = hashed(weights, bandwidth)
+    some = some[some != 0]
+    assert np.array_equal(found.centres[found.index(some)], some)
+
+
+def test_a_weight_on_a_border_belongs_to_the_cell_above() -> None:
+    weights = RNG.normal(size=500)
+    found = cells_of(weights, 0.1)
+    assert found is not None
+    inner = found.borders[1:-1]
+    assert found.index(inner).tolist() == list(range(1, inner.size + 1))
+    assert found.index(np.nextafter(inner, -9)).tolist() == list(range(inner.size))
+
+
+CLOSE = np.array([1.0, 1.0 + 2**-10, 1.0 + 2**-9, 1.0 + 3 * 2**-10])  # neighbours in float16
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e4])
+@pytest.mark.parametrize("bandwidth", [0.01, 0.05, 0.2, 1.0])
+def test_values_are_rounded_to_the_type_within_their_cells(
+    dtype: str, scale: float, bandwidth: float
+) -> None:
+    weights = (scale * np.append(RNG.normal(size=300), CLOSE)).astype(np.dtype(dtype))
+    weights[::5] = 0
+    found = cells_of(weights, bandwidth)
+    assert found is not None
+    moved = hashed(weights, bandwidth)
+    assert not moved[weights == 0].any()
+    held = np.unique(found.index(weights[weights != 0].astype(np.float64)))
+    values = found.centres[held]
+    assert (np.diff(values) > 0).all()
+    assert np.array_equal(values, values.astype(weights.dtype).astype(np.float64))
+    assert np.unique(moved[weights != 0]).size == values.size
+
+
+def test_the_largest_float16_stays_finite() -> None:
+    weights = np.array([65504, 65504, 65472, -65504, 1], np.float16)
+    assert np.isfinite(hashed(weights, 0.05)).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -197,12 +255,35 @@ def test_bfloat16_weights_of_a_graph_move() -> None:
     assert moved(ops.MatMul(x, const(bell(4, 20), "bfloat16")), x) == 1
 
 
-@pytest.mark.parametrize("step", [Hash(), Hash(1.0), Hash("scott", 0.2)], ids=str)
+@st.composite
+def skewed(draw: st.DrawFn) -> Graph:
+    """A layer whose weights lie in cells of many widths."""
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    weights = rng.gamma(draw(st.sampled_from([0.5, 1.0, 3.0])), size=(8, 12)) - 0.2
+    weights[rng.random(weights.shape) < 0.1] = 0
+    x = Value(TensorType(np.dtype(np.float32), (2, 8)))
+    return Graph({"x": x}, {"y": ops.MatMul(x, const(weights))})
+
+
+LAYERS = ("conv", "gemm", "matmul", "shared_weight", "depthwise", "grouped", "conv_transpose")
+STEPS = [
+    Hash(0.5),
+    Hash(1.0),
+    Hash("scott", 0.2),
+    Hash(error=0.3),
+    Hash(1.0, granularity="channel"),
+    Hash(error=0.3, granularity="channel"),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
 def test_keeps_its_promises(step: Hash) -> None:
-    check_pass(step, graphs("conv", "gemm", "matmul", "shared_weight"))
+    check_pass(step, st.one_of(graphs(*LAYERS), skewed()), 60)
 
 
-@pytest.mark.parametrize("step", [Hash(), Hash(0.25), Hash("median-gap"), Hash(1e-3, 0.5)], ids=str)
+@pytest.mark.parametrize(
+    "step", [Hash(), Hash(0.25), Hash("median-gap"), Hash(1e-3, 0.5), STEPS[-1]], ids=str
+)
 def test_reads_back_from_its_text(step: Hash) -> None:
     assert Pipeline.parse(str(step)).passes == (step,)
 
@@ -210,7 +291,8 @@ def test_reads_back_from_its_text(step: Hash) -> None:
 @pytest.mark.parametrize(
     "options",
     """bandwidth=0 bandwidth=-1 bandwidth=inf bandwidth=nan bandwidth=wide
-    contrast=1 contrast=-0.1 contrast=nan contrast=low width=1""".split(),
+    contrast=1 contrast=-0.1 contrast=nan contrast=low width=1 error=0 error=1 error=nan
+    error=0.1,bandwidth=0.2 error=low granularity=row""".split(),
 )
 def test_refuses_other_options(options: str) -> None:
     with pytest.raises(BadPipeline, match="hash"):
@@ -220,3 +302,215 @@ def test_refuses_other_options(options: str) -> None:
 def test_infinite_weights_are_left_as_they_are_in_silence() -> None:
     weights = np.array([1.0, np.inf, 2.0])
     assert np.array_equal(hashed(weights), weights)
+
+
+# An error for each layer
+
+
+@given(st.integers(0, 99), st.sampled_from([0.01, 0.05, 0.2, 0.5]))
+def test_the_widest_bandwidth_keeps_the_error(seed: int, error: float) -> None:
+    weights = np.random.default_rng(seed).normal(size=400)
+    width = widest(weights, error)
+    assert width is not None
+    assert relative_error(weights, hashed(weights, width)) <= error
+    wider = width * 2**0.25
+    assert wider > 1 or relative_error(weights, hashed(weights, wider)) > error
+
+
+def test_no_bandwidth_is_narrow_enough() -> None:
+    weights = np.array([1.0, 1.0 + 1e-4, 100.0, 1e4])
+    assert widest(weights, 1e-12) is None
+
+
+def test_more_error_leaves_fewer_values() -> None:
+    weights = RNG.normal(size=5000)
+    counts = [np.unique(Hash(error=e).moved(weights, None)).size for e in (0.01, 0.03, 0.1, 0.3)]
+    assert counts == sorted(counts, reverse=True)
+
+
+# Each channel on its own
+
+
+CHANNELS: dict[str, tuple[Callable[[], Value], int]] = {
+    "conv": (lambda: ops.Conv(IMAGE, const(bell(6, 4, 3, 3))), 0),
+    "grouped conv": (lambda: ops.Conv(IMAGE, const(bell(6, 2, 3, 3)), group=2), 0),
+    "conv transpose": (lambda: ops.ConvTranspose(IMAGE, const(bell(4, 6, 3, 3))), 1),
+    "gemm": (lambda: ops.Gemm(X, const(bell(4, 30))), 1),
+    "gemm, turned": (lambda: ops.Gemm(X, const(bell(30, 4)), transB=1), 0),
+    "matmul": (lambda: ops.MatMul(X, const(bell(4, 30))), 1),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_each_output_channel_is_hashed_on_its_own(name: str) -> None:
+    made, axis = CHANNELS[name]
+    y = made()
+    assert y.node is not None
+    before = Graph({"x": y.node.inputs[0]}, {"y": y})
+    after = Hash(1.0, granularity="channel")(before, check=True)
+    old, new = (tensor_of(g.nodes[-1].inputs[1]) for g in (before, after))
+    assert old is not None
+    assert new is not None
+    for channel in range(old.array.shape[axis]):
+        alone = hashed(old.array.take(channel, axis), 1.0)
+        assert np.array_equal(new.array.take(channel, axis), alone)
+
+
+def test_a_weight_that_layers_read_along_other_axes_is_hashed_whole() -> None:
+    shared = const(bell(4, 4))
+    y = ops.Gemm(ops.Gemm(X, shared), shared, transB=1)
+    after = Hash(1.0, granularity="channel")(Graph({"x": X}, {"y": y}), check=True)
+    old, new = tensor_of(shared), tensor_of(after.nodes[-1].inputs[1])
+    assert old is not None
+    assert new is not None
+    assert np.array_equal(new.array, hashed(old.array, 1.0))
+
+
+# What it does to outputs
+
+NODES: dict[str, Callable[[], Value]] = {
+    "conv": lambda: ops.Conv(IMAGE, const(bell(6, 4, 3, 3)), pads=(1, 1, 1, 1)),
+    "conv with a stride": lambda: ops.Conv(IMAGE, const(bell(6, 4, 2, 2)), strides=(2, 2)),
+    "grouped conv": lambda: ops.Conv(IMAGE, const(bell(6, 2, 3, 1)), dilations=(1, 2)),
+    "depthwise conv": lambda: ops.Conv(IMAGE, const(bell(8, 1, 3, 3)), auto_pad="SAME_UPPER"),
+    "conv transpose": lambda: ops.ConvTranspose(IMAGE, const(bell(4, 3, 2, 3)), strides=(2, 1)),
+    "grouped conv transpose": lambda: ops.ConvTranspose(
+        IMAGE, const(bell(4, 3, 3, 3)), group=2, pads=(1, 0, 1, 0)
+    ),
+    "gemm": lambda: ops.Gemm(X, const(bell(4, 5)), const(bell(5)), alpha=-0.5),
+    "gemm, both turned": lambda: ops.Gemm(
+        Value(TensorType(np.dtype(np.float32), (4, 7))), const(bell(5, 4)), transA=1, transB=1
+    ),
+    "matmul": lambda: ops.MatMul(
+        Value(TensorType(np.dtype(np.float32), (2, 3, 4))), const(bell(4, 5))
+    ),
+}
+
+
+def of_node(name: str) -> tuple[Node, Array, Array]:
+    """The node, what it reads, and its weights in float64."""
+    node = NODES[name]().node
+    assert node is not None
+    held, shape = tensor_of(node.inputs[1]), node.inputs[0].type.static
+    assert held is not None
+    assert shape is not None
+    return node, RNG.normal(size=shape) + 0.5, held.array.astype(np.float64)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_measured_error_is_that_of_the_operator(name: str) -> None:
+    node, x, weights = of_node(name)
+    moves = RNG.normal(size=weights.shape)
+    rest = [None if (t := tensor_of(v)) is None else t.array for v in node.inputs[2:]]
+    a, b = (compute(node, [x, w, *rest])[0] for w in (weights, weights + moves))
+    axis = 1 if "conv" in name else b.ndim - 1
+    others = tuple(k for k in range(b.ndim) if k != axis)
+    expected = np.sqrt(np.mean((b - a) ** 2, axis=others))
+    assert np.allclose(measured_error(node, x, moves).reshape(-1), expected)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_bound_holds(name: str) -> None:
+    node, x, weights = of_node(name)
+    moments = second_moments(node, x, weights)
+    moves = RNG.normal(size=weights.shape)
+    bound = error_bound(rows(node, moves), moments)
+    assert (measured_error(node, x, moves) <= bound).all()
+
+
+@pytest.mark.parametrize("name", ["conv with a stride", "grouped conv", "gemm", "matmul"])
+def test_the_bound_is_reached_where_all_inputs_are_one(name: str) -> None:
+    node, x, weights = of_node(name)
+    ones, moves = np.ones_like(x), np.abs(weights)
+    bound = error_bound(rows(node, moves), second_moments(node, ones, weights))
+    assert np.allclose(measured_error(node, ones, moves), bound)
+
+
+def test_the_estimate_is_what_uncorrelated_inputs_give() -> None:
+    node, _, weights = of_node("matmul")
+    x = RNG.normal(size=(100_000, 4)) * np.array([1, 2, 0.5, 3])
+    moves = RNG.normal(size=weights.shape)
+    found = error_estimate(rows(node, moves), second_moments(node, x, weights))
+    assert np.allclose(measured_error(node, x, moves), found, rtol=0.02)
+
+
+# How many values are left to each input
+
+
+def test_expected_distinct_is_that_of_draws() -> None:
+    shares = np.array([0.5, 0.3, 0.1, 0.06, 0.04])
+    drawn = RNG.choice(5, size=(20_000, 12), p=shares)
+    found = np.mean([np.unique(row).size for row in drawn])
+    assert expected_distinct(shares, 12) == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("shares", "draws", "expected"),
+    [([1.0], 5, 1.0), ([0.5, 0.5], 1, 1.0), ([], 9, 0.0), ([0.25], 1, 0.25), ([0.5, 0.5], 2, 1.5)],
+)
+def test_expected_distinct(shares: list[float], draws: int, expected: float) -> None:
+    assert expected_distinct(np.array(shares), draws) == pytest.approx(expected)
+
+
+# Wrong ones are refuted
+
+
+def to_nearest(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
+    """Wrong: borders halfway between the peaks."""
+    found = cells_of(weights, bandwidth, contrast)
+    if found is None:
+        return weights
+    halves = (found.centres[1:] + found.centres[:-1]) / 2
+    moved = found.centres[np.searchsorted(halves, weights)]
+    return np.where(weights == 0, 0, moved).astype(weights.dtype)
+
+
+def to_the_border(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
+    """Wrong: to the lower border, moved down."""
+    found = cells_of(weights, bandwidth, contrast)
+    if found is None:
+        return weights
+    low = found.borders[found.index(weights.astype(np.float64))] - found.reach.max()
+    return np.where(weights == 0, 0, low).astype(weights.dtype)
+
+
+def to_the_mean(weights: Array, *_: Any) -> Array:
+    return np.where(weights == 0, 0, weights.mean()).astype(weights.dtype)
+
+
+WRONG = {"nearest peak": to_nearest, "border": to_the_border, "mean of all": to_the_mean}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_one_that_moves_weights_to_the(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "hashed", WRONG[wrong])
+    with pytest.raises(Broken, match=r"cell|order"):
+        check_pass(Hash(0.3), skewed(), 200)
+
+
+def refute(step: Hash, name: str, before: Graph, after: Graph) -> str | None:
+    (promise,) = (g for g in step.guarantees if name in g.name)
+    return promise.refute(before, after)
+
+
+def test_a_layer_beyond_its_bound_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Graph({"x": X}, {"y": ops.MatMul(X, const(bell(4, 30)))})
+    after = Hash(0.05)(before)
+    assert refute(Hash(0.05), "bound", before, after) is None
+    monkeypatch.setattr(hashing, "hashed", to_the_mean)
+    assert "more than its bound" in str(refute(Hash(0.05), "bound", before, Hash(0.05)(before)))
+
+
+@pytest.mark.parametrize("part", ["second_moments", "error_bound"])
+def test_a_wrong_bound_is_refuted(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Graph({"x": X}, {"y": ops.MatMul(X, const(bell(4, 30)))})
+    right: Callable[..., Array] = getattr(hashing, part)
+    monkeypatch.setattr(hashing, part, lambda *args: right(*args) / 100)
+    assert refute(Hash(0.5), "bound", before, Hash(0.5)(before)) is not None
+
+
+def test_a_layer_that_costs_more_than_asked_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "widest", lambda *_: 1.0)
+    before = Graph({"x": X}, {"y": ops.MatMul(X, const(bell(4, 30)))})
+    with pytest.raises(Broken, match="moved by"):
+        Hash(error=0.001)(before, check=True)
