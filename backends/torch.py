@@ -22,6 +22,7 @@ from redir.backends.torch_tree import Writer, class_lines, modules
 from redir.errors import BadInput, MissingExtra
 from redir.files import replacing
 from redir.ir import Graph
+from redir.palette import packings, unpacked
 from redir.tensor import Array
 
 try:
@@ -61,8 +62,9 @@ def save(graph: Graph, path: Path) -> None:
     text, flow = _written(graph, _title(path.stem))
     if beside(path).exists() and not path.exists():
         raise BadInput(f"{beside(path)} is there already, and no {path.name}: choose another name")
+    state = packings(flow.state) if _has_palettes(graph) else flow.state
     with replacing(beside(path), path) as (weights, file):
-        weights.write(packed({n: np.ascontiguousarray(a) for n, a in sorted(flow.state.items())}))
+        weights.write(packed({n: np.ascontiguousarray(a) for n, a in sorted(state.items())}))
         file.write(text.encode())
 
 
@@ -120,7 +122,8 @@ def source(graph: Graph) -> str:
 
 
 def _written(graph: Graph, title: str) -> tuple[str, Flow]:
-    flow = emit(graph, TABLE)
+    flow = emit(unpacked(graph), TABLE)
+    flow.helpers |= {"unpack"} if _has_palettes(graph) else set()
     root = modules(flow)
     whole = flow.classes.get((), "")
     writer = Writer(flow, root, whole if whole.isidentifier() else title)
@@ -136,9 +139,13 @@ def _written(graph: Graph, title: str) -> tuple[str, Flow]:
     sections += [list(_helper(name)) for name in _all_helpers(flow.helpers)]
     sections += given.values()
     sections += [list(class_lines(w)) for w in written]
-    sections += [_build(writer.made[()]), _load()]
+    sections += [_build(writer.made[()]), _load(packs="unpack" in flow.helpers)]
     text = "\n\n\n".join("\n".join(lines) for lines in sections) + "\n"
     return _imports(text, "\n".join("\n".join(s) for s in sections[1:])), flow
+
+
+def _has_palettes(graph: Graph) -> bool:
+    return unpacked(graph) is not graph
 
 
 def _title(stem: str) -> str:
@@ -227,13 +234,16 @@ def _build(call: str) -> list[str]:
     ]
 
 
-def _load() -> list[str]:
+def _load(*, packs: bool) -> list[str]:
+    """The function that reads the weights, tensors of which may be in palettes."""
+    read = "load_file(weights, device=str(device))"
+    given = f"unpack({read}, model.state_dict())" if packs else read
     return [
         'def load(device="cpu"):',
         '    """Build the network and read its weights."""',
         "    model = build()",
         '    weights = Path(__file__).with_suffix(".safetensors")',
-        "    model.load_state_dict(load_file(weights, device=str(device)))",
+        f"    model.load_state_dict({given})",
         "    return model.to(device).eval()",
     ]
 

@@ -160,3 +160,15 @@ def top_k(x, count, dim, *, largest):
     """The ``count`` largest or smallest elements and their places; of equal ones the first."""
     values, places = torch.sort(x, dim=dim, descending=largest, stable=True)
     return values.narrow(dim, 0, count), places.narrow(dim, 0, count)
+
+
+def unpack(held, state):
+    """The tensors of ``held`` by name, those in palettes as tensors like those of ``state``."""
+    found = {name: tensor for name, tensor in held.items() if name in state}
+    for name in state.keys() - found.keys():
+        places, palette = held[f"{name}.packed"], held[f"{name}.palette"]
+        bits = next(b for b in (1, 2, 4, 8) if len(palette) <= 2**b)
+        shifts = torch.arange(8 - bits, -1, -bits, device=places.device)
+        each = places.long()[:, None] >> shifts & 2**bits - 1
+        found[name] = palette[each.flatten()[: state[name].numel()]].view(state[name].shape)
+    return found

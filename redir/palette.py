@@ -1,0 +1,147 @@
+"""Tensors of few distinct values as places in a palette, packed into bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from redir.density import bandwidth_of, density
+from redir.interpret import compute
+from redir.ir import Graph, Node, Value
+from redir.ops import Const, is_absent, tensor_of
+from redir.rewrite import Outputs, transform
+from redir.tensor import Array, Tensor
+
+WIDTHS = (1, 2, 4, 8)  # bits of a place in a palette
+_CHAIN = frozenset({"Cast", "Gather", "Reshape", "Slice"})  # what a palette is read by
+_ENTRY = 96  # bytes that a file spends on the name, type and shape of a further tensor
+_STEPS = 100  # of Lloyd's iteration: what it gains after that is nothing
+
+
+def split(array: Array) -> tuple[Array, Array]:
+    """The distinct values (k,) of an array, told apart bit by bit, and the place of each (n,)."""
+    data = np.ascontiguousarray(array).reshape(-1)
+    words, places = np.unique(data.view(f"u{array.dtype.itemsize}"), return_inverse=True)
+    return words.view(array.dtype), places.reshape(-1)
+
+
+def packed(places: Array, bits: int) -> Array:
+    """Places below 2^bits (n,) in bytes, the first in the highest bits; zeros fill the last."""
+    each = 8 // bits
+    padded = np.zeros(-(-places.size // each) * each, np.uint8)
+    padded[: places.size] = places
+    shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+    shifted = np.left_shift(padded.reshape(-1, each), shifts)
+    found: Array = np.bitwise_or.reduce(shifted, axis=1, dtype=np.uint8)
+    return found
+
+
+def opened(bits: int) -> Array:
+    """The places that each byte holds: uint8 (256, 8 / bits)."""
+    shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+    whole = np.arange(256, dtype=np.uint8)[:, None]
+    return np.right_shift(whole, shifts) & np.uint8(2**bits - 1)
+
+
+def least_bits(values: int) -> int | None:
+    """The least width that tells so many values apart; None where there are too many."""
+    return next((b for b in WIDTHS if values <= 2**b), None)
+
+
+def reduced(weights: Array, count: int) -> Array:
+    """``weights`` (any shape) with at most ``count`` > 1 distinct values; exact zeros stay.
+
+    The values minimise the squared error: Lloyd's iteration (1957), from places spread by the cube
+    root of the density (Panter and Dite, 1951), then rounded to the type of the weights. Those
+    that are no more to begin with, or not finite, stay as they are. On sorted numbers a step takes
+    ``count`` searches; scipy's ``kmeans2`` compares each number with each value.
+    """
+    flat = weights.astype(np.float64).reshape(-1)
+    some = np.sort(flat[flat != 0])
+    if split(weights)[0].size <= count or not np.isfinite(some).all():
+        return weights
+    values = _lloyd(some, count - int(some.size < flat.size))
+    nearest = values[np.searchsorted((values[1:] + values[:-1]) / 2, flat)]
+    return np.where(flat == 0, 0.0, nearest).astype(weights.dtype).reshape(weights.shape)
+
+
+def _lloyd(ordered: Array, count: int) -> Array:
+    """The ``count`` values (k,), in order, nearest to numbers that are in order (n,)."""
+    values, sums = _spread(ordered, count), np.append(0.0, np.cumsum(ordered))
+    for _ in range(_STEPS):
+        inner = np.searchsorted(ordered, (values[1:] + values[:-1]) / 2)
+        ends = np.concatenate([[0], inner, [ordered.size]])
+        held = np.diff(ends)
+        means = np.where(held > 0, np.diff(sums[ends]) / np.maximum(held, 1), values)
+        if np.array_equal(means, values):
+            break
+        values = means
+    return values
+
+
+def _spread(ordered: Array, count: int) -> Array:
+    """Where to start: as dense as the cube root of the density of the numbers."""
+    shares = (np.arange(count) + 0.5) / count
+    width = bandwidth_of(ordered, 0.3)
+    curve = density(ordered, width) if width > 0 else None
+    if curve is None:
+        return np.quantile(ordered, shares)
+    mass = np.cumsum(np.cbrt(curve.values))
+    return np.interp(shares, mass / mass[-1], curve.points)
+
+
+def packings(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The same arrays by name, those of few values as ``name.packed`` and ``name.palette``.
+
+    Only where that takes fewer bytes. The first is uint8 (n,), the second (k,); the bits of a place
+    are the least that tell k values apart.
+    """
+    found: dict[str, Array] = {}
+    for name, array in arrays.items():
+        values, places = split(array) if array.dtype.kind in "fV" else (array, array)
+        bits = least_bits(values.size) if array.dtype.kind in "fV" else None
+        if bits is None or -(-array.size * bits // 8) + values.nbytes + _ENTRY >= array.nbytes:
+            found[name] = array
+        else:
+            found |= {f"{name}.packed": packed(places, bits), f"{name}.palette": values}
+    return found
+
+
+def unpacked(graph: Graph) -> Graph:
+    """``graph`` with each tensor that is read from a palette by packed places as a constant again.
+
+    It undoes the pass ``palettize``: what Cast, Gather, Reshape and Slice make of uint8 constants
+    and others, down to a tensor of floating-point numbers, is computed.
+    """
+    held: dict[Value, Array] = {}
+
+    def visit(node: Node, _: tuple[Value, ...]) -> Outputs | None:
+        value = node.outputs[0]
+        known = [held.get(v, _constant(v)) for v in node.inputs]
+        if node.op == Const:
+            tensor = tensor_of(value)
+            if tensor is not None and tensor.array.dtype == np.uint8:
+                held[value] = tensor.array
+            return None
+        missing = any(
+            a is None and not is_absent(v) for a, v in zip(known, node.inputs, strict=True)
+        )
+        if node.op.name not in _CHAIN or missing or held.keys().isdisjoint(node.inputs):
+            return None
+        held[value] = np.asarray(compute(node, known)[0])
+        return _whole(node, held[value])
+
+    return transform(graph, visit)
+
+
+def _constant(value: Value) -> Array | None:
+    tensor = tensor_of(value)
+    return None if tensor is None else tensor.array
+
+
+def _whole(node: Node, array: Array) -> Outputs | None:
+    if array.dtype.kind not in "fV":
+        return None
+    made = Node(Const, (), {"value": Tensor.take(array)}, source=node.source)
+    return made.outputs
