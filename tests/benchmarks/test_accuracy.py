@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from redir import compiler, cost, report
-from redir.models import load
+from redir.models import load, save
+from redir.pipeline import Pipeline
 from redir.runtime import accuracy, session
 from redir.tensor import Array
 
@@ -46,3 +47,27 @@ def test_red_keeps_the_accuracy(shared: Path, cifar: tuple[Array, Array], name: 
     report.write_table(("layer", "operator", "parameters", "distinct", "after red"), rows)
     print("total", cost.total(graph), cost.total(after), sep="\n")
     assert right["original"] - right["red"] <= POINTS
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", ["cifar10-resnet20-bn", "cifar10-resnet20-folded"])
+@pytest.mark.parametrize(("error", "share", "points"), [(0.04, 0.25, 0.1), (0.08, 0.16, 1.0)])
+def test_palettes_keep_the_accuracy(
+    shared: Path,
+    cifar: tuple[Array, Array],
+    tmp_path: Path,
+    name: str,
+    error: float,
+    share: float,
+    points: float,
+) -> None:
+    path = shared / f"models/{name}.onnx"
+    graph, (images, labels) = load(path), cifar
+    spec = f"fold-constants,fold-batchnorm,hash{{error=0.01}},palettize{{error={error}}}"
+    save(Pipeline.parse(spec).run(graph), tmp_path / "packed.onnx")
+    after, feeds = load(tmp_path / "packed.onnx"), {next(iter(graph.inputs)): images}
+    old, new = (100 * accuracy(session(g), feeds, labels) for g in (graph, after))
+    ratio = (tmp_path / "packed.onnx").stat().st_size / path.stat().st_size
+    print(f"\n{name}: {old:.2f} became {new:.2f} in {ratio:.4f} of the bytes")
+    assert ratio <= share
+    assert old - new <= points
