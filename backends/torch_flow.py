@@ -852,8 +852,7 @@ _GENERIC = re.compile(r"t_?\d*|v\d+|val_\d+|\w*[Cc]onstant\w*|\w*_output_\d+|\w*
 def dotted(name: str) -> Path | None:
     """The path that a name as ``layer1.0.conv1.weight`` is, if it is one."""
     parts = tuple(name.replace("-", "_").split("."))
-    ends = parts[0].isdigit() or parts[-1].isdigit()
-    good = len(parts) > 1 and not ends and all(_is_part(p) for p in parts)
+    good = len(parts) > 1 and not parts[-1].isdigit() and all(_is_part(p) for p in parts)
     return parts if good else None
 
 

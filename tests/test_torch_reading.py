@@ -123,3 +123,10 @@ def test_a_number_is_not_called_as_a_part_of_its_module() -> None:
     text = text_of(Both(Padding(1), Padding(2)), 2, 3, 4)
     assert "self.padding_ = padding" in text
     assert "self.padding = nn.Conv1d(3, 3, 1)" in text
+
+
+def test_what_stands_in_a_list_of_numbers_keeps_its_names() -> None:
+    module = nn.Sequential(nn.Conv1d(3, 3, 1), Both(nn.Conv1d(3, 3, 1), nn.Conv1d(3, 4, 1))).eval()
+    graph = from_module(module, (torch.randn(2, 3, 4),))
+    assert to_torch(graph).state_dict().keys() == module.state_dict().keys()
+    assert "self.first = nn.Conv1d(3, 3, 1)" in source(graph)
