@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from redir.backends import torch_arithmetic, torch_layers, torch_layout, torch_outputs
-from redir.backends.torch_flow import Flow, emit, identifier
+from redir.backends import (
+    torch_arithmetic,
+    torch_control,
+    torch_functions,
+    torch_layers,
+    torch_layout,
+    torch_outputs,
+    torch_quantised,
+    torch_random,
+    torch_reductions,
+)
+from redir.backends.torch_flow import Flow, emit
+from redir.backends.torch_names import identifier
 from redir.backends.torch_tree import Writer, class_lines, modules
 from redir.errors import BadInput, MissingExtra
 from redir.files import replacing
@@ -39,6 +50,11 @@ if TYPE_CHECKING:
 
 TABLE = {
     **torch_arithmetic.TABLE,
+    **torch_control.TABLE,
+    **torch_functions.TABLE,
+    **torch_quantised.TABLE,
+    **torch_random.TABLE,
+    **torch_reductions.TABLE,
     **torch_layout.TABLE,
     **torch_layers.TABLE,
     **torch_outputs.TABLE,

@@ -6,79 +6,38 @@ is a node with what the text of its operands, its layers and its tensors is.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from redir import ops
+from redir.backends.torch_names import (
+    HIERARCHY,
+    RESERVED,
+    SCOPES,
+    common,
+    dotted,
+    identifier,
+    is_part,
+    module_path,
+    module_scope,
+    quoted,
+    tensor_name,
+)
 from redir.backends.torch_text import Path, path_mark, value_mark, values_in
 from redir.backends.torch_types import dtype_of, rank_of
+from redir.backends.torch_values import Ints, bare, literal, torch_dtype
 from redir.errors import Unsupported
 from redir.interpret import compute
 from redir.ir import Graph, Node, Value
 from redir.ops import control
 from redir.tensor import NO_DTYPE, Array, DType, SparseTensor, Tensor
 
-_TYPES = frozenset(
-    """bool uint8 int8 int16 int32 int64 uint16 uint32 uint64 float16 bfloat16 float32 float64
-    complex64 complex128""".split()
-)
-_SCOPES = "pkg.torch.onnx.name_scopes"  # as torch's exporter notes them
-_HIERARCHY = "pkg.torch.onnx.class_hierarchy"
 _FEW = 64  # whole numbers that are written out
-_LONG = 40  # letters: no name of an attribute is longer
-_RESERVED = frozenset(
-    """add_module apply bfloat16 buffers call_super_init children compile cpu cuda double
-    dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
-    get_submodule half ipu load_state_dict modules mtia named_buffers named_children named_modules
-    named_parameters parameters register_buffer register_forward_hook register_module
-    register_parameter requires_grad_ self set_extra_state set_submodule share_memory state_dict
-    T_destination to to_empty train training type xpu zero_grad torch nn math load""".split()
-)
-_KEYWORDS = frozenset(
-    """and as assert async await break class continue def del elif else except finally for from
-    global if import in is lambda nonlocal not or pass raise return try while with yield None True
-    False""".split()
-)
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A whole number that forward computes in plain Python: text that needs no brackets."""
-
-    text: str
-    positive: bool = False  # or zero
-
-    def __str__(self) -> str:
-        """The text."""
-        return self.text
-
-
-Int: TypeAlias = "int | Whole"
-
-
-@dataclass(frozen=True)
-class Ints:
-    """An integer tensor of rank 0 or 1 that forward holds as plain numbers."""
-
-    items: tuple[Int, ...]
-    rank: int = 1
-
-    @property
-    def known(self) -> tuple[int, ...] | None:
-        """The numbers, if all are known already."""
-        known = tuple(i for i in self.items if isinstance(i, int))
-        return known if len(known) == len(self.items) else None
-
-    def __str__(self) -> str:
-        """As items of a call or list."""
-        return ", ".join(bare(i) for i in self.items)
 
 
 Result: TypeAlias = "str | Ints | Value | Sequence[str | Ints | Value]"
@@ -153,7 +112,7 @@ class Flow:
         """``path``, or one like it that nothing has."""
         *above, wish = path
         name, tries = wish, 1
-        while (*above, name) in self.taken or name in _RESERVED:
+        while (*above, name) in self.taken or name in RESERVED:
             tries += 1
             name = f"{wish}_{tries}" if wish[-1].isdigit() else f"{wish}{tries}"
         self.taken.add((*above, name))
@@ -287,11 +246,11 @@ class Scene:
     def remember_classes(self, node: Node) -> None:
         """Note what the classes of the modules were called that the node ran in."""
         notes = dict(node.source.metadata) if node.source else {}
-        if _HIERARCHY in notes and _SCOPES in notes:
-            scopes, kinds = _quoted(notes[_SCOPES]), _quoted(notes[_HIERARCHY])
-            found = zip(map(_module_path, scopes[:-1]), kinds[:-1], strict=False)
+        if HIERARCHY in notes and SCOPES in notes:
+            scopes, kinds = quoted(notes[SCOPES]), quoted(notes[HIERARCHY])
+            found = zip(map(module_path, scopes[:-1]), kinds[:-1], strict=False)
             self.flow.classes.update((p, k.rpartition(".")[2]) for p, k in found if p is not None)
-        path, names = _module_path(notes.get("module", "")), notes.get("classes", "").split("/")
+        path, names = module_path(notes.get("module", "")), notes.get("classes", "").split("/")
         if path is None or not names[0]:
             return
         every = [path[:k] for k in range(len(path) + 1)]
@@ -325,7 +284,7 @@ class Scene:
 
     def scope(self, node: Node) -> Path:
         """The module in which a node runs, as far as the graph says."""
-        return self.base or _scope(node)
+        return self.base or module_scope(node)
 
     def readers(self, value: Value) -> list[Node]:
         """The nodes that use a value, not counting those that only rename it."""
@@ -401,7 +360,7 @@ class Scene:
         numeric = array.dtype.kind in "fV" and array.ndim > 0 and value not in self.buffers
         named = path is not None and not path[-1].startswith("running_")
         if path is None or self.flow.clear(path[:-1]) != path[:-1]:
-            path = (*common(scopes), _tensor_name(name, weight=weight))
+            path = (*common(scopes), tensor_name(name, weight=weight))
         path = self.flow.free(path)
         held = array.T if value in self.turned else array
         self._hold(path, np.ascontiguousarray(held), trained=numeric and (weight or named))
@@ -419,7 +378,7 @@ class Scene:
         """The path of a tensor by its name, if that is one."""
         if self.base:
             return None
-        single = (name,) if self.from_torch and _is_part(name) and not name.isdigit() else None
+        single = (name,) if self.from_torch and is_part(name) and not name.isdigit() else None
         return dotted(name) or single
 
     @property
@@ -792,123 +751,3 @@ def _first_name(node: Node) -> str:
 def renames(node: Node) -> bool:
     """Whether the node gives a constant a second name: two parameters that were equal."""
     return node.op.name == "Identity" and ops.tensor_of(node.inputs[0]) is not None
-
-
-def bare(number: Int) -> str:
-    """The text of a number without brackets that nothing needs."""
-    text = str(number)
-    whole = text.startswith("(") and text.endswith(")") and _balanced(text[1:-1])
-    return text[1:-1] if whole else text
-
-
-def _balanced(text: str) -> bool:
-    depth = 0
-    for sign in text:
-        depth += (sign == "(") - (sign == ")")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
-def torch_dtype(dtype: np.dtype[Any]) -> str:
-    """The name that torch has for an element type.
-
-    Raises:
-        Unsupported: it has none that can be computed with.
-    """
-    name = "string" if dtype == np.dtype(object) else dtype.name
-    if name not in _TYPES:
-        raise Unsupported(f"PyTorch computes with no tensors of {name}")
-    return f"torch.{name}"
-
-
-_HUGE = 1e38  # shortened, the largest number of a type may be larger than that
-
-
-def literal(number: Any) -> str:
-    """A number as Python reads it back, as short as its element type allows."""
-    kind = np.asarray(number).dtype.kind
-    if kind == "b":
-        return str(bool(number))
-    if kind in "iu":
-        return str(int(number))
-    if not isfinite(float(number)):
-        return f'float("{float(number)}")'
-    exact, short = float(number), float(str(number))
-    return repr(exact if abs(exact) > _HUGE else short)
-
-
-def identifier(name: str) -> str:
-    """``name`` as a Python identifier."""
-    text = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
-    text = text if text and not text[0].isdigit() else f"t_{text}".rstrip("_")
-    return f"{text}_" if text in _KEYWORDS or text in _RESERVED else text
-
-
-_PART = re.compile(r"[A-Za-z_]\w*|\d+", re.ASCII)
-_GENERIC = re.compile(r"t_?\d*|v\d+|val_\d+|\w*[Cc]onstant\w*|\w*_output_\d+|\w*\d{3,}")
-
-
-def dotted(name: str) -> Path | None:
-    """The path that a name as ``layer1.0.conv1.weight`` is, if it is one."""
-    parts = tuple(name.replace("-", "_").split("."))
-    good = len(parts) > 1 and not parts[-1].isdigit() and all(_is_part(p) for p in parts)
-    return parts if good else None
-
-
-def _is_part(part: str) -> bool:
-    return bool(_PART.fullmatch(part)) and part not in _RESERVED and part not in _KEYWORDS
-
-
-def _tensor_name(name: str, *, weight: bool) -> str:
-    text = identifier(name.rsplit("/", 1)[-1].rsplit("::", 1)[-1].split(":", maxsplit=1)[0])
-    if not name or _GENERIC.fullmatch(text) or len(text) > _LONG:
-        return "weight" if weight else "constant"
-    return text
-
-
-def _module_path(text: str) -> Path | None:
-    parts = tuple(p for p in text.replace("-", "_").split(".") if p)
-    return parts if all(_is_part(p) for p in parts) else None
-
-
-def _scope(node: Node) -> Path:
-    """The path of the module that a node came from: by a note, or by a name like torch's scopes."""
-    if node.source is None:
-        return ()
-    notes = dict(node.source.metadata)
-    if "module" in notes:
-        return _module_path(notes["module"]) or ()
-    if _SCOPES in notes:
-        scopes = _quoted(notes[_SCOPES])
-        return (_module_path(scopes[-2]) or ()) if len(scopes) > 1 else ()
-    return _named_scope(node.source.name)
-
-
-def _quoted(text: str) -> list[str]:
-    """The strings of a list in text."""
-    return re.findall(r"'([^']*)'", text)
-
-
-def _named_scope(name: str) -> Path:
-    """The path in a name such as ``/layer1/layer1.0/conv1/Conv``."""
-    first, *middle = name.split("/")[:-1] or ["x"]
-    if first or not middle:
-        return ()
-    path: list[str] = []
-    before = ""
-    for part in middle:
-        rest = part[len(before) + 1 :] if before and part.startswith(before + ".") else part
-        path += rest.split(".")
-        before = part
-    good = all(_is_part(p) for p in path) and not path[0].isdigit()
-    return tuple(path) if good else ()
-
-
-def common(paths: Sequence[Path]) -> Path:
-    """The longest path that all begin with."""
-    shortest = min(paths, key=len, default=())
-    for length in range(len(shortest), 0, -1):
-        if all(p[:length] == shortest[:length] for p in paths):
-            return shortest[:length]
-    return ()

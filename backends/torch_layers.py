@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from redir import ops
-from redir.backends.torch_arithmetic import exact, requantized, vector
-from redir.backends.torch_flow import Emit, Result, Site, literal
+from redir.backends.torch_flow import Emit, Result, Site
+from redir.backends.torch_quantised import exact, requantized, vector
 from redir.backends.torch_text import STRIDE, number_mark
+from redir.backends.torch_values import literal
 from redir.ir import Node, Value
 from redir.ops import schema
 from redir.tensor import Array

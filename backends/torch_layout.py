@@ -7,19 +7,10 @@ from math import prod
 
 import numpy as np
 
-from redir.backends.torch_arithmetic import product_of
-from redir.backends.torch_flow import (
-    Emit,
-    Int,
-    Ints,
-    Result,
-    Site,
-    Whole,
-    bare,
-    literal,
-    torch_dtype,
-)
+from redir.backends.torch_flow import Emit, Result, Site
+from redir.backends.torch_reductions import product_of
 from redir.backends.torch_text import number_mark
+from redir.backends.torch_values import Int, Ints, Whole, bare, literal, torch_dtype
 from redir.ir import Node
 from redir.tensor import NO_DTYPE
 

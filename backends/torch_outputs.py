@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redir.backends.torch_flow import Emit, Result, Site, identifier
+from redir.backends.torch_flow import Emit, Result, Site
+from redir.backends.torch_names import identifier
 from redir.ir import Graph
 
 SHELL = b"torch:"  # what the shell of a graph starts with that came from PyTorch

@@ -10,7 +10,8 @@ from functools import cached_property
 
 import networkx as nx
 
-from redir.backends.torch_flow import Body, Flow, Step, common, identifier, torch_dtype
+from redir.backends.torch_flow import Body, Flow, Step
+from redir.backends.torch_names import common, identifier
 from redir.backends.torch_nesting import nested
 from redir.backends.torch_text import (
     STRIDE,
@@ -28,6 +29,7 @@ from redir.backends.torch_text import (
     with_values,
     wrapped,
 )
+from redir.backends.torch_values import torch_dtype
 
 _LETTERS = "x y z u v w a b c d e f g h k m n p q r s t".split()
 _USUAL = "\ue004"  # stands for a number that need not be said

@@ -1,0 +1,246 @@
+"""What functions of one operand become in PyTorch, and what changes its element type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from redir.backends.torch_flow import Emit, Result, Site
+from redir.backends.torch_text import paths_in, values_in
+from redir.backends.torch_values import Ints, Whole, literal, torch_dtype
+from redir.errors import Unsupported
+from redir.ops import protos
+
+_CALLS = {
+    **{
+        name: f"torch.{name.lower()}({{}})"
+        for name in """Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log
+        Reciprocal Round Sigmoid Sign Sin Sinh Sqrt Tan Tanh""".split()
+    },
+    "BitwiseNot": "~{}",
+    "IsNaN": "torch.isnan({})",
+    "Neg": "-{}",
+    "Not": "~{}",
+    "NonZero": "torch.nonzero({}).T",
+    "Det": "torch.linalg.det({})",
+}
+_LAYERS = {
+    "Sigmoid": "nn.Sigmoid()",
+    "Tanh": "nn.Tanh()",
+}
+
+
+def _call(template: str, layer: str | None) -> Emit:
+    def emit(site: Site) -> Result:
+        return site.activation(layer, template) if layer else template.format(site.ref(0))
+
+    return emit
+
+
+def _neg(site: Site) -> Result:
+    known = site.ints(0)
+    if known is not None:
+        return Ints(
+            tuple(-i if isinstance(i, int) else Whole(f"(-{i})") for i in known.items), known.rank
+        )
+    return f"-{site.ref(0)}"
+
+
+def _is_inf(site: Site) -> Result:
+    low, high = site.attr("detect_negative", 1), site.attr("detect_positive", 1)
+    if low and high:
+        return f"torch.isinf({site.ref(0)})"
+    if low or high:
+        return f"torch.is{'neg' if low else 'pos'}inf({site.ref(0)})"
+    return f"torch.zeros_like({site.ref(0)}, dtype=torch.bool)"
+
+
+def _relu(site: Site) -> Result:
+    return site.activation("nn.ReLU()", "F.relu({})")
+
+
+def _with_number(module: str, function: str, name: str, default: float) -> Emit:
+    def emit(site: Site) -> Result:
+        number = short(site.attr(name, default))
+        return site.activation(f"nn.{module}({number})", f"F.{function}({{}}, {number})")
+
+    return emit
+
+
+def short(number: float) -> str:
+    """An attribute, which a file keeps as float32."""
+    return literal(np.float32(number))
+
+
+def _selu(site: Site) -> Result:
+    alpha, gamma = site.attr("alpha", 1.67326319), site.attr("gamma", 1.05070102)
+    usual = abs(alpha - 1.67326319) < 1e-6 and abs(gamma - 1.05070102) < 1e-6  # noqa: PLR2004
+    if usual:
+        return site.activation("nn.SELU()", "F.selu({})")
+    return f"{short(gamma)} * F.elu({site.ref(0)}, {short(alpha)})"
+
+
+def _celu(site: Site) -> Result:
+    return f"F.celu({site.ref(0)}, {short(site.attr('alpha', 1.0))})"
+
+
+def _gelu(site: Site) -> Result:
+    if site.attr("approximate", "none") == "tanh":
+        return site.activation('nn.GELU("tanh")', 'F.gelu({}, approximate="tanh")')
+    return site.activation("nn.GELU()", "F.gelu({})")
+
+
+def _hard_sigmoid(site: Site) -> Result:
+    alpha, beta = site.attr("alpha", 0.2), site.attr("beta", 0.5)
+    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:  # noqa: PLR2004
+        return site.activation("nn.Hardsigmoid()", "F.hardsigmoid({})")
+    return f"torch.clamp({site.ref(0)} * {short(alpha)} + {short(beta)}, 0.0, 1.0)"
+
+
+def _hard_swish(site: Site) -> Result:
+    return site.activation("nn.Hardswish()", "F.hardswish({})")
+
+
+def _mish(site: Site) -> Result:
+    return site.activation("nn.Mish()", "F.mish({})")
+
+
+def _swish(site: Site) -> Result:
+    alpha = site.attr("alpha", 1.0)
+    if alpha == 1:
+        return site.activation("nn.SiLU()", "F.silu({})")
+    return f"{site.ref(0)} * torch.sigmoid({short(alpha)} * {site.ref(0)})"
+
+
+def _softplus(site: Site) -> Result:
+    return site.activation("nn.Softplus()", "F.softplus({})")
+
+
+def _softsign(site: Site) -> Result:
+    return site.activation("nn.Softsign()", "F.softsign({})")
+
+
+def _thresholded(site: Site) -> Result:
+    return f"F.threshold({site.ref(0)}, {short(site.attr('alpha', 1.0))}, 0.0)"
+
+
+def _shrink(site: Site) -> Result:
+    x, bound, bias = site.ref(0), short(site.attr("lambd", 0.5)), short(site.attr("bias", 0.0))
+    above = f"torch.where({x} > {bound}, {x} - {bias}, torch.zeros_like({x}))"
+    return f"torch.where({x} < -{bound}, {x} + {bias}, {above})"
+
+
+def _clip(site: Site) -> Result:
+    if site.version < 11:  # noqa: PLR2004 - the bounds were attributes
+        bounds = {k: short(site.attr(k)) for k in ("min", "max") if site.attr(k) is not None}
+    else:
+        places = {"min": 1, "max": 2}
+        bounds = {k: _bound(site, p) for k, p in places.items() if site.has(p)}
+    if bounds in ({"min": "0.0", "max": "6.0"}, {"min": "0", "max": "6"}):
+        return site.activation("nn.ReLU6()", "F.relu6({})")
+    if not bounds:
+        return site.value(0)
+    marked = [b for b in bounds.values() if values_in(b) or paths_in(b)]
+    if marked and len(marked) < len(bounds):
+        bounds = {k: b if b in marked else _filled(site, b) for k, b in bounds.items()}
+    return f"torch.clamp({site.ref(0)}, {', '.join(f'{k}={b}' for k, b in bounds.items())})"
+
+
+def _filled(site: Site, number: str) -> str:
+    """A bound as a tensor: torch takes two numbers or two tensors."""
+    return f"torch.full_like({site.ref(0)}, {number})"
+
+
+def _bound(site: Site, place: int) -> str:
+    array = site.array(place)
+    return literal(array.reshape(-1)[0]) if array is not None else site.ref(place)
+
+
+def _identity(site: Site) -> Result:
+    return site.value(0)
+
+
+def _dropout(site: Site) -> Result:
+    ratio = site.attr("ratio", 0.5)
+    if site.has(1):
+        array = site.array(1)
+        ratio = 0.5 if array is None else float(array.reshape(-1)[0])
+    if site.has(2) and (site.array(2) is None or bool(np.any(site.array(2)))):
+        raise site.refused("it may be in training mode")
+    if site.wants(1):
+        ones = f"torch.ones_like({site.ref(0)}, dtype=torch.bool)"
+        return [site.value(0), ones]
+    layer = site.module(f"nn.Dropout({short(ratio)})")
+    return [f"{layer}({site.ref(0)})"] if layer else [site.value(0)]
+
+
+def _cast(site: Site) -> Result:
+    return _converted(site, protos.dtype_from(site.attr("to")))
+
+
+def _cast_like(site: Site) -> Result:
+    return _converted(site, site.dtype(1))
+
+
+def _converted(site: Site, dtype: np.dtype[Any]) -> Result:
+    known = site.ints(0)
+    if known is not None and dtype.kind in "iu":
+        return known
+    if site.kind() == dtype:
+        return site.value(0)
+    try:
+        return f"{site.ref(0)}.to({torch_dtype(dtype)})"
+    except Unsupported as error:
+        raise site.refused(str(error)) from None
+
+
+def _softmax(module: str, function: str) -> Emit:
+    def emit(site: Site) -> Result:
+        if site.version >= 13:  # noqa: PLR2004 - before, all axes from one on are one
+            axis = site.attr("axis", -1)
+            return site.activation(f"nn.{module}(dim={axis})", f"{function}({{}}, dim={axis})")
+        axis, rank, x = site.axis(1), site.rank(), site.ref(0)
+        if axis == rank - 1 or all(site.size(0, k) == 1 for k in range(axis + 1, rank)):
+            return site.activation(f"nn.{module}(dim={axis})", f"{function}({{}}, dim={axis})")
+        return f"{function}({x}.flatten({axis}), dim={axis}).reshape({x}.shape)"
+
+    return emit
+
+
+def _hardmax(site: Site) -> Result:
+    x, old = site.ref(0), site.version < 13  # noqa: PLR2004
+    axis = site.axis(1 if old else -1)
+    flat = site.let(f"{x}.flatten({axis})") if old and axis < site.rank() - 1 else x
+    best = f"{flat}.argmax({axis}, keepdim=True)"
+    found = f"torch.zeros_like({flat}).scatter({axis}, {best}, 1.0)"
+    return found if flat == x else f"{found}.reshape({x}.shape)"
+
+
+TABLE: dict[str, Emit] = {
+    **{name: _call(text, _LAYERS.get(name)) for name, text in _CALLS.items()},
+    "Cast": _cast,
+    "CastLike": _cast_like,
+    "Celu": _celu,
+    "Clip": _clip,
+    "Dropout": _dropout,
+    "Elu": _with_number("ELU", "elu", "alpha", 1.0),
+    "Gelu": _gelu,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
+    "Hardmax": _hardmax,
+    "Identity": _identity,
+    "IsInf": _is_inf,
+    "LeakyRelu": _with_number("LeakyReLU", "leaky_relu", "alpha", 0.01),
+    "LogSoftmax": _softmax("LogSoftmax", "F.log_softmax"),
+    "Mish": _mish,
+    "Neg": _neg,
+    "Relu": _relu,
+    "Selu": _selu,
+    "Shrink": _shrink,
+    "Softmax": _softmax("Softmax", "F.softmax"),
+    "Softplus": _softplus,
+    "Softsign": _softsign,
+    "Swish": _swish,
+    "ThresholdedRelu": _thresholded,
+}
