@@ -21,8 +21,8 @@ def expected_split_ratio(weights: Array, groups: int = 1) -> float:
     output, or of an input, are one value, its kernels are counted as what they are.
     """
     kernels = by_channel(weights, groups)
-    found = float(sum(map(_products, np.split(kernels, groups))))
-    return found / max(kernels.shape[0] * kernels.shape[1], 1)
+    found = sum(map(_products, np.split(kernels, groups)))
+    return float(found / max(kernels.shape[0] * kernels.shape[1], 1))
 
 
 def expected_kernels(shares: Array, draws: int, numbers: int) -> float:
