@@ -21,6 +21,7 @@ from redir.files import replacing
 from redir.guarantees import operations
 from redir.ir import Graph
 from redir.optimize import Record, Watch, optimize
+from redir.palette import unpacked
 from redir.pipeline import Pipeline, available, promised
 from redir.presets import PRESETS
 from redir.text import parse, write_whole
@@ -203,7 +204,7 @@ def _compress(options: argparse.Namespace) -> int:
 
 
 def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
-    coupling = Coupling(graph)
+    coupling = Coupling(unpacked(graph))
     pinned = blocked(coupling)
     if not pinned:
         return

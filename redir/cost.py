@@ -13,6 +13,7 @@ from redir import ops
 from redir.errors import IllTyped
 from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
+from redir.palette import unpacked, unpacking
 from redir.rewrite import transform
 from redir.tensor import Array, Tensor, TensorType, Type
 
@@ -62,12 +63,14 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
 
     A symbolic batch counts as 1, so the counts are per example; so does every size that stays
     open, and the counts are then per place. A constant that several nodes
-    read is counted where it is read first.
+    read is counted where it is read first. A tensor in a palette counts as what it stands for, and
+    has the bytes that store it.
     """
     seen: set[int] = set()
-    single = _single(graph)
+    whole, packed = unpacking(graph)
+    single = _single(whole)
     defaults = _defaults(single)
-    found = (_layer(node, defaults, seen) for node in single.walk())
+    found = (_layer(node, defaults, packed, seen) for node in single.walk())
     return tuple(layer for layer in found if layer.cost != Cost())
 
 
@@ -120,15 +123,22 @@ def _stored(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> lis
     return [t for t in read if t is not None and not _counted(t, seen)]
 
 
-def _layer(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> Layer:
+def _layer(
+    node: Node,
+    defaults: Mapping[Value, Tensor],
+    packed: Mapping[Value, list[Tensor]],
+    seen: set[int],
+) -> Layer:
     stored = _stored(node, defaults, seen)
+    parts = [t for v in node.inputs for t in packed.get(v, ()) if not _counted(t, seen)]
+    apart = {id(tensor_of(v)) for v in node.inputs if v in packed}
     macs = _macs(node) if _is_ranked(node) else 0
     cost = Cost(
         parameters=sum(t.array.size for t in stored),
         distinct=sum(np.unique(t.array).size for t in stored),
         macs=macs,
         multiplications=_multiplications(node, macs) if macs else 0,
-        bytes=sum(t.nbytes for t in stored),
+        bytes=sum(t.nbytes for t in (*parts, *(t for t in stored if id(t) not in apart))),
     )
     return Layer(node.name, str(node.op), cost)
 
@@ -220,7 +230,7 @@ def products(graph: Graph) -> int:
 
     Each weight counts, equal ones too, but for those that are 0, 1 or -1: these only route.
     """
-    return sum(_products(node) for node in _single(graph).walk() if _is_ranked(node))
+    return sum(_products(node) for node in _single(unpacked(graph)).walk() if _is_ranked(node))
 
 
 def _products(node: Node) -> int:

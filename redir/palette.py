@@ -114,7 +114,14 @@ def unpacked(graph: Graph) -> Graph:
     It undoes the pass ``palettize``: what Cast, Gather, Reshape and Slice make of uint8 constants
     and others, down to a tensor of floating-point numbers, is computed.
     """
+    return unpacking(graph)[0]
+
+
+def unpacking(graph: Graph) -> tuple[Graph, dict[Value, list[Tensor]]]:
+    """What ``unpacked`` gives, and for each of its tensors that was packed what it is made of."""
     held: dict[Value, Array] = {}
+    stored: dict[Value, list[Tensor]] = {}
+    made: dict[Value, list[Tensor]] = {}
 
     def visit(node: Node, _: tuple[Value, ...]) -> Outputs | None:
         value = node.outputs[0]
@@ -130,9 +137,14 @@ def unpacked(graph: Graph) -> Graph:
         if node.op.name not in _CHAIN or missing or held.keys().isdisjoint(node.inputs):
             return None
         held[value] = np.asarray(compute(node, known)[0])
-        return _whole(node, held[value])
+        stored[value] = [t for v in node.inputs for t in stored.get(v, _tensors(v))]
+        if held[value].dtype.kind not in "fV":
+            return None
+        whole = Node(Const, (), {"value": Tensor.take(held[value])}, source=node.source)
+        made[whole.outputs[0]] = stored[value]
+        return whole.outputs
 
-    return transform(graph, visit)
+    return transform(graph, visit), made
 
 
 def _constant(value: Value) -> Array | None:
@@ -140,8 +152,6 @@ def _constant(value: Value) -> Array | None:
     return None if tensor is None else tensor.array
 
 
-def _whole(node: Node, array: Array) -> Outputs | None:
-    if array.dtype.kind not in "fV":
-        return None
-    made = Node(Const, (), {"value": Tensor.take(array)}, source=node.source)
-    return made.outputs
+def _tensors(value: Value) -> list[Tensor]:
+    tensor = tensor_of(value)
+    return [] if tensor is None else [tensor]

@@ -6,15 +6,21 @@ from redir.errors import BadPipeline
 from redir.pipeline import Pipeline
 
 _CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,cse"
+_HASHED = f"{_CLEAN},hash,merge,eliminate-dead-channels"
 
 PRESETS = {
     "exact": f"{_CLEAN},merge,eliminate-dead-channels",
-    "red": f"{_CLEAN},hash,merge,eliminate-dead-channels",
+    "red": f"{_HASHED},uneven-depthwise{{basis=distinct}}",
+    "red++": f"{_HASHED},split-inputs",
 }
 
 
 def preset(name: str) -> Pipeline:
-    """The pipeline called ``name``: ``exact`` keeps every output, ``red`` hashes and merges.
+    """The pipeline called ``name``.
+
+    ``exact`` keeps every output. ``red`` (Yvinec et al., NeurIPS 2021) and ``red++`` (TPAMI 2022)
+    hash and merge; then the first separates what kernels are left, the second computes equal
+    products once.
 
     Raises:
         BadPipeline: there is none of that name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +15,7 @@ from redir import ops
 from redir.cost import Cost, Layer, layers, open_layers, products, total
 from redir.frontends.onnx import from_proto
 from redir.ir import Graph, Node, Value
+from redir.passes.palettize import Palettize
 from redir.tensor import Array, Dim, Tensor, TensorType
 
 FLOAT = np.dtype(np.float32)
@@ -263,6 +265,20 @@ def test_half_floats_take_two_bytes() -> None:
 def test_four_bits_take_half_a_byte() -> None:
     held = ops.Const(value=Tensor(np.zeros(10, ml_dtypes.int4)))
     assert layer(ops.Cast(held, to=TensorProto.FLOAT)).cost.bytes == 5
+
+
+@pytest.mark.parametrize(("values", "each"), [(16, 4), (200, 8)])
+def test_a_weight_in_a_palette_counts_as_what_it_stands_for(values: int, each: int) -> None:
+    weights = np.resize(np.arange(2.0, values + 2), (64, 32)).astype(np.float32)
+    before = graph(ops.MatMul(given(1, 64), const(weights)))
+    after = Palettize()(before)
+    assert after is not before
+    (old,), (new,) = layers(before), layers(after)
+    assert replace(new.cost, bytes=old.cost.bytes) == old.cost
+    assert products(after) == products(before)
+    table = 256 * 2 if each == 4 else 0
+    shape = 2 * 8 if each == 4 else 0
+    assert new.cost.bytes == 2048 * each // 8 + 4 * values + table + shape
 
 
 def test_a_shared_weight_is_stored_once_and_multiplied_twice() -> None:

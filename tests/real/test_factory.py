@@ -39,11 +39,18 @@ CLASSES = {
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 COUNT = 500  # images
-BATCHES = (1, 3, 64)
+BATCHES = (1, 3)
 ROUNDING = 1e-5  # of the magnitude of the logits
 POINTS = 2.0  # in per cent of accuracy, that hashing may cost on so few images
 
-exactly = pytest.mark.parametrize(("name", "preset"), [(name, "exact") for name in CLASSES])
+exactly = pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("cifar10-resnet20", "exact"),
+        pytest.param("cifar10-resnet32", "exact", marks=pytest.mark.nightly),
+        pytest.param("cifar10-wide8", "exact", marks=pytest.mark.nightly),
+    ],
+)
 hashed = pytest.mark.parametrize(("name", "preset"), [("cifar10-resnet20", "red")])
 
 

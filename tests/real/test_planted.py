@@ -24,8 +24,28 @@ PINNED = {
     "vad-silero-v3-lstm-op13",
     "vad-silero-v5-if-op16",
 }
+# What takes seconds each: made smaller by the preset exact for every change, here by night.
+SLOW = {
+    "aud-gtcrn-simple",
+    "cifar10-wide8-bn",
+    "det-fastestdet-coco",
+    "det-yolox-nano-zoo",
+    "ocr-ppocrv3-det-ch-op15",
+    "pose-fsanet-1x1",
+    "seg-prisma-op7-keras",
+    "seg-sinet-portrait",
+    "sr-subpixel-x3-op10",
+    "txt-magika-v1",
+    "trk-vittrack-transformer-op14",
+}
 each_free_model = pytest.mark.parametrize(
-    "path", [path for path in SHARED if name_of(path) not in PINNED], ids=name_of
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.nightly if name_of(path) in SLOW else ())
+        for path in SHARED
+        if name_of(path) not in PINNED
+    ],
+    ids=name_of,
 )
 
 
