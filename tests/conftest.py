@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 settings.register_profile(
     "default", deadline=None, max_examples=30, derandomize=True, print_blob=True
@@ -19,6 +20,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What tests measure is not kept for anybody else."""
     os.environ["REDIR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def unshrunk() -> Iterator[None]:
+    """That there is a counterexample is enough; to look for the smallest takes longer."""
+    before = settings.get_current_profile_name()
+    settings.register_profile("unshrunk", settings(), phases=[Phase.generate])
+    settings.load_profile("unshrunk")
+    yield
+    settings.load_profile(before)
 
 
 @pytest.fixture(scope="session")

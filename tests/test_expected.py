@@ -26,7 +26,7 @@ NAMES = (
     "cls-imagenet-mobilenetv1-0.5-160-deq",
 )
 REAL = [p for p in SHARED if p.stem in NAMES]
-STEPS = [Hash(), Hash(error=0.05)]
+STEPS = [Hash(), pytest.param(Hash(error=0.05), marks=pytest.mark.nightly)]
 
 
 def drawn(*shape: int) -> Array:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 from redir import adding, algebra, joining, levels, narrow, numbering, ops, repeats
@@ -36,14 +35,7 @@ from redir.testing import check_pass, graphs
 EXAMPLES = 600
 
 
-@pytest.fixture(autouse=True)
-def _unshrunk() -> Iterator[None]:
-    """That there is a counterexample is enough; to look for the smallest takes longer."""
-    before = settings.get_current_profile_name()
-    settings.register_profile("unshrunk", settings(), phases=[Phase.generate])
-    settings.load_profile("unshrunk")
-    yield
-    settings.load_profile(before)
+pytestmark = pytest.mark.usefixtures("unshrunk")
 
 
 @st.composite

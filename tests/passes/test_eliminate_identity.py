@@ -92,7 +92,7 @@ def test_pad_by_nothing_of_an_older_version_goes() -> None:
 
 
 def test_keeps_its_promises() -> None:
-    check_pass(EliminateIdentity())
+    check_pass(EliminateIdentity(), graphs("noop"))
 
 
 def test_keeps_its_promises_on_what_looks_like_nothing() -> None:

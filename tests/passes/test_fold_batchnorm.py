@@ -140,7 +140,7 @@ def test_keeps_its_promises() -> None:
 
 
 def test_keeps_its_promises_on_matrices() -> None:
-    check_pass(FoldBatchnorm(), graphs("gemm", "batchnorm"))
+    check_pass(FoldBatchnorm(), graphs("gemm", "batchnorm"), 100)
 
 
 def test_reads_back_from_its_text() -> None:

@@ -481,6 +481,7 @@ def to_the_mean(weights: Array, *_: Any) -> Array:
 WRONG = {"nearest peak": to_nearest, "border": to_the_border, "mean of all": to_the_mean}
 
 
+@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("wrong", WRONG)
 def test_one_that_moves_weights_to_the(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashing, "hashed", WRONG[wrong])

@@ -396,6 +396,7 @@ WRONG: dict[str, tuple[str, Any, Palettize]] = {
 }
 
 
+@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("what", WRONG)
 def test_one_that(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, wrong, step = WRONG[what]

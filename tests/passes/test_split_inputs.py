@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 import redir
@@ -495,17 +494,7 @@ def nearly(rng: np.random.Generator, outputs: int, inputs: int, *kernel: int) ->
     return found
 
 
-@pytest.fixture
-def _unshrunk() -> Iterator[None]:
-    """That there is a counterexample is enough; to look for the smallest takes longer."""
-    before = settings.get_current_profile_name()
-    settings.register_profile("unshrunk", settings(), phases=[Phase.generate])
-    settings.load_profile("unshrunk")
-    yield
-    settings.load_profile(before)
-
-
-@pytest.mark.usefixtures("_unshrunk")
+@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("why", WRONG)
 def test_a_wrong_version_is_refuted(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*WRONG[why])

@@ -51,7 +51,9 @@ exactly = pytest.mark.parametrize(
         pytest.param("cifar10-wide8", "exact", marks=pytest.mark.nightly),
     ],
 )
-hashed = pytest.mark.parametrize(("name", "preset"), [("cifar10-resnet20", "red")])
+hashed = pytest.mark.parametrize(
+    ("name", "preset"), [pytest.param("cifar10-resnet20", "red", marks=pytest.mark.nightly)]
+)
 
 
 @pytest.fixture(scope="module")

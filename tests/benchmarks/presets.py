@@ -1,0 +1,112 @@
+"""What each preset leaves of trained classifiers, in every count, in accuracy and in time."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from redir.compiler import chosen
+from redir.cost import products, total
+from redir.ir import Graph
+from redir.models import save
+from redir.presets import PRESETS
+from redir.runtime import Run, pair_ratio, session
+from tests.benchmarks.classifiers import MODELS, Classifier, classifier
+
+# what a row is called: the pipeline, and its cost
+SETTINGS: dict[str, tuple[str, str]] = {
+    "`exact`": (PRESETS["exact"], "macs"),
+    "`red`": (PRESETS["red"], "macs"),
+    "`red --cost multiplications`": (PRESETS["red"], "multiplications"),
+    "`red++`": (PRESETS["red++"], "macs"),
+    "`red++ --cost latency`": (PRESETS["red++"], "latency"),
+    "`red++ --cost multiplications`": (PRESETS["red++"], "multiplications"),
+    "`red++`, `hash{error=0.05}`": (PRESETS["red++"].replace("hash", "hash{error=0.05}"), "macs"),
+    "the same, `palettize`": (
+        PRESETS["red++"].replace("hash", "hash{error=0.05}") + ",palettize",
+        "macs",
+    ),
+}
+HEAD = (
+    "",
+    "shared",
+    "written",
+    "MACs",
+    "parameters",
+    "bytes",
+    "accuracy, %",
+    "time, 1",
+    "time, 32",
+)
+_SLOW = 5  # times the multiply-adds: its outputs are compared on fewer images
+_FEW = 200
+
+
+def row(setting: str, before: Classifier) -> list[str]:
+    """What is left, as shares of the model as it came."""
+    after = compressed(setting, before)
+    old, new = total(before.graph), total(after)
+    counts = [
+        (new.multiplications, old.multiplications),
+        (products(after), products(before.graph)),
+        (new.macs, old.macs),
+        (new.parameters, old.parameters),
+        (written(after), written(before.graph)),
+    ]
+    runs = session(before.graph), session(after)
+    times = [pair_ratio(*runs, before.batch(size), seconds=3) for size in (1, 32)]
+    slow = new.macs > _SLOW * old.macs
+    right = accuracy_of_the_same(setting, before, runs[1]) if slow else before.accuracy(runs[1])
+    return [
+        setting,
+        *(f"{new / old:.3f}" for new, old in counts),
+        f"{right:.2f}",
+        *(f"{ratio:.2f}" for ratio in times),
+    ]
+
+
+def compressed(setting: str, model: Classifier) -> Graph:
+    """The model as a setting leaves it."""
+    pipeline, cost = SETTINGS[setting]
+    return chosen("exact", pipeline, cost).run(model.graph)
+
+
+def accuracy_of_the_same(setting: str, model: Classifier, run: Run) -> float:
+    """That of the pipeline under another cost, if it gives the same on a few images."""
+    other = session(chosen("exact", SETTINGS[setting][0]).run(model.graph))
+    few = model.batch(_FEW)
+    mine, theirs = (next(iter(r(few).values())) for r in (run, other))
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+    return model.accuracy(other)
+
+
+@cache
+def written(graph: Graph) -> int:
+    """The bytes of the ONNX file."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(graph, Path(folder) / "model.onnx")
+        return (Path(folder) / "model.onnx").stat().st_size
+
+
+def main(names: Sequence[str]) -> None:
+    """Print a table in Markdown for each of these models, or for all."""
+    for name in names or MODELS:
+        model = classifier(name)
+        cost = total(model.graph)
+        print(
+            f"\n{name}: {cost.macs:,} multiply-adds, {cost.parameters:,} parameters, "
+            f"{written(model.graph):,} bytes, {model.accuracy(session(model.graph)):.2f} %\n"
+        )
+        print("|", " | ".join(HEAD), "|")
+        print("|---" + "|--:" * (len(HEAD) - 1) + "|")
+        for setting in SETTINGS:
+            print("|", " | ".join(row(setting, model)), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
