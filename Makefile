@@ -17,11 +17,11 @@ help:  ## list the targets
 # Both stamps lie inside .venv, so that making it anew drops them.
 .venv/dev.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
-	$(PIP_INSTALL) -e '.[dev,ort,cli]'
+	$(PIP_INSTALL) -e '.[dev,ort,cli,plot]'
 	touch $@
 
 .venv/torch.stamp: .venv/dev.stamp
-	$(PIP_INSTALL) -e '.[dev,ort,cli,torch]'
+	$(PIP_INSTALL) -e '.[dev,ort,cli,plot,torch]'
 	touch $@
 
 demo: .venv/dev.stamp  ## compress the model that ships with redir

@@ -1,4 +1,7 @@
-"""Tables for people: by rich on a terminal where it is installed, else aligned plain text."""
+"""Tables and pictures for people.
+
+Tables are by rich on a terminal where it is installed, else aligned plain text.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,24 @@ from typing import TextIO
 
 from redir.compiler import Result, Step
 from redir.cost import Cost, Layer
+from redir.pictures import draw_density, draw_distinct, draw_ranks
 
 try:
     from rich.console import Console
     from rich.table import Table
 except ImportError:  # the extra is optional
     Console = None  # type: ignore[assignment, misc]
+
+__all__ = [
+    "costs",
+    "draw_density",
+    "draw_distinct",
+    "draw_ranks",
+    "layer_table",
+    "ratio",
+    "write_result",
+    "write_table",
+]
 
 Row = Sequence[object]
 COLUMNS = ("parameters", "distinct", "macs", "multiplications", "bytes")
