@@ -1,15 +1,41 @@
-"""A hundred thousand drawn graphs on which the exact passes break no promise."""
+"""As many drawn graphs as it takes to trust the passes: no promise is broken on any."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import strategies as st
 
+from redir.ir import Graph
 from redir.pipeline import Pipeline
 from redir.presets import PRESETS
-from redir.testing import check_pass
+from redir.testing import check_pass, graphs
+from tests.passes import test_hash, test_palettize, test_split_inputs, test_uneven_depthwise
 
-GRAPHS, SHARDS = 100_000, 4
+SHARDS = 4
+GRAPHS = 100_000  # over all exact passes
 EXACT = [*PRESETS["exact"].split(","), PRESETS["exact"]]
+
+EACH = 20_000  # over the forms of each of RED's passes
+LAYERS = graphs("conv", "grouped", "depthwise", "conv_transpose", "gemm", "matmul", "shared_weight")
+RED: dict[str, tuple[int, st.SearchStrategy[Graph]]] = {
+    "merge": (1, LAYERS),
+    "hash": (1, st.one_of(LAYERS, test_hash.skewed())),
+    **{
+        f"split-inputs{{cost={cost}}}": (
+            3,
+            st.one_of(LAYERS, test_split_inputs.convs(), test_split_inputs.matrices()),
+        )
+        for cost in ("macs", "multiplications", "bytes")
+    },
+    **{
+        f"uneven-depthwise{{basis={basis}}}": (
+            3,
+            st.one_of(LAYERS, test_uneven_depthwise.layers()),
+        )
+        for basis in ("distinct", "multiples", "rank")
+    },
+    "palettize": (1, test_palettize.layers()),
+}
 
 
 @pytest.mark.nightly
@@ -17,3 +43,11 @@ EXACT = [*PRESETS["exact"].split(","), PRESETS["exact"]]
 @pytest.mark.parametrize("spec", EXACT)
 def test_no_promise_is_broken(spec: str, shard: int) -> None:  # noqa: ARG001 - each draws others
     check_pass(Pipeline.parse(spec), max_examples=-(-GRAPHS // (len(EXACT) * SHARDS)))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("spec", RED)
+def test_no_promise_of_red_is_broken(spec: str, shard: int) -> None:  # noqa: ARG001
+    forms, drawn = RED[spec]
+    check_pass(Pipeline.parse(spec), drawn, -(-EACH // (forms * SHARDS)))
