@@ -9,6 +9,8 @@ from typing import TypeAlias
 import numpy as np
 
 from redir import ops
+from redir.choice import unless_dearer
+from redir.cost_models import CostModel, cost_model
 from redir.coupling import Coupling
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS, stored
 from redir.ir import Graph, Link, Node, Port, Value
@@ -31,7 +33,17 @@ class EliminateDeadChannels(Pass):
     constant weights. Groups that reach a graph input or output, or an operator that mixes
     channels, are left alone, and so is the last channel of an axis. An activation that is infinite
     or NaN, which a zero does not silence, is not provided for.
+
+    Nothing is removed where the model would then cost more under ``cost``: macs, multiplications,
+    bytes, latency, or a cost model of another package. Widths that are no multiples of 8 or 16 may
+    be slower than larger ones.
     """
+
+    cost: str | CostModel = "macs"
+
+    def __post_init__(self) -> None:
+        """Refuse a cost model that there is not."""
+        cost_model(self.cost)
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
 
@@ -40,7 +52,7 @@ class EliminateDeadChannels(Pass):
         after = graph
         while (less := _sweep(after)) is not after:
             after = less
-        return after if stored(after) <= stored(graph) else graph
+        return unless_dearer(graph, after, self.cost) if stored(after) <= stored(graph) else graph
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Each reader that cannot take the constants that it reads into its bias."""

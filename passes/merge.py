@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from redir.adding import plan_added
+from redir.choice import unless_dearer
+from redir.cost_models import CostModel, cost_model
 from redir.coupling import Coupling
 from redir.errors import BadPipeline
 from redir.guarantees import (
@@ -41,14 +43,19 @@ class Merge(Pass):
 
     With a ``tolerance`` above 0, channels are tied first: see ``redir.tying.tied``. ``schedule``
     sets the tolerance by depth, ``linkage`` how the distance of two clusters is measured.
+
+    Nothing is merged where the model would then cost more under ``cost``: macs, multiplications,
+    bytes, latency, or a cost model of another package.
     """
 
     tolerance: float = 0.0
     schedule: Schedule = "constant"
     linkage: Linkage = "complete"
+    cost: str | CostModel = "macs"
 
     def __post_init__(self) -> None:
-        """Refuse a tolerance that is no distance."""
+        """Refuse a tolerance that is no distance, and a cost model that there is not."""
+        cost_model(self.cost)
         if not 0 <= self.tolerance < np.inf:
             raise BadPipeline(f"merge: tolerance must be at least 0, not {self.tolerance}")
 
@@ -70,11 +77,12 @@ class Merge(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Tie, then merge until nothing changes: equal columns may make equal rows further on."""
+        after = graph
         if self.tolerance:
-            graph = tied(graph, self.tolerance, self.schedule, self.linkage)
-        while (after := _merged(graph)) is not graph:
-            graph = after
-        return graph
+            after = tied(graph, self.tolerance, self.schedule, self.linkage)
+        while (less := _merged(after)) is not after:
+            after = less
+        return unless_dearer(graph, after, self.cost)
 
 
 def _merged(graph: Graph) -> Graph:

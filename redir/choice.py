@@ -8,7 +8,7 @@ from itertools import groupby
 
 from redir import ops
 from redir.cost import macs
-from redir.cost_models import CostModel
+from redir.cost_models import CostModel, cost_model
 from redir.ir import Graph, Node, Value
 from redir.ops import is_absent, tensor_of
 from redir.rewrite import transform
@@ -34,6 +34,13 @@ def improved(graph: Graph, offers: Offers, cost: CostModel) -> Graph:
     if cost.by_parts and cost.ratio(graph, after) <= 1:
         return after
     return _tried(graph, best, cost)
+
+
+def unless_dearer(before: Graph, after: Graph, cost: str | CostModel) -> Graph:
+    """``after``, or ``before`` where that costs less."""
+    if after is before or cost_model(cost).ratio(before, after) <= 1:
+        return after
+    return before
 
 
 def ratios(

@@ -6,7 +6,7 @@ from redir.errors import BadPipeline
 from redir.pipeline import Pipeline
 
 _CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,cse"
-_HASHED = f"{_CLEAN},hash,merge,eliminate-dead-channels"
+_HASHED = f"{_CLEAN},hash{{error=0.005}},merge,eliminate-dead-channels"
 
 PRESETS = {
     "exact": f"{_CLEAN},merge,eliminate-dead-channels",
@@ -19,8 +19,8 @@ def preset(name: str) -> Pipeline:
     """The pipeline called ``name``.
 
     ``exact`` keeps every output. ``red`` (Yvinec et al., NeurIPS 2021) and ``red++`` (TPAMI 2022)
-    hash and merge; then the first separates what kernels are left, the second computes equal
-    products once.
+    hash, within a small error, and merge; then the first
+    separates what kernels are left, the second computes equal products once.
 
     Raises:
         BadPipeline: there is none of that name.

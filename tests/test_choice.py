@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from redir.choice import Form, improved
 from redir.cost_models import BYTES, LATENCY, MACS, MULTIPLICATIONS, CostModel, cost_model
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
+from redir.passes.eliminate_dead_channels import EliminateDeadChannels
+from redir.passes.merge import Merge
 from redir.runtime import installed
 from redir.tensor import Tensor, TensorType
 from redir.timings import Timings, cache_folder
@@ -196,3 +199,23 @@ def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "some/where")
     assert cache_folder() == Path("some/where/redir")
+
+
+class Dearer:
+    """Whatever changes costs more."""
+
+    by_parts = False
+
+    def ratio(self, before: Graph, after: Graph) -> float:
+        return 1.0 if after is before else 1.01
+
+
+@pytest.mark.parametrize("step", [Merge, EliminateDeadChannels], ids=lambda step: step.name)
+def test_channels_stay_where_the_model_would_cost_more(step: Any) -> None:
+    x = Value(TensorType(FLOAT, (1, 2)))
+    columns = np.array([[1, 1, 0], [2, 2, 0]], FLOAT)
+    hidden = ops.Relu(ops.MatMul(x, ops.Const(value=Tensor(columns))))
+    y = ops.MatMul(hidden, ops.Const(value=Tensor(np.ones((3, 1), FLOAT))))
+    before = Graph({"x": x}, {"y": y})
+    assert step()(before) is not before
+    assert step(cost=Dearer())(before) is before

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from redir.cli import main
+from tests.source_files import imported
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -38,15 +37,6 @@ def written(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.Mo
     network = f"networks_of_another_seed:{request.param}"
     assert main(["compress", network, str(out), "--quiet"]) == 0
     return out
-
-
-def imported(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_examples_are_what_redir_writes_whatever_the_weights(written: Path) -> None:

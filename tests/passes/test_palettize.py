@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass
 from redir.text import parse, write_whole
 from tests.real.inputs import SHARED, feeds_of, loaded, name_of
+from tests.source_files import imported
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "palettize").glob("*.txt"))
 RNG = np.random.default_rng(0)
@@ -434,15 +434,6 @@ def test_a_real_model_computes_the_same_to_the_bit(path: Path, tmp_path: Path) -
     assert sizes[0] < sizes[1]
     found, wanted = session(after)(feeds), session(before)(feeds)
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
-
-
-def imported(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 import redir
 from redir.runtime import session
 from redir.tensor import Array
+from tests.source_files import imported
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -109,16 +109,6 @@ def source(compressed: Callable[[str, str, str], Path], name: str, preset: str) 
 def onnx(compressed: Callable[[str, str, str], Path], name: str, preset: str) -> Net:
     held = session(redir.load(compressed(name, preset, ".onnx")))
     return lambda images: np.asarray(next(iter(held({"x": images}).values())))
-
-
-def imported(path: Path) -> Any:
-    """A file as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def in_torch(module: Any) -> Net:
