@@ -27,7 +27,7 @@ def ratio(path: Path, before: Graph, pipeline: str) -> float:
     after = chosen("exact", pipeline, "latency").run(before)
     runs = session(before), session(after)
     feeds = {name: array for name, array in feeds_of(path).items() if name in before.inputs}
-    return pair_ratio(*runs, feeds, seconds=3)
+    return pair_ratio(*runs, feeds, seconds=2)
 
 
 @pytest.mark.bench
