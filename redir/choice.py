@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import inf
 
 from redir import ops
 from redir.cost import macs
-from redir.cost_models import CostModel, cost_model
+from redir.cost_models import CostModel, Latency, cost_model
 from redir.ir import Graph, Node, Value
 from redir.ops import is_absent, tensor_of
 from redir.rewrite import transform
@@ -49,11 +50,16 @@ def ratios(
     """The cost of each of the ``forms`` of ``node`` as a multiple of that of the node as it is.
 
     Where costs do not add up, both stand in a chain of such layers. What is ``kept`` is read by
-    others, too: see ``kept_by_others``.
+    others, too: see ``kept_by_others``. A form of more multiply-adds is not timed, as it may take
+    minutes, and counts as endless.
     """
     times = 1 if cost.by_parts else _CHAIN
     part = _part(graph, node, _itself(node), times, kept)
-    return [cost.ratio(part, _part(graph, node, form, times, kept)) for form in forms]
+    afters = (_part(graph, node, form, times, kept) for form in forms)
+    timed = isinstance(cost, Latency)
+    return [
+        inf if timed and macs(after) > macs(part) else cost.ratio(part, after) for after in afters
+    ]
 
 
 def kept_by_others(graph: Graph, node: Node, offers: Offers) -> list[Value]:

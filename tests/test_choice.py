@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,16 @@ import numpy as np
 import pytest
 
 from redir import ops
-from redir.choice import Form, improved
-from redir.cost_models import BYTES, LATENCY, MACS, MULTIPLICATIONS, CostModel, cost_model
+from redir.choice import Form, improved, ratios
+from redir.cost_models import (
+    BYTES,
+    LATENCY,
+    MACS,
+    MULTIPLICATIONS,
+    CostModel,
+    Latency,
+    cost_model,
+)
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
@@ -219,3 +228,25 @@ def test_channels_stay_where_the_model_would_cost_more(step: Any) -> None:
     before = Graph({"x": x}, {"y": y})
     assert step()(before) is not before
     assert step(cost=Dearer())(before) is before
+
+
+class Stopwatch(Latency):
+    """Latency that measures nothing."""
+
+    def ratio(self, before: Graph, after: Graph) -> float:  # noqa: ARG002
+        return 0.5
+
+
+def test_forms_of_more_multiply_adds_are_not_timed() -> None:
+    graph = chain(const(4, 4))
+    (node,) = (n for n in graph.nodes if n.op == ops.MatMul)
+    wide, deep = const(4, 4), const(4, 8)
+
+    def more(inputs: tuple[Value, ...]) -> Value:
+        return ops.MatMul(ops.MatMul(inputs[0], deep), const(8, 4))
+
+    def same(inputs: tuple[Value, ...]) -> Value:
+        return ops.MatMul(inputs[0], wide)
+
+    assert ratios(graph, node, [more, same], Stopwatch()) == [math.inf, 0.5]
+    assert ratios(graph, node, [more], MACS) == [4.0]
