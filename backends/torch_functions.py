@@ -19,14 +19,23 @@ _CALLS = {
         Reciprocal Round Sigmoid Sign Sin Sinh Sqrt Tan Tanh""".split()
     },
     "BitwiseNot": "~{}",
+    "HardSwish": "F.hardswish({})",
     "IsNaN": "torch.isnan({})",
-    "Neg": "-{}",
+    "Mish": "F.mish({})",
     "Not": "~{}",
     "NonZero": "torch.nonzero({}).T",
+    "Relu": "F.relu({})",
+    "Softplus": "F.softplus({})",
+    "Softsign": "F.softsign({})",
     "Det": "torch.linalg.det({})",
 }
 _LAYERS = {
+    "HardSwish": "nn.Hardswish()",
+    "Mish": "nn.Mish()",
+    "Relu": "nn.ReLU()",
     "Sigmoid": "nn.Sigmoid()",
+    "Softplus": "nn.Softplus()",
+    "Softsign": "nn.Softsign()",
     "Tanh": "nn.Tanh()",
 }
 
@@ -54,10 +63,6 @@ def _is_inf(site: Site) -> Result:
     if low or high:
         return f"torch.is{'neg' if low else 'pos'}inf({site.ref(0)})"
     return f"torch.zeros_like({site.ref(0)}, dtype=torch.bool)"
-
-
-def _relu(site: Site) -> Result:
-    return site.activation("nn.ReLU()", "F.relu({})")
 
 
 def _with_number(module: str, function: str, name: str, default: float) -> Emit:
@@ -98,27 +103,11 @@ def _hard_sigmoid(site: Site) -> Result:
     return f"torch.clamp({site.ref(0)} * {short(alpha)} + {short(beta)}, 0.0, 1.0)"
 
 
-def _hard_swish(site: Site) -> Result:
-    return site.activation("nn.Hardswish()", "F.hardswish({})")
-
-
-def _mish(site: Site) -> Result:
-    return site.activation("nn.Mish()", "F.mish({})")
-
-
 def _swish(site: Site) -> Result:
     alpha = site.attr("alpha", 1.0)
     if alpha == 1:
         return site.activation("nn.SiLU()", "F.silu({})")
     return f"{site.ref(0)} * torch.sigmoid({short(alpha)} * {site.ref(0)})"
-
-
-def _softplus(site: Site) -> Result:
-    return site.activation("nn.Softplus()", "F.softplus({})")
-
-
-def _softsign(site: Site) -> Result:
-    return site.activation("nn.Softsign()", "F.softsign({})")
 
 
 def _thresholded(site: Site) -> Result:
@@ -227,20 +216,15 @@ TABLE: dict[str, Emit] = {
     "Elu": _with_number("ELU", "elu", "alpha", 1.0),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _hard_swish,
     "Hardmax": _hardmax,
     "Identity": _identity,
     "IsInf": _is_inf,
     "LeakyRelu": _with_number("LeakyReLU", "leaky_relu", "alpha", 0.01),
     "LogSoftmax": _softmax("LogSoftmax", "F.log_softmax"),
-    "Mish": _mish,
     "Neg": _neg,
-    "Relu": _relu,
     "Selu": _selu,
     "Shrink": _shrink,
     "Softmax": _softmax("Softmax", "F.softmax"),
-    "Softplus": _softplus,
-    "Softsign": _softsign,
     "Swish": _swish,
     "ThresholdedRelu": _thresholded,
 }

@@ -20,10 +20,9 @@ from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import map_constants
-from redir.tensor import Array, Tensor
+from redir.tensor import FLOATS, Array, Tensor
 
 _WEIGHTS = (ops.Conv, ops.ConvTranspose, ops.Gemm, ops.MatMul)
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
 _ROUNDING = 1e-9  # of sums of many squares in float64
 _MULTIPLES = 2.0 ** (np.arange(-32, 1) / 4)  # of Silverman's rule, that an error is looked for in
 
@@ -192,7 +191,7 @@ def _axes(graph: Graph, granularity: str) -> dict[Value, int | None]:
     for node in graph.nodes:
         for value in node.inputs[1:2] if node.op in _WEIGHTS else ():
             tensor = tensor_of(value)
-            if tensor is not None and tensor.array.dtype.name in _FLOATS:
+            if tensor is not None and tensor.array.dtype.name in FLOATS:
                 apart = granularity == "channel" and tensor.array.size > 0
                 axis = _outputs(node, tensor.array) if apart else None
                 found[value] = axis if found.get(value, axis) == axis else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redir.choice import improved, kept_by_others, ratios
+from redir.choice import improved, kept_by_others, no_dearer, ratios
 from redir.cost_models import BYTES, MACS, CostModel, Latency, cost_model
 from redir.guarantees import SAME_INTERFACE, SAME_OUTPUTS, Guarantee
 from redir.ir import Graph, Node
@@ -33,7 +33,7 @@ class SplitInputs(Pass):
         """The same outputs, and where the cost is the sum of that of the layers, no higher one."""
         cost = cost_model(self.cost)
         same = SAME_INTERFACE, SAME_OUTPUTS
-        return (*same, _no_dearer(cost)) if cost.by_parts else same
+        return (*same, no_dearer(cost)) if cost.by_parts else same
 
     def run(self, graph: Graph) -> Graph:
         """Each layer in the form that costs least."""
@@ -52,14 +52,6 @@ class SplitInputs(Pass):
 
 def _offers(graph: Graph, cost: CostModel) -> Offers:
     return Offers(graph, dense=cost in (MACS, BYTES) or isinstance(cost, Latency))
-
-
-def _no_dearer(cost: CostModel) -> Guarantee:
-    def refute(before: Graph, after: Graph) -> str | None:
-        ratio = cost.ratio(before, after)
-        return f"it costs {ratio:.3g} times as much" if ratio > 1 else None
-
-    return Guarantee(f"no more {cost}", refute)
 
 
 def _obstacle(graph: Graph, node: Node, offers: Offers, cost: CostModel) -> str | None:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from redir import ops
-from redir.choice import Form, improved, ratios
+from redir.choice import Form, improved, no_dearer, ratios
 from redir.cost_models import CostModel, cost_model
 from redir.errors import BadPipeline
 from redir.guarantees import SAME_INTERFACE, SAME_OUTPUTS, Guarantee
@@ -59,7 +59,7 @@ class UnevenDepthwise(Pass):
     def guarantees(self) -> tuple[Guarantee, ...]:
         """The same outputs without an ``error``, else weights that are within it."""
         kept = Guarantee(f"weights within {self.error}", self._far) if self.error else SAME_OUTPUTS
-        paid = (Guarantee(f"no more {self._model}", self._dearer),) if self._model.by_parts else ()
+        paid = (no_dearer(self._model),) if self._model.by_parts else ()
         return (SAME_INTERFACE, kept, *paid)
 
     def run(self, graph: Graph) -> Graph:
@@ -110,10 +110,6 @@ class UnevenDepthwise(Pass):
             if not error <= self.error + rounding:
                 return f"the weights of {node} are off by {error:.3g}"
         return None
-
-    def _dearer(self, before: Graph, after: Graph) -> str | None:
-        ratio = self._model.ratio(before, after)
-        return f"it costs {ratio:.3g} of what it did" if ratio > 1 else None
 
 
 def _precision(weights: Value) -> float:

@@ -10,6 +10,7 @@ from math import inf
 from redir import ops
 from redir.cost import macs
 from redir.cost_models import CostModel, Latency, cost_model
+from redir.guarantees import Guarantee
 from redir.ir import Graph, Node, Value
 from redir.ops import is_absent, tensor_of
 from redir.rewrite import transform
@@ -42,6 +43,16 @@ def unless_dearer(before: Graph, after: Graph, cost: str | CostModel) -> Graph:
     if after is before or cost_model(cost).ratio(before, after) <= 1:
         return after
     return before
+
+
+def no_dearer(cost: CostModel) -> Guarantee:
+    """The promise that what a pass makes costs no more: for costs that add up."""
+
+    def refute(before: Graph, after: Graph) -> str | None:
+        ratio = cost.ratio(before, after)
+        return f"it costs {ratio:.3g} times as much" if ratio > 1 else None
+
+    return Guarantee(f"no more {cost}", refute)
 
 
 def ratios(

@@ -19,8 +19,8 @@ def preset(name: str) -> Pipeline:
     """The pipeline called ``name``.
 
     ``exact`` keeps every output. ``red`` (Yvinec et al., NeurIPS 2021) and ``red++`` (TPAMI 2022)
-    hash, within a small error, and merge; then the first
-    separates what kernels are left, the second computes equal products once.
+    hash, within a small error, and merge; then the first separates what kernels are left, the
+    second computes equal products once.
 
     Raises:
         BadPipeline: there is none of that name.

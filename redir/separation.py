@@ -13,6 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from redir.sharing import by_channel
 from redir.tensor import Array, DType
 
 Basis: TypeAlias = Literal["distinct", "multiples", "rank"]
@@ -40,9 +41,7 @@ def slices_of(weights: Array, groups: int = 1) -> Array:
 
     ``weights`` are those of a convolution: (outputs, inputs of a group, ...).
     """
-    out, each = weights.shape[:2]
-    apart = weights.astype(np.float64).reshape(groups, out // groups, each, -1)
-    return apart.transpose(0, 2, 1, 3).reshape(groups * each, out // groups, -1)
+    return by_channel(weights, groups).astype(np.float64)
 
 
 def ranks(weights: Array, groups: int = 1) -> Array:

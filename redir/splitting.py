@@ -14,10 +14,9 @@ from redir.choice import Form
 from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 from redir.sharing import MULTIPLES, Products, by_channel, shared
-from redir.tensor import Array, Tensor
+from redir.tensor import FLOATS, Array, Tensor
 
 LAYERS = (ops.Conv, ops.Gemm, ops.MatMul)
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
 _MATRIX = 2  # axes
 _BROADCASTING = 7  # the operator set from which a Mul broadcasts as it does today
 _LARGEST = 2**30  # bytes of one tensor that routes
@@ -75,7 +74,7 @@ def layer_of(graph: Graph, node: Node) -> Layer | str:
         return "its weights are not a constant"
     if tensors[flowing] is not None:
         return "it does not depend on the inputs"
-    if weights.array.dtype.name not in _FLOATS:
+    if weights.array.dtype.name not in FLOATS:
         return f"its weights are {weights.array.dtype}, not floating-point numbers"
     if not np.isfinite(weights.array.astype(np.float64)).all():
         return "a weight is infinite or not a number"

@@ -15,6 +15,7 @@ Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = "np.dtype[Any]"
 Dim: TypeAlias = int | str | None
 Shape: TypeAlias = tuple[Dim, ...]
+FLOATS = ("float16", "bfloat16", "float32", "float64")  # the types that weights may have
 NO_DTYPE: DType = np.dtype(np.void)  # not None, which numpy takes for float64
 
 
