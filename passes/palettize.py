@@ -15,12 +15,12 @@ from redir.errors import BadPipeline
 from redir.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, SAME_OUTPUTS, Guarantee, constants
 from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
-from redir.palette import WIDTHS, least_bits, opened, packed, reduced, split, unpacked
+from redir.palette import WIDTHS, least_bits, opened, packed, split, unpacked
 from redir.pipeline import Pass
+from redir.reducing import reduced
 from redir.rewrite import Outputs, transform
-from redir.tensor import Array, Tensor
+from redir.tensor import FLOATS, Array, Tensor
 
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
 _PART = 64  # bytes that a file spends on a node, or on a tensor beside its numbers
 _OLDEST = 6  # operator set: before it, Cast named its type in words
 _WEIGHTS: Mapping[str, slice] = {
@@ -102,7 +102,7 @@ def _held(graph: Graph) -> dict[Value, Tensor]:
     outputs, found = set(graph.outputs.values()), {}
     for value, readers in graph.readers.items():
         tensor = tensor_of(value)
-        if tensor is None or value in outputs or tensor.array.dtype.name not in _FLOATS:
+        if tensor is None or value in outputs or tensor.array.dtype.name not in FLOATS:
             continue
         if all(not n.op.domain and not n.bodies for n in readers):
             found[value] = tensor

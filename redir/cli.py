@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from redir import arrays, compiler, groups, models, paths, report, runtime, showcase
+from redir import arrays, compiler, groups, models, paths, runtime, showcase, tables
 from redir.cost import Cost, layers, open_layers, total
 from redir.coupling import Coupling, blocked
 from redir.diagram import drawing
@@ -198,7 +198,7 @@ def _compress(options: argparse.Namespace) -> int:
     if options.json:
         _dump(summary, options.json)
     if not options.quiet and "-" not in (options.json, options.out):
-        report.write_result(result, summary.get("accuracy"))
+        tables.write_result(result, summary.get("accuracy"))
     _warn(options, result)
     return 0
 
@@ -259,13 +259,13 @@ def _opt(options: argparse.Namespace) -> int:
     _save(after, options.out)
     if options.verify_each == "numeric":
         checks = [(r.name, *_checked(r)) for r in records]
-        report.write_table(("pass", "verdict", "deviation"), checks, sys.stderr)
+        tables.write_table(("pass", "verdict", "deviation"), checks, sys.stderr)
     if options.time_passes:
         rows = [(r.name, f"{r.seconds:.3f} s") for r in records]
-        report.write_table(("pass", "time"), rows, sys.stderr)
+        tables.write_table(("pass", "time"), rows, sys.stderr)
     if options.pass_statistics:
         grown = [_size("", graph), *(_size(r.name, r.graph) for r in records)]
-        report.write_table(("after", "nodes", "parameters"), grown, sys.stderr)
+        tables.write_table(("after", "nodes", "parameters"), grown, sys.stderr)
     return 0
 
 
@@ -296,11 +296,11 @@ def _stats(options: argparse.Namespace) -> int:
     found = layers(graph)
     whole = sum((layer.cost for layer in found), Cost())
     if options.json:
-        data = {c: getattr(whole, c) for c in report.COLUMNS}
+        data = {c: getattr(whole, c) for c in tables.COLUMNS}
         _dump({"total": data, "layers": [layer.as_dict() for layer in found]}, "-")
         return 0
-    head, rows = report.layer_table(found)
-    report.write_table(head, [*rows, ("total", "", *(getattr(whole, c) for c in report.COLUMNS))])
+    head, rows = tables.layer_table(found)
+    tables.write_table(head, [*rows, ("total", "", *(getattr(whole, c) for c in tables.COLUMNS))])
     return 0
 
 
@@ -335,7 +335,7 @@ def _verify(options: argparse.Namespace) -> int:
             (f.output, *(f"{x:.3g}" for x in (f.difference, f.own, f.allowed, f.scale)))
             for f in found.outputs
         ]
-        report.write_table(("output", "difference", "float error", "allowed", "magnitude"), rows)
+        tables.write_table(("output", "difference", "float error", "allowed", "magnitude"), rows)
     return 0 if found.verdict == "pass" else 1
 
 
@@ -360,7 +360,7 @@ def _groups(options: argparse.Namespace) -> int:
     if options.json:
         _dump(groups.as_dict(found), "-")
     elif options.svg != "-":
-        report.write_table(*groups.table(found), left=groups.TEXTS)
+        tables.write_table(*groups.table(found), left=groups.TEXTS)
         print(groups.verdict(found))
     return 0
 
@@ -400,5 +400,5 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(_: argparse.Namespace) -> int:
-    report.write_table(*showcase.table())
+    tables.write_table(*showcase.table())
     return 0

@@ -1,107 +1,126 @@
-"""Tables and pictures for people.
-
-Tables are by rich on a terminal where it is installed, else aligned plain text.
-"""
+"""Pictures of what hashing and separating find, by matplotlib (the extra ``plot``)."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import TextIO
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING
 
-from redir.compiler import Result, Step
-from redir.cost import Cost, Layer
-from redir.pictures import draw_density, draw_distinct, draw_ranks
+import numpy as np
 
-try:
-    from rich.console import Console
-    from rich.table import Table
-except ImportError:  # the extra is optional
-    Console = None  # type: ignore[assignment, misc]
+from redir import ops
+from redir.cost import layers
+from redir.errors import BadInput, MissingExtra
+from redir.ir import Graph, Node
+from redir.ops import tensor_of
+from redir.passes.hash import cells_of
+from redir.separable import Layer
+from redir.separation import slice_ranks, truncated
+from redir.tensor import Array
 
-__all__ = [
-    "costs",
-    "draw_density",
-    "draw_distinct",
-    "draw_ranks",
-    "layer_table",
-    "ratio",
-    "write_result",
-    "write_table",
-]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-Row = Sequence[object]
-COLUMNS = ("parameters", "distinct", "macs", "multiplications", "bytes")
+_BINS = 120  # of the histogram behind a density
+_INCH = 0.22  # of height for a layer
+_SHOWN = 3000  # points of a curve
 
 
-def write_table(
-    head: Row, rows: Sequence[Row], file: TextIO | None = None, *, left: Collection[int] = (0,)
-) -> None:
-    """Write a table: the columns ``left``, counted from 0, to the left, the others to the right."""
-    out = file or sys.stdout
-    cells = [[_cell(c) for c in row] for row in (head, *rows)]
-    if Console is not None and out.isatty():
-        _rich(cells, out, left)
-        return
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = (
-            c.ljust(w) if i in left else c.rjust(w)
-            for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
-        out.write("  ".join(padded).rstrip() + "\n")
+def draw_density(
+    weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0, title: str = ""
+) -> Figure:
+    """The density of a layer's ``weights`` (any shape) and the cells that ``hash`` makes of it.
+
+    A line stands at each border, a dot on each centre: what all weights of the cell become. The
+    options are those of the pass.
+
+    Raises:
+        BadInput: the weights have no density: see ``redir.passes.hash.hashed``.
+        MissingExtra: matplotlib is not installed.
+    """
+    found = cells_of(weights, bandwidth, contrast)
+    if found is None:
+        raise BadInput("weights that are equal, not finite or far apart have no density")
+    curve, borders, centres = found.curve, found.borders, found.centres
+    tops = [np.interp(places, curve.points, curve.values) for places in (borders, centres)]
+    some = slice(None, None, max(1, curve.values.size // _SHOWN))
+    figure = _figure(7, 3.5)
+    axes = figure.add_subplot(title=f"{title}: {centres.size} cells".removeprefix(": "))
+    axes.set(xlabel="weight", ylabel="density")
+    axes.hist(weights[weights != 0].reshape(-1), _BINS, density=True, color="0.85")
+    axes.plot(curve.points[some], curve.values[some], linewidth=1)
+    axes.vlines(borders, 0, tops[0], "0.5", linewidth=0.6)
+    axes.plot(centres, tops[1], "o", color="C3", markersize=2.5)
+    return figure
 
 
-def _rich(cells: list[list[str]], out: TextIO, left: Collection[int]) -> None:
-    table = Table()
-    for place, name in enumerate(cells[0]):
-        table.add_column(name, justify="left" if place in left else "right")
-    for row in cells[1:]:
-        table.add_row(*row)
-    Console(file=out).print(table)
+def draw_distinct(graphs: Mapping[str, Graph]) -> Figure:
+    """How many distinct values each layer of some graphs holds, side by side, by their names.
+
+    A layer stands where the first graph that has it puts it.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    held = {
+        name: {layer.name or str(i): layer.cost.distinct for i, layer in enumerate(layers(graph))}
+        for name, graph in graphs.items()
+    }
+    rows = list(dict.fromkeys(layer for counts in held.values() for layer in counts))
+    figure = _figure(7, 1 + _INCH * len(rows) * max(len(held), 1))
+    axes = figure.add_subplot(xlabel="distinct values", xscale="log" if rows else "linear")
+    thick = 0.8 / max(len(held), 1)
+    for place, (name, counts) in enumerate(held.items()):
+        middle = np.arange(len(rows)) + (place - (len(held) - 1) / 2) * thick
+        axes.barh(middle, [counts.get(row, 0) for row in rows], thick, label=name)
+    axes.set_yticks(np.arange(len(rows)), rows)
+    axes.invert_yaxis()
+    if held:
+        axes.legend()
+    return figure
 
 
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def draw_ranks(graph: Graph, error: float = 0.0) -> Figure:
+    """The rank of each input channel of each convolution with a kernel, the highest first.
+
+    It is the number of basis kernels that ``uneven-depthwise{error=...}`` keeps for the channel.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    rows = {
+        node.name: np.sort(found)[::-1]
+        for node in graph.nodes
+        if (found := _ranks(node, error)).size
+    }
+    width = max((found.size for found in rows.values()), default=1)
+    grid = np.full((max(len(rows), 1), width), np.nan)
+    for place, found in enumerate(rows.values()):
+        grid[place, : found.size] = found
+    figure = _figure(7, 1.2 + _INCH * len(grid))
+    axes = figure.add_subplot(xlabel="input channels, by rank")
+    shown = axes.imshow(grid, aspect="auto", interpolation="nearest", vmin=0)
+    axes.set_yticks(np.arange(len(rows)), list(rows))
+    figure.colorbar(shown, label="rank")
+    return figure
 
 
-def costs(rows: Sequence[tuple[str, Cost]]) -> tuple[Row, list[Row]]:
-    """The head and rows of a table of costs."""
-    return ("", *COLUMNS), [(name, *(getattr(cost, c) for c in COLUMNS)) for name, cost in rows]
+def _ranks(node: Node, error: float) -> Array:
+    """The ranks of a Conv whose kernel is more than one number, none for another node."""
+    weight = tensor_of(node.inputs[1]) if node.op == ops.Conv else None
+    layer = None if weight is None else Layer.of(node, weight.array)
+    if weight is None or layer is None or prod(layer.size) == 1:
+        return np.empty(0, int)
+    if not error:
+        return slice_ranks(layer.slices, weight.array.dtype)
+    kept = truncated(layer.slices, error, weight.array.dtype).channels
+    return np.bincount(kept, minlength=len(layer.slices))
 
 
-def layer_table(layers: Sequence[Layer]) -> tuple[Row, list[Row]]:
-    """The head and rows of a table with a line for each layer."""
-    rows = [(la.name or "-", la.op, *(getattr(la.cost, c) for c in COLUMNS)) for la in layers]
-    return ("layer", "operator", *COLUMNS), [*rows]
-
-
-def ratio(after: int, before: int) -> str:
-    """How much is left, in per cent."""
-    return f"{100 * after / before:.1f}%" if before else "-"
-
-
-def write_result(result: Result, accuracy: Mapping[str, float] | None) -> None:
-    """Write what a run gave: the costs before and after, and each of its passes."""
-    head, rows = costs([("before", result.before), ("after", result.after)])
-    pairs = [(getattr(result.after, c), getattr(result.before, c)) for c in COLUMNS]
-    rows = [*rows, ("left", *(ratio(a, b) for a, b in pairs))]
-    more = {}
-    if result.seconds:
-        more["ms"] = [f"{1000 * s:.3f}" for s in result.seconds]
-        more["ms"].append(f"{100 * result.seconds[1] / result.seconds[0]:.1f}%")
-    if accuracy:
-        more["accuracy"] = [f"{100 * accuracy[k]:.2f}%" for k in ("before", "after")]
-        more["accuracy"].append(f"{100 * (accuracy['after'] - accuracy['before']):+.2f}")
-    write_table(
-        (*head, *more), [(*row, *(m[i] for m in more.values())) for i, row in enumerate(rows)]
-    )
-    sys.stdout.write("\n")
-    steps = [(s.name, f"{s.seconds:.2f} s", _deviation(s), s.verdict or "-") for s in result.steps]
-    write_table(("pass", "time", "deviation", "verdict"), steps)
-
-
-def _deviation(step: Step) -> str:
-    if not step.changed:
-        return "unchanged"
-    return "not run" if step.deviation is None else f"{step.deviation:.1e}"
+def _figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that belongs to no window."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - the extra is optional
+    except ImportError as error:
+        raise MissingExtra("drawing", "plot") from error
+    return Figure(figsize=(width, height), layout="constrained")

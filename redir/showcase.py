@@ -7,7 +7,7 @@ from importlib import resources
 from redir import arrays, compiler, models, runtime
 from redir.cost import total
 from redir.presets import PRESETS
-from redir.report import COLUMNS, Row
+from redir.tables import COLUMNS, Row
 
 
 def table() -> tuple[Row, list[Row]]:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import squareform
 
 from redir.coupling import Coupling
 from redir.ir import Graph, Port, Value
@@ -137,6 +135,9 @@ def _clusters(
 ) -> Iterator[_Cluster]:
     if limit <= 0:
         return
+    from scipy.cluster import hierarchy  # noqa: PLC0415 - slow, and exact merging needs none
+    from scipy.spatial.distance import squareform  # noqa: PLC0415
+
     rows = _slices(coupling, family, groups)
     tree = hierarchy.linkage(squareform(_distances(rows), checks=False), linkage)
     labels = hierarchy.fcluster(tree, limit, "distance")

@@ -601,6 +601,16 @@ def test_the_cost_is_given_to_the_passes_that_have_none(redir: Redir) -> None:
     assert names == ["split-inputs{cost=multiplications}", "split-inputs{cost=bytes}", "cse"]
 
 
+def test_starting_loads_no_slow_part_of_scipy() -> None:
+    """They are for hashing and tying, and take longer to import than all the rest."""
+    code = (
+        "import sys, redir.cli; from redir.presets import preset; preset('exact');"
+        "print({'scipy.signal', 'scipy.stats', 'scipy.cluster'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "set()\n")
+
+
 def test_an_unknown_cost_is_refused_even_if_no_pass_has_one(redir: Redir) -> None:
     done = redir("compress good.onnx out.onnx --cost joules")
     assert done.code == 2

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from redir import compiler, cost, report
+from redir import compiler, cost, tables
 from redir.models import load, save
 from redir.pipeline import Pipeline
 from redir.runtime import accuracy, session
 from redir.tensor import Array
+from tests.benchmarks.classifiers import classifier
 
 POINTS = 0.3  # of accuracy, in per cent, that may be lost at the default bandwidth
-MEAN = np.array((0.485, 0.456, 0.406), np.float32)
-STD = np.array((0.229, 0.224, 0.225), np.float32)
 
 
 @pytest.fixture(scope="module")
 def cifar(shared: Path) -> tuple[Array, Array]:
     """Normalised images (5000, 3, 32, 32) and their labels (5000,)."""
-    with np.load(shared / "data/cifar10-eval.npz") as data:
-        images, labels = data["images"], data["labels"]
-    scaled = (images.astype(np.float32) / 255 - MEAN) / STD
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), labels
+    del shared  # skips where it is absent
+    model = classifier("cifar10-resnet20-bn")
+    return model.images, model.labels
 
 
 @pytest.mark.bench
@@ -44,7 +41,7 @@ def test_red_keeps_the_accuracy(shared: Path, cifar: tuple[Array, Array], name: 
         for old, new in zip(cost.layers(clean), cost.layers(after), strict=True)
     ]
     print(f"\n{name}: accuracy in %", right)
-    report.write_table(("layer", "operator", "parameters", "distinct", "after red"), rows)
+    tables.write_table(("layer", "operator", "parameters", "distinct", "after red"), rows)
     print("total", cost.total(graph), cost.total(after), sep="\n")
     assert right["original"] - right["red"] <= POINTS
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import gaussian_kde
 
-from redir import report
+from redir import tables
 from redir.density import bandwidth_of, density
 from redir.passes.hash import Hash, hashed
 from redir.tensor import Array
@@ -69,7 +69,7 @@ def test_hash_is_faster_than_a_density_by_points_and_as_good() -> None:
     off = float(np.max(np.abs(found - theirs)) / theirs.max())
 
     print()
-    report.write_table(
+    tables.write_table(
         ("", "seconds"),
         [
             (f"hash, {numbers:,} weights, median of {RUNS}", f"{ours:.2f}"),

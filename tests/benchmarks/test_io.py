@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from redir import report
+from redir import tables
 
 LIMIT = 1.5  # times the seconds and the peak memory of onnx
 PAIRS = 5
@@ -93,6 +93,6 @@ def test_a_large_model_costs_little_more_than_in_onnx(folder: Path, name: str) -
     rows = [(tool, *(f"{number:.2f}" for number in row)) for tool, row in middle.items()]
     print(f"\nweights {name} the model file, median of {PAIRS}")
     head = ("", "seconds", "peak MiB", "MiB above the imports")
-    report.write_table(head, [*rows, ("times", *(f"{t:.2f}" for t in times))])
+    tables.write_table(head, [*rows, ("times", *(f"{t:.2f}" for t in times))])
     assert times[0] <= LIMIT
     assert times[1] <= LIMIT

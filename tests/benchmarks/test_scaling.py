@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redir import ops, report
+from redir import ops, tables
 from redir.coupling import Coupling
 from redir.guarantees import operations
 from redir.ir import Graph, Value
@@ -54,7 +54,7 @@ def test_cost_grows_with_the_number_of_nodes(tmp_path: Path) -> None:
         for n, (c, m) in zip(counts, best, strict=True)
     ]
     print()
-    report.write_table(("nodes", "coupling, s", "merge, s", "ms per node"), rows)
+    tables.write_table(("nodes", "coupling, s", "merge, s", "ms per node"), rows)
     plot = draw(counts, best, tmp_path / "scaling.png")
     print(f"plot: {plot}")
     each = [sum(seconds) / n for n, seconds in zip(counts, best, strict=True)]

@@ -20,10 +20,11 @@ from redir.interpret import evaluate
 from redir.ir import Graph, Value
 from redir.models import load, save
 from redir.ops import tensor_of
-from redir.palette import opened, packed, reduced, split, unpacked
+from redir.palette import opened, packed, split, unpacked
 from redir.passes import palettize
 from redir.passes.palettize import Palettize
 from redir.pipeline import Pipeline
+from redir.reducing import reduced
 from redir.runtime import session
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass
