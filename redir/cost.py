@@ -213,10 +213,18 @@ def _multiplications(node: Node, macs: int) -> int:
     found = _readers(node)
     if found is None:
         return macs
-    flowing, columns = found
-    distinct = [np.unique(c[_factors(c)]).size for c in columns]
-    places = prod(_dims(flowing)) // max(len(distinct), 1)
-    return min(macs, places * sum(distinct))
+    flowing, tables = found
+    channels = sum(len(table) for table in tables)
+    places = prod(_dims(flowing)) // max(channels, 1)
+    return min(macs, places * sum(map(_distinct, tables)))
+
+
+def _distinct(table: Array) -> int:
+    """The distinct factors in each row of ``table``, added up."""
+    numbers = table if table.dtype.kind in "iu" else table.astype(np.float64)
+    rows = np.sort(np.where(_factors(numbers), numbers, 0))
+    same = (rows[:, 1:] == rows[:, :-1]) | np.isnan(rows[:, :-1])
+    return int(rows.size - np.count_nonzero(same) - np.count_nonzero((rows == 0).any(1)))
 
 
 def _factors(weights: Array) -> Array:
@@ -243,37 +251,39 @@ def _products(node: Node) -> int:
 
 
 def _readers(node: Node) -> tuple[Value, list[Array]] | None:
-    """The operand that flows in and, for each of its channels, the weights that read it."""
+    """The operand that flows in, and the weights that read each of its channels.
+
+    These are the rows of tables: of one, or of one for each place that a stride tells apart.
+    """
     x, w = node.inputs[0], tensor_of(_weight(node))
     if node.op.name.endswith("MatMul"):
         return _matmul_readers(node)
     if w is None:
         return None
     if node.op.name in {"Conv", "ConvInteger", "QLinearConv"}:
-        channels, per_group = x.type.size(1), w.array.shape[1]
-        if channels is None or channels % per_group or len(w.array) % (channels // per_group):
+        channels, (out, per_group, *size) = x.type.size(1), w.array.shape
+        if not channels or channels % per_group or out % (channels // per_group):
             return None
-        parts = np.split(w.array, channels // per_group, 0)
-        slices = [part[:, i] for part in parts for i in range(per_group)]
-        return x, [met for s in slices for met in _phases(node, s)]
+        groups = channels // per_group
+        apart = w.array.reshape(groups, out // groups, per_group, *size).swapaxes(1, 2)
+        return x, _phases(node, apart.reshape(channels, out // groups, *size))
     if node.op == ops.ConvTranspose:
-        return x, [row.reshape(-1) for row in w.array]
+        return x, [w.array.reshape(len(w.array), prod(w.array.shape[1:]))]
     if node.op == ops.Gemm:
-        return x, list(w.array.T if node.attrs.get("transB") else w.array)
+        return x, [w.array.T if node.attrs.get("transB") else w.array]
     return None
 
 
 def _phases(node: Node, kernels: Array) -> list[Array]:
-    """The weights (out, ...) that meet an input number, by where a stride leaves that number."""
-    rank = kernels.ndim - 1
-    strides, dilations = (node.attrs.get(k, (1,) * rank) for k in ("strides", "dilations"))
+    """Of kernels (in, out, ...), the weights that meet a number, by where a stride leaves it."""
+    whole, size = kernels.shape[:2], kernels.shape[2:]
+    strides, dilations = (node.attrs.get(k, (1,) * len(size)) for k in ("strides", "dilations"))
     hits = [
         [np.arange(n) * d % s == phase for phase in range(s)]
-        for n, d, s in zip(kernels.shape[1:], dilations, strides, strict=True)
+        for n, d, s in zip(size, dilations, strides, strict=True)
     ]
-    return [
-        kernels[np.ix_(np.ones(len(kernels), bool), *masks)].reshape(-1) for masks in product(*hits)
-    ]
+    everything = [np.ones(n, bool) for n in whole]
+    return [kernels[np.ix_(*everything, *m)].reshape(whole[0], -1) for m in product(*hits)]
 
 
 def _matmul_readers(node: Node) -> tuple[Value, list[Array]] | None:
@@ -281,5 +291,5 @@ def _matmul_readers(node: Node) -> tuple[Value, list[Array]] | None:
     a, b = node.inputs[0], _weight(node)
     for x, w, turned in ((a, tensor_of(b), False), (b, tensor_of(a), True)):
         if w is not None and w.array.ndim == 2:  # noqa: PLR2004
-            return x, list(w.array.T if turned else w.array)
+            return x, [w.array.T if turned else w.array]
     return None

@@ -162,6 +162,10 @@ MULTIPLICATIONS: dict[str, tuple[Value, int]] = {
     "equal weights, once": (ops.Gemm(given("n", 2), const(np.full((2, 3), 5))), 2),
     "zeros, never": (ops.Gemm(given("n", 2), const([[0, 11, 12], [0, 0, 0]])), 2),
     "negative zeros, never": (ops.Gemm(given("n", 1), const([[-0.0, 0.0, 7]])), 1),
+    "what is not a number, once": (
+        ops.Gemm(given("n", 2), const([[np.nan, np.nan, 7.0], [7.0, 7.0, 0.0]])),
+        3,
+    ),
     "ones, never: they only route": (ops.Gemm(given("n", 2), const([[1, -1, 2], [1, 1, 1]])), 1),
     "opposite weights, twice": (ops.Gemm(given("n", 1), const([[13, -13, 13]])), 2),
     "one weight for two numbers, twice": (ops.Gemm(given("n", 2), const([[11], [11]])), 2),
