@@ -28,7 +28,7 @@ demo: .venv/dev.stamp  ## compress the model that ships with redir
 	$(BIN)/redir demo
 
 test: .venv/torch.stamp  ## run the tests
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 check: lint types test docs  ## everything a change must pass
 
@@ -66,4 +66,4 @@ architectures: .venv/torch.stamp  ## every torchvision architecture, there and b
 	$(PYTEST) -m bench tests/benchmarks/test_torchvision.py tests/benchmarks/test_architectures.py -s
 
 nightly: .venv/torch.stamp  ## all tests but the benchmarks, with many more examples
-	HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 -m 'not bench'
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 --dist worksteal -m 'not bench'

@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'redir[tor
 import redir  # noqa: E402 - behind the check that torch is there
 from redir import text  # noqa: E402
 from redir.backends.onnx import to_proto  # noqa: E402
+from redir.cli import main  # noqa: E402
 from redir.errors import BadInput, Unsupported  # noqa: E402
 from redir.frontends.torch import from_program, from_torch  # noqa: E402
 from redir.interpret import evaluate  # noqa: E402
@@ -883,37 +884,33 @@ not_callable = 3
 """
 
 
-def cli(*args: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-c", "import sys; from redir.cli import main; sys.exit(main())", *args]
-    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "made.py").write_text(FACTORY, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
     return tmp_path
 
 
 def test_a_factory_on_the_command_line(folder: Path) -> None:
-    done = cli("compress", "made:small", "out.onnx", folder=folder)
+    program = "import sys; from redir.cli import main; sys.exit(main())"
+    call = [sys.executable, "-c", program, "compress", "made:small", "out.onnx"]
+    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list(redir.load(folder / "out.onnx").inputs) == ["input"]
 
 
 @pytest.mark.parametrize(("factory", "size"), [("small", None), ("single", 1), ("fixed", 2)])
-def test_a_factory_leaves_the_batch_open(
-    factory: str, size: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(folder)
+@pytest.mark.usefixtures("folder")
+def test_a_factory_leaves_the_batch_open(factory: str, size: int | None) -> None:
     first, *_ = redir.load(f"made:{factory}").inputs["input"].type.shape or ()
     assert (first if isinstance(first, int) else None) == size
 
 
-def test_a_program_on_the_command_line(folder: Path) -> None:
+def test_a_program_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_program(module_of(nn.Linear(4, 3)), (X[0],), folder / "small.pt2")
-    done = cli("opt", "small.pt2", "-p", "fold-constants", folder=folder)
-    assert done.returncode == 0, done.stderr
-    assert "Gemm" in done.stdout
+    assert main(["opt", "small.pt2", "-p", "fold-constants"]) == 0
+    assert "Gemm" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -927,18 +924,24 @@ def test_a_program_on_the_command_line(folder: Path) -> None:
         ("missing.pt2", "No such file"),
     ],
 )
-def test_models_that_cannot_be_read(model: str, why: str, folder: Path) -> None:
-    done = cli("stats", model, folder=folder)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert why in done.stderr
-    assert done.stderr.count("\n") == 1
+@pytest.mark.usefixtures("folder")
+def test_models_that_cannot_be_read(
+    model: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stats", model]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert why in err
+    assert err.count("\n") == 1
 
 
-def test_an_operator_that_onnx_lacks_ends_with_one_line(folder: Path) -> None:
-    done = cli("compress", "made:opaque", "out.onnx", "--quiet", folder=folder)
-    assert done.returncode == 2
-    assert "aten.erfinv.default" in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_an_operator_that_onnx_lacks_ends_with_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compress", "made:opaque", "out.onnx", "--quiet"]) == 2
+    err = capsys.readouterr().err
+    assert "aten.erfinv.default" in err
+    assert err.count("\n") == 1
     assert not (folder / "out.onnx").exists()
 
 

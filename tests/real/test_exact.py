@@ -12,10 +12,10 @@ import pytest
 
 from redir import ops
 from redir.backends.onnx import save
-from redir.cost import total
 from redir.errors import RedirError
 from redir.interpret import evaluate
 from redir.ir import Graph
+from redir.ops import tensor_of
 from redir.pipeline import Pipeline
 from redir.presets import preset
 from redir.tensor import Array
@@ -58,6 +58,13 @@ def checks(path: Path) -> bool:
     except onnx.checker.ValidationError:
         return False
     return True
+
+
+def numbers(graph: Graph) -> int:
+    """How many numbers the constants hold that nodes read."""
+    read = (tensor_of(value) for node in graph.walk() for value in node.inputs)
+    held = {id(tensor): tensor.array.size for tensor in read if tensor is not None}
+    return sum(held.values())
 
 
 def reference(graph: Graph, feeds: Feeds) -> dict[str, Any]:
@@ -124,7 +131,7 @@ def test_the_checker_accepts_the_result(path: Path, after: Path) -> None:
 
 @each_model
 def test_no_more_numbers_are_stored(path: Path) -> None:
-    assert total(rewritten(path)).parameters <= total(loaded(path)).parameters
+    assert numbers(rewritten(path)) <= numbers(loaded(path))
 
 
 def test_sizes_are_folded_into_constants(shared: Path) -> None:

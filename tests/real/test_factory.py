@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 import redir
+from redir.cli import main
 from redir.runtime import session
 from redir.tensor import Array
 from tests.source_files import imported
@@ -38,7 +37,7 @@ CLASSES = {
 }
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
-COUNT = 500  # images
+COUNT = 250  # images
 BATCHES = (1, 3)
 ROUNDING = 1e-5  # of the magnitude of the logits
 POINTS = 2.0  # in per cent of accuracy, that hashing may cost on so few images
@@ -85,10 +84,10 @@ def compressed(folder: Path) -> Callable[[str, str, str], Path]:
     def run(name: str, preset: str, suffix: str) -> Path:
         out = folder / f"{name.replace('-', '_')}_{preset}{suffix}"
         model = f"{name.replace('-', '_')}:network"
-        program = "import sys; from redir.cli import main; sys.exit(main())"
-        call = [sys.executable, "-c", program, "compress", model, out.name, "--preset", preset]
-        done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.syspath_prepend("")
+            assert main(["compress", model, out.name, "--preset", preset]) == 0
         return out
 
     return run

@@ -22,7 +22,6 @@ QUICK = {
     "cls-cifar10-resnet8-mlperftiny",
     "cls-mnist-cntk-op7",
     "kws-oww-alexa",
-    "txt-magika-v1",
 }  # to interpret; the others are for the night
 # Recurrent, captured and quantised weights meet numbers that are not rounded.
 NOT_WHOLE = {
