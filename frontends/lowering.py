@@ -17,7 +17,7 @@ from redir import ops
 from redir.errors import Unsupported
 from redir.ir import Attr, Node, Op, Source, Value
 from redir.ops import protos
-from redir.tensor import Dim, DType, Shape, Tensor, TensorType
+from redir.tensor import Dim, DType, Shape, TensorType
 
 OPSETS = (21, 23)  # tried in turn: 23 has attention, and onnxruntime runs it
 INT64: DType = np.dtype(np.int64)
@@ -161,7 +161,7 @@ class Call:
     @staticmethod
     def const(held: npt.ArrayLike, dtype: DType = INT64) -> Value:
         """A constant."""
-        value: Value = ops.Const(value=Tensor(np.array(held, dtype)))
+        value: Value = ops.constant(np.array(held, dtype))
         return value
 
     def cast(self, x: Value, dtype: DType) -> Value:

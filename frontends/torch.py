@@ -286,7 +286,7 @@ class _Program:
         read = self._argument(node)
         if not isinstance(read, Sym):
             return read
-        return ops.Squeeze(read.compute(), ops.Const(value=Tensor(np.array([0]))))
+        return ops.Squeeze(read.compute(), ops.constant(np.array([0])))
 
     def _leaf(self, arg: Any, inputs: Mapping[str, Value]) -> Any:
         if arg.name in inputs:

@@ -224,21 +224,21 @@ class _Writer:
         """The tensor, rebuilt from its palette."""
         if bits == 8:  # noqa: PLR2004
             whole = self._index(places.astype(np.uint8).reshape(shape))
-            return self._op("Gather", _const(values), whole)
+            return self._op("Gather", ops.constant(values), whole)
         palette = np.concatenate([values, np.repeat(values[:1], 2**bits - values.size)])
         if bits not in self.tables:
             self.tables[bits] = self._index(opened(bits))
-        each = self._op("Gather", _const(palette), self.tables[bits])  # what each byte stands for
-        found = self._op("Gather", each, self._index(packed(places, bits)[None]))
+        met = self._op("Gather", ops.constant(palette), self.tables[bits])  # by each of the bytes
+        found = self._op("Gather", met, self._index(packed(places, bits)[None]))
         if places.size % (8 // bits):
             found = self._first(self._op("Reshape", found, self._sizes(-1)), places.size)
         return self._op("Reshape", found, self._sizes(*shape))
 
     def _index(self, places: Array) -> Value:
-        return self._op("Cast", _const(places), to=_INT32)
+        return self._op("Cast", ops.constant(places), to=_INT32)
 
     def _sizes(self, *sizes: int) -> Value:
-        return self.shapes.setdefault(sizes, _const(np.array(sizes, np.int64)))
+        return self.shapes.setdefault(sizes, ops.constant(np.array(sizes, np.int64)))
 
     def _first(self, x: Value, count: int) -> Value:
         if self.version < _SLICE_BY_OPERANDS:
@@ -253,10 +253,6 @@ class _Writer:
 
 _INT32 = 6  # as TensorProto numbers it
 _SLICE_BY_OPERANDS = 10  # operator set
-
-
-def _const(array: Array) -> Value:
-    return ops.Const(value=Tensor(array))
 
 
 # What it promises

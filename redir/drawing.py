@@ -10,7 +10,7 @@ import numpy as np
 from redir import ops
 from redir.errors import MissingExtra
 from redir.ir import Graph, Node, Value
-from redir.tensor import Array, Tensor, TensorType
+from redir.tensor import Array, TensorType
 
 try:
     from hypothesis import strategies as st
@@ -56,7 +56,7 @@ class Draft:
             array = array.take(self.copies(shape[axis]), axis)
         if len(shape) > 1 and not self.rng.integers(3):
             array[self.rng.integers(shape[0])] = 0
-        return ops.Const(value=Tensor(array))
+        return ops.constant(array)
 
     def copies(self, size: int) -> Array:
         """For each of some channels the one that it is to be like, of the first half."""
@@ -97,7 +97,7 @@ def _multiplied(value: Value, axis: int, source: Array, factor: Array) -> Value:
     tensor = ops.tensor_of(value)
     assert tensor is not None
     slices = np.moveaxis(tensor.array, axis, -1)[..., source] * factor
-    return ops.Const(value=Tensor(np.moveaxis(slices, -1, axis).astype(FLOAT)))
+    return ops.constant(np.moveaxis(slices, -1, axis).astype(FLOAT))
 
 
 STEPS: dict[str, tuple[int, Step]] = {}
@@ -141,7 +141,7 @@ def _channels(x: Value) -> int:
 
 
 def _ints(*numbers: int) -> Value:
-    return ops.Const(value=Tensor(np.array(numbers, np.int64)))
+    return ops.constant(np.array(numbers, np.int64))
 
 
 @_step(4)
@@ -231,7 +231,7 @@ def _attention(d: Draft, x: Value) -> Value:
         fused = ops.Add(fused, bias)
     parts = ops.Reshape(fused, _ints(0, length, 3, heads, size))
     each = ops.Transpose(parts, perm=(2, 0, 3, 1, 4))
-    q, k, v = (ops.Gather(each, ops.Const(value=Tensor(np.array(i)))) for i in range(3))
+    q, k, v = (ops.Gather(each, ops.constant(np.array(i))) for i in range(3))
     act = d.pick(ops.Relu, ops.Sign, ops.Identity)
     scores = d.pick(ops.Relu, ops.Hardmax)(ops.MatMul(act(q), ops.Transpose(k, perm=(0, 1, 3, 2))))
     mixed = ops.Transpose(ops.MatMul(scores, v), perm=(0, 2, 1, 3))
@@ -246,7 +246,7 @@ def _body(d: Draft, x: Value) -> Value:
         "then_branch": Graph({"a": a}, {"y": ops.Relu(a)}),
         "else_branch": Graph({"a": b}, {"y": ops.Neg(b)}),
     }
-    condition = ops.Const(value=Tensor(np.array(d.flag())))
+    condition = ops.constant(np.array(d.flag()))
     return ops.If(condition, x, captures=("a",), **branches)
 
 
@@ -345,7 +345,7 @@ def _cast(_: Draft, x: Value) -> Value:
 @_step(0)
 def _computed_shape(d: Draft, x: Value) -> Value:
     axis = d.number(0, (x.rank or 1) - 1)
-    place = ops.Const(value=Tensor(np.array(axis)))
+    place = ops.constant(np.array(axis))
     parts = ops.Unsqueeze(ops.Gather(ops.Shape(x), place), _ints(0)), _ints(-1)
     return ops.Reshape(x, ops.Concat(*(parts if d.flag() else parts[::-1]), axis=0))
 
@@ -360,7 +360,7 @@ def _computed_constant(d: Draft, x: Value) -> Value:
 def _grown_constant(d: Draft, x: Value) -> Value:
     """A vector that takes fewer numbers to compute than to store, or one that is stored anyway."""
     weight, size = d.const(1), x.type.size(-1) or 1
-    ends = (ops.Const(value=Tensor(np.array(n))) for n in (0, size, 1))
+    ends = (ops.constant(np.array(n)) for n in (0, size, 1))
     some: list[Callable[[], Value]] = [
         lambda: ops.Expand(weight, _ints(size)),
         lambda: ops.ConstantOfShape(_ints(size)),
@@ -384,7 +384,7 @@ def _again(d: Draft, x: Value) -> Value:
 @_step(0)
 def _random(_: Draft, x: Value) -> Value:
     noise = ops.Add(*(ops.RandomNormalLike(x, seed=1.0) for _ in range(2)))
-    return ops.Add(x, ops.Mul(noise, ops.Const(value=Tensor(np.zeros(1, FLOAT)))))
+    return ops.Add(x, ops.Mul(noise, ops.constant(np.zeros(1, FLOAT))))
 
 
 @_step(0)

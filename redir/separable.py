@@ -13,7 +13,7 @@ from redir import ops
 from redir.choice import Form
 from redir.ir import Node, Value
 from redir.separation import Separation, slices_of
-from redir.tensor import Array, Tensor
+from redir.tensor import Array
 
 Join: TypeAlias = "Callable[[Layer, Sequence[Value], Sequence[Array], tuple[Value, ...]], Value]"
 
@@ -121,14 +121,14 @@ def _depthwise(layer: Layer, parts: Separation, branch: Branch, x: Value) -> Val
     """The kernels of a branch, each applied to its channel."""
     node, count = layer.node, branch.channels.size
     if not np.array_equal(branch.channels, np.arange(len(layer.slices))):
-        x = ops.Gather(x, _const(branch.channels.astype(np.int64)), axis=1)
+        x = ops.Gather(x, ops.constant(branch.channels.astype(np.int64)), axis=1)
     kernels = _padded(parts.kernels, 0)[branch.places]
     attrs = dict(node.attrs)
     if node.op == ops.ConvTranspose:
         shape, attrs["group"] = (count, -1, *layer.size), count
     else:
         shape = (branch.places.size, 1, *layer.size)
-    return Node(node.op, (x, _const(kernels.reshape(shape))), attrs).outputs[0]
+    return Node(node.op, (x, ops.constant(kernels.reshape(shape))), attrs).outputs[0]
 
 
 def _factors(layer: Layer, parts: Separation, branch: Branch) -> Array:
@@ -165,8 +165,4 @@ def _pointwise(layer: Layer, x: Value, factors: Array, bias: tuple[Value, ...]) 
     """In the version of the layer, since types came with versions."""
     conv = ops.lookup("Conv", layer.node.op.version)
     assert conv is not None
-    return conv(x, _const(factors), *bias)
-
-
-def _const(array: Array) -> Value:
-    return ops.Const(value=Tensor.take(np.ascontiguousarray(array)))
+    return conv(x, ops.constant(factors), *bias)

@@ -14,7 +14,7 @@ from redir.choice import Form
 from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 from redir.sharing import MULTIPLES, Products, by_channel, shared
-from redir.tensor import FLOATS, Array, Tensor
+from redir.tensor import FLOATS, Array
 
 LAYERS = (ops.Conv, ops.Gemm, ops.MatMul)
 _MATRIX = 2  # axes
@@ -138,7 +138,7 @@ class _Parts:
     def channels(self) -> Value | None:
         """What to gather: None where each channel is read once, or a Conv can repeat them."""
         plain = self.repeats == 1 or (self.repeats > 1 and self.multiplied)
-        return None if plain else _const(self.products.channels)
+        return None if plain else ops.constant(self.products.channels)
 
     @cached_property
     def ungathered(self) -> _Parts:
@@ -147,18 +147,14 @@ class _Parts:
 
     @cached_property
     def kernels(self) -> Value:
-        return _const(self.products.kernels.reshape(self.scale))
+        return ops.constant(self.products.kernels.reshape(self.scale))
 
     @cached_property
     def routing(self) -> Value:
         width = self.products.width
         parts = self.products.routing().reshape(self.outputs, -1, width).swapaxes(1, 2)
         routing = parts.reshape(self.outputs, width, *self.window)
-        return _const(routing.T if self.turned else routing)
-
-
-def _const(array: Array) -> Value:
-    return ops.Const(value=Tensor.take(np.ascontiguousarray(array)))
+        return ops.constant(routing.T if self.turned else routing)
 
 
 def _gathered(parts: _Parts, x: Value, axis: int) -> Value:

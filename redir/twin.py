@@ -82,7 +82,7 @@ def _kept_small(value: Value, known: dict[Value, Any]) -> Value:
 
     def then(op: Op, x: Value, *numbers: float) -> Value:
         arrays = [np.array(n, dtype) for n in numbers]
-        constants = [ops.Const(value=Tensor(a)) for a in arrays]
+        constants = [ops.constant(a) for a in arrays]
         known.update(zip(constants, arrays, strict=True))
         made = Node(op, (x, *constants), source=node.source)
         _run(made, known)

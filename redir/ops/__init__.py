@@ -26,9 +26,19 @@ from redir.ops import (
     spread,
     ties,
 )
-from redir.ops.core import Absent, Const, is_absent, opaque, tensor_of
+from redir.ops.core import Absent, Const, constant, is_absent, opaque, tensor_of
 
-__all__ = ["OPSET", "Absent", "Const", "Entry", "is_absent", "lookup", "opaque", "tensor_of"]
+__all__ = [
+    "OPSET",
+    "Absent",
+    "Const",
+    "Entry",
+    "constant",
+    "is_absent",
+    "lookup",
+    "opaque",
+    "tensor_of",
+]
 
 OPSET = 21  # of a graph that does not say: what runtimes have understood for a while
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from redir.errors import Unsupported
 from redir.ir import Node, Op, Value
 from redir.tensor import UNKNOWN, Array, SparseTensor, Tensor, TensorType, Type
@@ -30,6 +32,12 @@ def _const(node: Node) -> Sequence[Array]:
 
 Const = Op("Const", "redir", infer=_const_type, evaluate=_const)
 Absent = Op("Absent", "redir", infer=lambda _: [UNKNOWN], evaluate=lambda _: [None])
+
+
+def constant(array: Array) -> Value:
+    """A constant that holds a copy of ``array``."""
+    value: Value = Const(value=Tensor.take(np.array(array, order="C")))
+    return value
 
 
 def tensor_of(value: Value) -> Tensor | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value
 from redir.ops import schema
-from redir.ops.core import Const, is_absent, tensor_of
+from redir.ops.core import Const, constant, is_absent, tensor_of
 from redir.ops.ties import aligned, along, axes_of, same_axes
 from redir.tensor import NO_DTYPE, Array, Dim, Shape, Tensor, TensorType, Type
 
@@ -115,7 +115,7 @@ def narrow_split(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
         return node.on(inputs[:1], split=tuple(sizes))
     attrs = {k: a for k, a in node.attrs.items() if k != "num_outputs"}
     stated = len(node.inputs) > 1 and not is_absent(node.inputs[1])
-    new = Const(value=Tensor(np.array(sizes, np.int64)))
+    new = constant(np.array(sizes, np.int64))
     parts = like(node.inputs[1], sizes) if stated else new
     return replace(node, inputs=(inputs[0], parts), attrs=attrs)
 
@@ -179,7 +179,7 @@ def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     gather_ = ops.lookup("Gather", node.op.version)
     assert gather_ is not None
     for axis, met in uneven.items():
-        indices = Const(value=Tensor(met))
+        indices = constant(met)
         found = Node(gather_, (found.outputs[0], indices), {"axis": axis}, source=node.source)
     return found
 
