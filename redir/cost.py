@@ -62,9 +62,9 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
     """The layers of ``graph`` and of its control-flow bodies, in order.
 
     A symbolic batch counts as 1, so the counts are per example; so does every size that stays
-    open, and the counts are then per place. A constant that several nodes
-    read is counted where it is read first. A tensor in a palette counts as what it stands for, and
-    has the bytes that store it.
+    open, and the counts are then per place. A constant that several nodes read is counted where it
+    is read first. A tensor in a palette counts as what it stands for, and has the bytes that store
+    it.
     """
     seen: set[int] = set()
     whole, packed = unpacking(graph)

@@ -28,6 +28,7 @@ from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.presets import PRESETS
 from redir.rewrite import transform
+from redir.showcase import PIPELINES, SMALLEST
 from redir.tensor import Array, Tensor
 
 REDIR = Path(sys.executable).with_name("redir")
@@ -471,8 +472,9 @@ def test_demo_loses_no_accuracy_and_gains_no_parameters(redir: Redir) -> None:
     done = redir("demo")
     head, *rows = (line.split() for line in done.out.splitlines())
     table = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
-    assert list(table) == ["original", *PRESETS]
+    assert list(table) == ["original", *PIPELINES]
     assert table["exact"]["accuracy"] == table["original"]["accuracy"]
+    assert table[SMALLEST]["accuracy"] == table["original"]["accuracy"]
     sizes = [int(row["parameters"].replace(",", "")) for row in table.values()]
     assert max(sizes) == sizes[0]
 
