@@ -10,10 +10,11 @@ from redir.pipeline import Pipeline
 from redir.presets import PRESETS
 from redir.testing import check_pass, graphs
 from tests.passes import test_hash, test_palettize, test_split_inputs, test_uneven_depthwise
+from tests.steps import STEPS
 
 SHARDS = 4
 GRAPHS = 100_000  # over all exact passes
-EXACT = [*PRESETS["exact"].split(","), PRESETS["exact"]]
+EXACT = {**STEPS, PRESETS["exact"]: [steps for drawn in STEPS.values() for steps in drawn]}
 
 EACH = 20_000  # over the forms of each of RED's passes
 LAYERS = graphs("conv", "grouped", "depthwise", "conv_transpose", "gemm", "matmul", "shared_weight")
@@ -42,7 +43,12 @@ RED: dict[str, tuple[int, st.SearchStrategy[Graph]]] = {
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("spec", EXACT)
 def test_no_promise_is_broken(spec: str, shard: int) -> None:  # noqa: ARG001 - each draws others
-    check_pass(Pipeline.parse(spec), max_examples=-(-GRAPHS // (len(EXACT) * SHARDS)))
+    drawn = st.one_of(graphs(), *(graphs(*always) for always in EXACT[spec]))
+    check_pass(Pipeline.parse(spec), drawn, -(-GRAPHS // (len(EXACT) * SHARDS)))
+
+
+def test_every_exact_pass_is_drawn_for() -> None:
+    assert list(STEPS) == PRESETS["exact"].split(",")
 
 
 @pytest.mark.nightly

@@ -15,6 +15,7 @@ from redir.pipeline import Pipeline
 from redir.tensor import Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.steps import STEPS
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "cse").glob("*.txt"))
 X = Value(TensorType(np.dtype(np.float32), (2, 4)))
@@ -102,8 +103,9 @@ def test_keeps_its_promises() -> None:
     check_pass(Cse())
 
 
-def test_keeps_its_promises_on_repeated_nodes() -> None:
-    check_pass(Cse(), graphs("again", "arithmetic", "leaky_relu", "opaque"))
+@pytest.mark.parametrize("always", STEPS["cse"], ids=", ".join)
+def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
+    check_pass(Cse(), graphs(*always))
 
 
 def test_reads_back_from_its_text() -> None:

@@ -23,6 +23,7 @@ from redir.rewrite import transform
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.steps import STEPS
 
 DEAD = EliminateDeadChannels()
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / DEAD.name).glob("*.txt"))
@@ -366,18 +367,7 @@ def quiet(*always: str) -> st.SearchStrategy[Graph]:
     return graphs(*always).map(silenced)
 
 
-@pytest.mark.parametrize(
-    "always",
-    [
-        ("conv", "activation", "residual"),
-        ("conv", "depthwise", "grouped", "scale"),
-        ("conv", "pool", "channel_pad", "concat", "batchnorm"),
-        ("conv", "flatten", "gemm", "matmul", "arithmetic"),
-        ("shared_weight", "conv_transpose", "squeeze_excite", "prelu"),
-        ("attention", "gemm", "activation"),
-    ],
-    ids=", ".join,
-)
+@pytest.mark.parametrize("always", STEPS[DEAD.name], ids=", ".join)
 def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
     check_pass(DEAD, quiet(*always))
 

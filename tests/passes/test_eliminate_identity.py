@@ -15,6 +15,7 @@ from redir.pipeline import Pipeline
 from redir.tensor import Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.steps import STEPS
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "eliminate-identity").glob("*.txt"))
 X = Value(TensorType(np.dtype(np.float32), (2, 3)))
@@ -91,12 +92,9 @@ def test_pad_by_nothing_of_an_older_version_goes() -> None:
     assert after.outputs["y"] is X
 
 
-def test_keeps_its_promises() -> None:
-    check_pass(EliminateIdentity(), graphs("noop"))
-
-
-def test_keeps_its_promises_on_what_looks_like_nothing() -> None:
-    check_pass(EliminateIdentity(), graphs("noop", "transpose", "channel_pad", "cast", "reshape"))
+@pytest.mark.parametrize("always", STEPS["eliminate-identity"], ids=", ".join)
+def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
+    check_pass(EliminateIdentity(), graphs(*always))
 
 
 def test_reads_back_from_its_text() -> None:

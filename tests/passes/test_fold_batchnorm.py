@@ -15,6 +15,7 @@ from redir.pipeline import Pipeline
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.steps import STEPS
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "fold-batchnorm").glob("*.txt"))
 
@@ -135,12 +136,9 @@ def test_the_weights_keep_their_type(dtype: str) -> None:
     assert FoldBatchnorm()(Graph({"x": x}, {"y": y})).outputs["y"].type == y.type
 
 
-def test_keeps_its_promises() -> None:
-    check_pass(FoldBatchnorm(), graphs("conv", "batchnorm", "conv_transpose", "batchnorm"))
-
-
-def test_keeps_its_promises_on_matrices() -> None:
-    check_pass(FoldBatchnorm(), graphs("gemm", "batchnorm"), 100)
+@pytest.mark.parametrize("always", STEPS["fold-batchnorm"], ids=", ".join)
+def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
+    check_pass(FoldBatchnorm(), graphs(*always), 100)
 
 
 def test_reads_back_from_its_text() -> None:

@@ -15,6 +15,7 @@ from redir.pipeline import Pipeline
 from redir.tensor import Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.steps import STEPS
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "fold-constants").glob("*.txt"))
 X = Value(TensorType(np.dtype(np.float32), ("n", 3)))
@@ -142,16 +143,9 @@ def test_a_folded_constant_keeps_its_name() -> None:
     assert node.source.outputs == ("y",)
 
 
-def test_keeps_its_promises() -> None:
-    check_pass(FoldConstants(), graphs("computed_constant"))
-
-
-def test_keeps_its_promises_on_shape_arithmetic() -> None:
-    check_pass(FoldConstants(), graphs("computed_shape", "computed_constant", "random"))
-
-
-def test_keeps_its_promises_on_what_is_smaller_before_it_is_folded() -> None:
-    check_pass(FoldConstants(), graphs("grown_constant", "computed_shape", "computed_constant"))
+@pytest.mark.parametrize("always", STEPS["fold-constants"], ids=", ".join)
+def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
+    check_pass(FoldConstants(), graphs(*always))
 
 
 @pytest.mark.parametrize("limit", [0, 7, 1 << 20])

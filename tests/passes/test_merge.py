@@ -21,6 +21,7 @@ from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs, plant_duplicates
 from redir.text import parse
 from redir.widen import widened
+from tests.steps import STEPS
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "merge").glob("*.txt"))
 X = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
@@ -485,21 +486,7 @@ def test_keeps_its_promises() -> None:
     check_pass(Merge())
 
 
-@pytest.mark.parametrize(
-    "always",
-    [
-        ("conv", "residual", "batchnorm", "activation"),
-        ("conv", "depthwise", "concat", "channel_pad"),
-        ("conv", "shared_weight", "squeeze_excite", "scale", "prelu"),
-        ("gemm", "matmul", "arithmetic", "batchnorm"),
-        ("conv", "global_pool", "flatten", "gemm", "activation"),
-        ("conv", "conv_transpose", "grouped", "conv", "activation"),
-        ("conv", "pool", "scale", "channel_pad", "noop"),
-        ("gemm", "matmul", "attention", "conv"),
-        ("concat", "conv", "scale", "activation"),
-    ],
-    ids=", ".join,
-)
+@pytest.mark.parametrize("always", STEPS["merge"], ids=", ".join)
 def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
     check_pass(Merge(), graphs(*always))
 
