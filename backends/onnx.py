@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -122,6 +123,7 @@ class _Writer:
         for name, value in graph.outputs.items():
             if taken.get(value, names[value]) != name:
                 proto.node.append(helper.make_node("Identity", [names[value]], [name]))
+        _distinguish(proto)
         present = {*names.values(), *graph.outputs}
         notes = (q for q in shell.quantization_annotation if q.tensor_name in present)
         proto.quantization_annotation.extend(notes)
@@ -242,6 +244,16 @@ class _Writer:
         for value, stated in zip(node.outputs, declared, strict=False):
             if stated is not None and names[value] and names[value] not in graph.outputs:
                 yield _info(names[value], _known(value.type, stated))
+
+
+def _distinguish(graph: onnx.GraphProto) -> None:
+    """Number the nodes that have the name of one before them: runtimes refuse two of one name."""
+    given, used = {node.name for node in graph.node}, {""}
+    for node in graph.node:
+        if node.name in used - {""}:
+            ways = (f"{node.name}_{i}" for i in count(1))
+            node.name = next(name for name in ways if name not in given | used)
+        used.add(node.name)
 
 
 def _is_const(value: Value) -> bool:

@@ -822,3 +822,11 @@ def test_a_node_that_does_not_fit_its_operands_is_carried_through() -> None:
     assert again(model).graph == model.graph
     with pytest.raises(RedirError):
         evaluate(from_proto(model), {"x": np.ones(2, np.float32), "z": np.ones(3, np.float32)})
+
+
+def test_nodes_of_one_name_are_told_apart() -> None:
+    body = "a = Relu(x) b = Abs(a) c = Neg(b) y = Exp(c)"
+    made = model_of(f"g (float[2] x) => (float[2] y) {{ {body} }}")
+    for node, name in zip(made.graph.node, ("n", "n", "", "n_1"), strict=True):
+        node.name = name
+    assert [node.name for node in again(made).graph.node] == ["n", "n_2", "", "n_1"]
