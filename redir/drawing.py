@@ -297,8 +297,12 @@ def _prelu(d: Draft, x: Value) -> Value:
 
 @_step(4)
 def _scale(d: Draft, x: Value) -> Value:
-    op = d.pick(ops.Mul, ops.Add)
-    return op(x, d.const(1, _channels(x), 1, 1))  # type: ignore[no-any-return]
+    op, shape = d.pick(ops.Mul, ops.Add, ops.Div), (1, _channels(x), 1, 1)
+    if op == ops.Div:
+        by = ops.constant(d.rng.choice([-1, 1], shape).astype(FLOAT))
+    else:
+        by = d.const(*shape)
+    return op(x, by)  # type: ignore[no-any-return]
 
 
 @_step(0)

@@ -129,7 +129,9 @@ def _equal(a: Array, b: Array, moved: Array | None) -> bool:
     if moved is None or a.dtype.kind != "f":
         return a.shape == b.shape and bool(np.all((a == b) | _both_nan(a, b)))
     usable = a[np.isfinite(a)]
-    reach = float(np.max(np.abs(a - moved)[np.isfinite(a - moved)], initial=0.0))
+    with np.errstate(invalid="ignore"):  # of two infinities
+        far = np.abs(a - moved)
+    reach = float(np.max(far[np.isfinite(far)], initial=0.0))
     bound = 16 * reach + 1e-9 * float(np.max(np.abs(usable), initial=0.0))
     return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=bound, equal_nan=True)
 

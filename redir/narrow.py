@@ -85,15 +85,23 @@ def _narrow(array: Array, axis: int, kept: Array, joined: Joined | None) -> Arra
     return np.moveaxis(total[kept], 0, axis).astype(array.dtype)
 
 
+_DIVIDING = {"Div", "Mod"}
+
+
 def silenced(coupling: Coupling, groups: Collection[int]) -> Graph:
-    """The graph with zeros in constants for the channels of ``groups``: as if they were gone."""
+    """The graph with zeros in constants for the channels of ``groups``: as if they were gone.
+
+    What divides stays as it is: zero by it is zero.
+    """
     lost_of, ports = coupling.among(groups), dict[Value, list[int]]()
     for value, axis in coupling.ports:
         if lost_of((value, axis)).any():
             ports.setdefault(value, []).append(axis)
 
+    divisors = {node.inputs[1] for node in coupling.graph.nodes if node.op.name in _DIVIDING}
+
     def without_sound(value: Value, tensor: Tensor) -> Tensor | None:
-        if value not in ports:
+        if value not in ports or value in divisors:
             return None
         array = tensor.array.copy()
         for axis in ports[value]:

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper, parser
 import redir
 from redir.backends.onnx import to_proto
 from redir.frontends.onnx import from_proto
+from redir.guarantees import SAME_OUTPUTS
 from redir.tensor import Array
 
 ONE = np.ones((1, 1), np.float32)
@@ -381,3 +382,27 @@ def test_axes_of_no_channels(w: tuple[int, int], v: tuple[int, int]) -> None:
     interface = f"(float[3, {w[0]}] x) => (float[3, {v[1]}] y)"
     made = model(interface, "h = MatMul(x, w) y = MatMul(h, v)", **held)
     keeps(made, x=np.ones((3, w[0]), np.float32))
+
+
+@pytest.mark.parametrize("step", [2, -2])
+def test_a_node_that_becomes_two_leaves_their_names_apart(step: int) -> None:
+    rows = [[0, 0], [0, -2], [-1, -3], [0, 0], [1, 3], [1, 3], [0, 0], [3, 2]]
+    held = {
+        "w": np.array(rows, np.float32).reshape(8, 2, 1),
+        "v": np.array([[1, 2, 3, 4], [2, 1, 3, 5]], np.float32).reshape(2, 4, 1),
+        "s": np.array([0 if step > 0 else -1]),
+        "e": np.array([99 * step]),
+        "a": np.array([1]),
+        "t": np.array([step]),
+    }
+    body = "h = Conv(x, w) d = Slice(h, s, e, a, t) r = Relu(d) y = Conv(r, v)"
+    made = model("(float[1, 2, 4] x) => (float[1, 2, 4] y)", body, **held)
+    for node in made.graph.node:
+        node.name = f"the {node.op_type} to {node.output[0]}"
+    keeps(made, x=ramp(1, 2, 4))
+
+
+def test_infinite_outputs_are_compared_without_a_warning() -> None:
+    held = {"d": np.array([0, 0.3], np.float32)}
+    graph = from_proto(model("(float[1, 2] x) => (float[1, 2] y)", "y = Div(x, d)", **held))
+    assert SAME_OUTPUTS.refute(graph, graph) is None

@@ -133,6 +133,14 @@ def test_the_graph_is_checked_as_it_is_pruned() -> None:
     assert rows(check_on(Prune(), NET)) == [4, 3]
 
 
+def test_a_channel_that_is_divided_is_silent_too() -> None:
+    x = Value(TensorType(np.dtype(np.float32), ("n", 3)))
+    ratio = ops.Div(ops.MatMul(x, const(np.arange(12).reshape(3, 4))), const([4.0, 2.0, 1.0, 8.0]))
+    graph = Graph({"x": x}, {"y": ops.MatMul(ratio, const(np.arange(8).reshape(4, 2)))})
+    check_removal(graph, 0.5)
+    assert verify(Prune(compact=False)(graph), Prune()(graph)).verdict == "pass"
+
+
 def broken(graph: Graph) -> tuple[object, ...]:
     """The heads and the channels of each, as a Reshape makes them."""
     shapes = [n.outputs[0].type.shape for n in graph.nodes if n.op == ops.Reshape]
