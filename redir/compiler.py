@@ -12,14 +12,14 @@ import numpy as np
 from redir import models
 from redir.cost import Cost, total
 from redir.cost_models import CostModel, cost_model
-from redir.errors import BadInput, Broken, Unsupported
+from redir.errors import BadInput, Broken, MissingExtra, Unsupported
 from redir.feeds import runnable
 from redir.guarantees import SAME_OUTPUTS
 from redir.ir import Graph, Node
 from redir.ops import tensor_of
 from redir.pipeline import Pass, Pipeline
 from redir.presets import preset as preset_named
-from redir.runtime import installed, runner, time_pairs
+from redir.runtime import runner, session, time_pairs
 from redir.tensor import Array, Tensor
 from redir.verify import Verdict, finite, verify
 
@@ -187,7 +187,7 @@ def run(graph: Graph, pipeline: Pipeline, *, seed: int = 0) -> Result:
     """Run ``pipeline`` and check after each pass what it promises of the outputs.
 
     Raises:
-        Broken: a pass that promises the same outputs changed them.
+        Broken: a pass that promises the same outputs changed them, or made what does not run.
         BadInput: a weight is NaN.
     """
     refuse_nan(graph)
@@ -196,23 +196,28 @@ def run(graph: Graph, pipeline: Pipeline, *, seed: int = 0) -> Result:
     for step in pipeline.passes:
         after, record, verdict = _step(step, after, feeds, why)
         steps.append(record)
-        verdicts += [verdict] if record.changed else []
-    if len(verdicts) > 1:  # one change alone is the whole
-        verdicts = [_verdict(graph, after, feeds, why)]
-    whole = verdicts[0] if verdicts else Verdict("pass")
-    exact = all(s.verdict is not None for s in steps if s.changed)
-    outcomes = {whole.verdict} if exact else {s.verdict for s in steps if s.verdict is not None}
+        verdicts += [(verdict, record.verdict is not None)] if record.changed else []
+    whole = Verdict("pass")
+    if verdicts:  # one change alone is the whole
+        whole = verdicts[0][0] if len(verdicts) == 1 else _verdict(graph, after, feeds, why)
+    judged = [verdict for verdict, promised in verdicts if promised]
+    exact = len(judged) == len(verdicts)
+    worst = whole if exact else min(judged, key=_order, default=Verdict("pass"))
     return Result(
         after,
         total(graph),
         total(after),
         tuple(steps),
-        next((w for w in _WORST if w in outcomes), "pass"),
-        whole.reason,
+        worst.verdict,
+        worst.reason,
         None if whole.verdict == "skipped" else whole.deviation,
         _times(graph, after, feeds),
         renamed(graph, after),
     )
+
+
+def _order(verdict: Verdict) -> int:
+    return _WORST.index(verdict.verdict)
 
 
 def _feeds(graph: Graph, seed: int) -> tuple[Sequence[Mapping[str, Array]], str]:
@@ -239,6 +244,8 @@ def _step(
         record = Step(str(step), seconds, changed=False, deviation=0.0, verdict=clean)
         return graph, record, Verdict("pass")
     verdict = _verdict(graph, after, feeds, why)
+    if verdict.verdict == "fail" and not verdict.outputs:
+        raise Broken(f"{step} made a model that does not run and was stopped: {verdict.reason}")
     if exact and verdict.verdict == "fail":
         raise Broken(f"{step} changed the outputs and was stopped: {verdict.reason}")
     deviation = None if verdict.verdict == "skipped" else verdict.deviation
@@ -250,9 +257,11 @@ def _step(
 def _times(
     before: Graph, after: Graph, feeds: Sequence[Mapping[str, Array]]
 ) -> tuple[float, float] | None:
-    if not (feeds and installed()):
+    """The seconds of both in onnxruntime, if it is there and takes both."""
+    try:
+        return time_pairs(session(before), session(after), feeds[0]) if feeds else None
+    except (MissingExtra, Unsupported):
         return None
-    return time_pairs(runner(before), runner(after), feeds[0])
 
 
 def refuse_nan(graph: Graph) -> None:

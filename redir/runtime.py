@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def runner(graph: Graph) -> Run:
         return lambda feeds: evaluate(graph, feeds)
 
 
-def session(graph: Graph, threads: int = 1) -> Run:
+def session(graph: Graph, threads: int = 1) -> Session:
     """``graph`` in onnxruntime on ``threads`` threads of the CPU.
 
     Raises:
@@ -62,15 +63,26 @@ def session(graph: Graph, threads: int = 1) -> Run:
             made = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         except Exception as error:
             raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
-    names = [o.name for o in made.get_outputs()]
+    return Session(made)
 
-    def run(feeds: Mapping[str, Array]) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class Session:
+    """A model that onnxruntime holds, called with feeds by name."""
+
+    held: onnxruntime.InferenceSession
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        """The outputs by name.
+
+        Raises:
+            Unsupported: onnxruntime fails on these feeds.
+        """
+        names = [output.name for output in self.held.get_outputs()]
         try:
-            return dict(zip(names, made.run(None, dict(feeds)), strict=True))
+            return dict(zip(names, self.held.run(None, dict(feeds)), strict=True))
         except Exception as error:
             raise Unsupported(f"onnxruntime fails on these inputs: {_line(error)}") from error
-
-    return run
 
 
 def _line(error: Exception) -> str:

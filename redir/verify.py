@@ -14,7 +14,7 @@ from redir.guarantees import constants
 from redir.interpret import evaluate
 from redir.ir import Graph, Value
 from redir.rewrite import map_constants
-from redir.runtime import runner
+from redir.runtime import Session, runner, session
 from redir.tensor import Array, Tensor
 from redir.widen import widened
 
@@ -41,7 +41,8 @@ class Verdict:
     """``pass``, ``fail``, ``vacuous`` or ``skipped``, with the figures behind it.
 
     Vacuous: the outputs do not depend on what differs between the two, so that their being equal
-    says nothing. Skipped: the models cannot be run here.
+    says nothing. Skipped: the first model cannot be run here. Where only the first can, or
+    onnxruntime takes only the first, that is a fail, without figures.
     """
 
     verdict: Literal["pass", "fail", "vacuous", "skipped"]
@@ -50,7 +51,9 @@ class Verdict:
 
     @property
     def deviation(self) -> float:
-        """The largest difference as a share of its output's magnitude."""
+        """The largest difference as a share of its output's magnitude; endless without outputs."""
+        if self.verdict == "fail" and not self.outputs:
+            return np.inf
         return max((f.difference / (f.scale or 1.0) for f in self.outputs), default=0.0)
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,9 +95,14 @@ def verify(
     try:
         run = runner(a)
         given = list(feeds) if feeds is not None else list(runnable(a, run, samples, seed))
-        pairs = [(run(f), runner(b)(f)) for f in given]
+        old = [run(f) for f in given]
     except Unsupported as error:
         return Verdict("skipped", str(error))
+    try:
+        other = session(b) if isinstance(run, Session) else runner(b)
+        pairs = [(known, other(f)) for known, f in zip(old, given, strict=True)]
+    except Unsupported as error:
+        return Verdict("fail", f"only the first of the two runs: {error}")
     references = [_reference(a, f) for f in given]
     bounds = None if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
     figures, reason = _figures(pairs, references, bounds)

@@ -251,3 +251,15 @@ def test_a_verdict_reads_as_json() -> None:
 
 def test_an_infinite_difference_reads_as_json() -> None:
     json.dumps(compared([math.nan], [0]).as_dict(), allow_nan=False)
+
+
+def test_a_model_that_onnxruntime_no_longer_takes_fails() -> None:
+    pytest.importorskip("onnxruntime")
+    known = plus([0.0, 0.0], "float64")
+    (x,) = known.inputs.values()
+    refused = Graph(known.inputs, {"y": ops.Elu(x)})  # there is no kernel for float64
+    found = verify(known, refused, zeros(2, "float64"))
+    assert found.verdict == "fail"
+    assert found.reason.startswith("only the first of the two runs: onnxruntime refuses the model")
+    assert (found.outputs, found.deviation) == ((), math.inf)
+    assert verify(refused, refused, zeros(2, "float64")).verdict == "pass"
