@@ -83,6 +83,10 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "model", metavar="MODEL", help=".onnx, .pt2, .redir, package.module:factory, or - for text"
     )
+    _add_overridable(command)
+
+
+def _add_overridable(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--overridable-initializers",
         choices=("input", "constant"),
@@ -91,11 +95,11 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _load(options: argparse.Namespace) -> Graph:
-    if options.model == "-":
+def _load(options: argparse.Namespace, model: str) -> Graph:
+    if model == "-":
         return _standard_input()
-    _find_factory(options.model)
-    graph = models.load(options.model, overridable_initializers=options.overridable_initializers)
+    _find_factory(model)
+    graph = models.load(model, overridable_initializers=options.overridable_initializers)
     if graph.defaults:
         _note(
             options,
@@ -182,7 +186,7 @@ def _compress(options: argparse.Namespace) -> int:
     if options.preset and options.pipeline is not None:
         raise BadInput("--preset and --pipeline are both given: one of them says what to run")
     pipeline = compiler.chosen(options.preset or "exact", options.pipeline, options.cost)
-    graph = _load(options)
+    graph = _load(options, options.model)
     paths.check(_read(options, graph), options.out, options.json)
     data = arrays.labelled(options.eval, graph) if options.eval else None
     result = compiler.run(graph, pipeline, seed=options.seed)
@@ -251,7 +255,7 @@ def _add_opt(commands: Any) -> None:
 def _opt(options: argparse.Namespace) -> int:
     paths.check_ending(options.out)
     pipeline = Pipeline.parse(options.pipeline)
-    graph = _load(options)
+    graph = _load(options, options.model)
     paths.check(_read(options, graph), options.out)
     compiler.refuse_nan(graph)
     watch = Watch(options.verify_each, options.print_ir_after, options.explain, _say)
@@ -291,7 +295,7 @@ def _add_stats(commands: Any) -> None:
 
 def _stats(options: argparse.Namespace) -> int:
     options.quiet = options.json
-    graph = _load(options)
+    graph = _load(options, options.model)
     _say_open(options, graph)
     found = layers(graph)
     whole = sum((layer.cost for layer in found), Cost())
@@ -309,6 +313,7 @@ def _add_verify(commands: Any) -> None:
     command.add_argument("a", metavar="A")
     command.add_argument("b", metavar="B")
     command.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name")
+    _add_overridable(command)
     command.add_argument("--samples", type=int, default=3, help="of drawn inputs (default: 3)")
     command.add_argument("--rtol", type=float, help="default: judged by a float64 reference")
     command.add_argument("--atol", type=float)
@@ -322,9 +327,7 @@ def _verify(options: argparse.Namespace) -> int:
         bound = getattr(options, name)
         if bound is not None and not bound >= 0:
             raise BadInput(f"--{name} {bound}: expected 0 or more")
-    for model in (options.a, options.b):
-        _find_factory(model)
-    a, b = models.load(options.a), models.load(options.b)
+    a, b = _load(options, options.a), _load(options, options.b)
     feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
     found = verify(a, b, feeds, samples=options.samples, rtol=options.rtol, atol=options.atol)
     if options.json:
@@ -351,7 +354,7 @@ def _groups(options: argparse.Namespace) -> int:
     options.quiet = options.json
     if options.json and options.svg == "-":
         raise BadInput("--json and --svg - are both given: standard output can hold one of them")
-    graph = _load(options)
+    graph = _load(options, options.model)
     paths.check(_read(options, graph), "-", options.svg)
     clean = Pipeline.parse("fold-constants").run(graph)  # as every preset does first
     found = groups.families(clean)

@@ -77,4 +77,4 @@ def runnable(
             continue
         yield from (normal_feeds(graph, seed + k, size) for k in range(samples))
         return
-    raise Unsupported(f"the model runs on none of the inputs tried ({last}): give inputs")
+    raise Unsupported(f"the model runs on none of the inputs tried ({last})")

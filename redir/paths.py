@@ -22,7 +22,8 @@ def check(read: AbstractSet[Path], out: str, report: str | None = None) -> None:
     if report is None or report == "-":
         return
     _check(report, {Path(report)}, read)
-    if out != "-" and Path(report).resolve() == Path(out).resolve():
+    files = set() if out == "-" else models.written(out)
+    if Path(report).resolve() in {file.resolve() for file in files}:
         raise BadInput(f"{report}: the report and the output are one file")
 
 

@@ -152,9 +152,11 @@ def _made(name: str, options: str) -> Pass:
     given: dict[str, Any] = {}
     for option in filter(None, (o.strip() for o in options.split(","))):
         key, equals, text = (part.strip() for part in option.partition("="))
-        if key not in {f.name for f in fields(kind)} or not equals:
+        if key not in {f.name for f in fields(kind)}:
             known = ", ".join(f.name for f in fields(kind)) or "none"
-            raise BadPipeline(f"pass {name!r} has no option {option!r}; it has {known}")
+            raise BadPipeline(f"pass {name!r} has no option {key!r}; it has {known}")
+        if not equals:
+            raise BadPipeline(f"pass {name!r}: option {key!r} has no value")
         if key in given:
             raise BadPipeline(f"pass {name!r}: option {key!r} is given twice")
         given[key] = _read(name, key, text, hints[key])
@@ -176,8 +178,13 @@ def _read(name: str, key: str, text: str, hint: Any) -> Any:
                 return kind(text)
             except ValueError:
                 continue
-    expected = getattr(hint, "__name__", str(hint)).replace("typing.", "")
-    raise BadPipeline(f"pass {name!r}: option {key}={text!r} is not {expected}")
+    raise BadPipeline(f"pass {name!r}: option {key}={text!r} is not {_expected(hint)}")
+
+
+def _expected(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    return getattr(hint, "__name__", str(hint)).replace("typing.", "")
 
 
 def _given(step: Pass, options: Mapping[str, Any]) -> Pass:

@@ -447,6 +447,37 @@ def test_verify_takes_tolerances_and_inputs(redir: Redir, bounds: str, code: int
     assert redir(f"verify good.onnx b.onnx --inputs x.npz --samples 1 {bounds}").code == code
 
 
+def test_verify_reads_text_and_takes_initializers_for_constants(
+    redir: Redir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = toy()
+    model.graph.input.extend([helper.make_tensor_value_info("b2", TensorProto.FLOAT, [5])])
+    write(model, "open.onnx")
+    constant = "--overridable-initializers constant"
+    text = redir(f"opt open.onnx -p merge {constant}").out
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert redir(f"verify open.onnx - {constant}").code == 0
+
+
+def test_compress_says_why_the_check_of_a_pass_is_vacuous(redir: Redir) -> None:
+    rows = np.array([[1, 1, 2], [3, 3, 4]])
+    body = "h = MatMul(x, w) z = MatMul(h, o) q = Mul(z, none) v = MatMul(x, u) y = Add(q, v)"
+    header = '<ir_version: 10, opset_import: ["" : 21]>'
+    made = onnx.parser.parse_model(f"{header} g (float[n, 2] x) => (float[n, 3] y) {{ {body} }}")
+    held: dict[str, ArrayLike] = {
+        "w": rows,
+        "o": np.eye(3),
+        "none": [0.0],
+        "u": np.arange(6).reshape(2, 3) ** 0.5,
+    }
+    made.graph.initializer.extend(stored(name, array) for name, array in held.items())
+    write(made, "made.onnx")
+    done = redir("compress made.onnx out.onnx -p merge,hash{bandwidth=1} --json -")
+    assert done.json["verdict"] == "vacuous"
+    assert done.json["passes"][1]["deviation"] > 0.01
+    assert "vacuous: the outputs do not depend on what was changed\n" in done.err
+
+
 def test_verify_refuses_models_with_other_outputs(redir: Redir) -> None:
     other = toy()
     other.graph.output[0].name = other.graph.node[-1].output[0] = "z"
@@ -550,6 +581,18 @@ class Doubles(Pass):
 
 
 @dataclass(frozen=True)
+class Mystifies(Pass):
+    """Replaces each Relu by what nothing here can run, and promises nothing."""
+
+    def run(self, graph: Graph) -> Graph:
+        def visit(node: Node, inputs: tuple[Value, ...]) -> Value | None:
+            mix = ops.opaque("Mix", "custom", 1, [node.outputs[0].type])
+            return mix(*inputs) if node.op == ops.Relu else None
+
+        return transform(graph, visit)
+
+
+@dataclass(frozen=True)
 class Grows(Pass):
     """Adds an operation, and promises that it does not."""
 
@@ -561,7 +604,7 @@ class Grows(Pass):
 
 @pytest.fixture
 def wrong_passes(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Point]:
-    points = {kind.name: Point(kind) for kind in (Raises, Doubles, Grows)}
+    points = {kind.name: Point(kind) for kind in (Raises, Doubles, Mystifies, Grows)}
     monkeypatch.setattr(pipeline, "_points", lambda: points)
     return points
 
@@ -583,6 +626,7 @@ def test_a_pass_that_raises_gives_one_line(redir: Redir, command: str) -> None:
     [
         ("compress good.onnx out.onnx -p doubles", "doubles changed the outputs"),
         ("compress good.onnx out.redir -p doubles --json out.json", "doubles changed the outputs"),
+        ("compress good.onnx out.onnx -p mystifies", "mystifies made a model that does not run"),
         ("opt good.onnx out.onnx -p doubles --verify-each numeric", "'same outputs'"),
         ("opt good.onnx out.onnx -p grows --verify-each structure", "'no growth'"),
         ("opt good.onnx -p grows --verify-each numeric", "'no growth'"),
@@ -862,8 +906,11 @@ USAGE = {
     "a tolerance below 0": Bad("verify good.onnx good.onnx --rtol -1", "--rtol|-1"),
     "a tolerance that is NaN": Bad("verify good.onnx good.onnx --atol nan", "--atol|nan"),
     "an unknown pass": Bad(OPT + "cse,shrink", "'shrink'|merge"),
-    "an unknown option of a pass": Bad(OPT + "hash{width=1}", "'hash'|width=1|bandwidth"),
-    "an option without a value": Bad(OPT + "hash{bandwidth}", "'hash'|bandwidth"),
+    "an unknown option of a pass": Bad(OPT + "hash{width=1}", "'hash'|'width'|bandwidth"),
+    "an option that is none of those there are": Bad(
+        OPT + "uneven-depthwise{basis=x}", "one of distinct, multiples, rank"
+    ),
+    "an option without a value": Bad(OPT + "hash{bandwidth}", "'hash'|'bandwidth' has no value"),
     "an option that is no number": Bad(OPT + "hash{contrast=much}", "'hash'|contrast|much|float"),
     "an option that is not whole": Bad(OPT + "fold-constants{limit=1.5}", "limit|1.5|int"),
     "an option out of range": Bad(OPT + "hash{bandwidth=-1}", "hash|bandwidth|-1"),
@@ -930,6 +977,15 @@ OUTPUTS = {
     ),
     "JSON in place of the input": Bad("compress good.onnx out.onnx --json good.onnx", "good.onnx"),
     "JSON in place of the output": Bad("compress good.onnx out.onnx --json out.onnx", "out.onnx"),
+    "JSON in place of the tensors of the text": Bad(
+        "compress good.onnx out.redir --json out.redir.npz", "out.redir.npz"
+    ),
+    "JSON in place of the data of the output": Bad(
+        "compress good.onnx out.onnx --json out.onnx.data", "out.onnx.data"
+    ),
+    "JSON in place of the weights of the source": Bad(
+        "compress good.onnx out.py --json out.safetensors", "out.safetensors"
+    ),
     "JSON and text both on stdout": Bad("compress good.onnx - --json -", "--json"),
 }
 

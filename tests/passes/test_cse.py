@@ -113,7 +113,7 @@ def test_reads_back_from_its_text() -> None:
 
 
 def test_has_no_options() -> None:
-    with pytest.raises(BadPipeline, match="no option 'x=1'"):
+    with pytest.raises(BadPipeline, match="no option 'x'"):
         Pipeline.parse("cse{x=1}")
 
 

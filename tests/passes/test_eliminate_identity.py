@@ -102,5 +102,5 @@ def test_reads_back_from_its_text() -> None:
 
 
 def test_has_no_options() -> None:
-    with pytest.raises(BadPipeline, match="no option 'x=1'"):
+    with pytest.raises(BadPipeline, match="no option 'x'"):
         Pipeline.parse("eliminate-identity{x=1}")
