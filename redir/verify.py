@@ -136,12 +136,13 @@ def _figures(
 ) -> tuple[tuple[Figures, ...], str]:
     found, reason = [], ""
     for name in pairs[0][0] if pairs else ():
-        rows = []
-        for (old, new), reference in zip(pairs, references, strict=True):
-            row, why = _compare(name, old[name], new[name], (reference or {}).get(name), bounds)
-            rows.append(row)
-            reason = reason or why
-        found.append(max(rows, key=lambda f: f.difference - f.allowed))
+        rows = [
+            _compare(name, old[name], new[name], (reference or {}).get(name), bounds)
+            for (old, new), reference in zip(pairs, references, strict=True)
+        ]
+        worst, why = max(rows, key=lambda r: (bool(r[1]), r[0].difference - r[0].allowed))
+        found.append(worst)
+        reason = reason or why
     return tuple(found), reason
 
 

@@ -263,3 +263,11 @@ def test_a_model_that_onnxruntime_no_longer_takes_fails() -> None:
     assert found.reason.startswith("only the first of the two runs: onnxruntime refuses the model")
     assert (found.outputs, found.deviation) == ((), math.inf)
     assert verify(refused, refused, zeros(2, "float64")).verdict == "pass"
+
+
+def test_the_reason_is_that_of_the_sample_in_the_table() -> None:
+    x = Value(TensorType(FLOAT, ("n",)))
+    a, b = (Graph({"x": x}, {"y": ops.Mul(x, const([f]))}) for f in (1.0, 1.5))
+    feeds = [{"x": floats(*row)} for row in ([1.0], [7.0], [3.0])]
+    found = verify(a, b, feeds)
+    assert (found.outputs[0].difference, found.reason) == (3.5, "y differs by 3.5 of 7")
