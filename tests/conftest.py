@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase, settings
 
 settings.register_profile(
-    "default", deadline=None, max_examples=30, derandomize=True, print_blob=True
+    "default", deadline=None, max_examples=25, derandomize=True, print_blob=True
 )
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -310,6 +310,19 @@ def test_a_pass_that(law: str) -> None:
         check_pass(Does(change), max_examples=20)
 
 
+@pytest.mark.parametrize(("place", "found"), [(3, True), (17, True), (999, False)])
+def test_a_pass_that_fires_late_is_given_more_graphs(place: int, *, found: bool) -> None:
+    x = Value(TensorType(np.dtype(np.float32), (1,)))
+    plain, double = Graph({"x": x}, {"y": x}), Graph({"x": x}, {"y": ops.Identity(x)})
+    drawn = count()
+    late = st.integers().map(lambda _: double if next(drawn) == place else plain)
+    if found:
+        check_pass(eliminate_identity.EliminateIdentity(), late, 5)
+    else:
+        with pytest.raises(Broken, match="never fired on 25 graphs"):
+            check_pass(eliminate_identity.EliminateIdentity(), late, 5)
+
+
 # Constant channels
 
 made_of = eliminate_dead_channels._made
