@@ -1,4 +1,7 @@
-"""Real models become PyTorch that computes the same, or the operator in the way is named."""
+"""Real models become PyTorch that computes the same.
+
+As close to onnxruntime as 1e-5 of the magnitude, or else as that is to the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,11 @@ def test_a_real_model_computes_the_same(path: Path) -> None:
         found = to_torch(graph)(**given)
     found = found if isinstance(found, tuple) else (found,)
     wanted = outputs_of(held, feeds)
-    exact = interpreted(graph, feeds) or wanted
-    for tensor, (name, array) in zip(found, wanted.items(), strict=True):
-        assert_close(tensor.numpy(), array, exact[name], name)
+    pairs = {n: (t.numpy(), a) for t, (n, a) in zip(found, wanted.items(), strict=True)}
+    far = {name: pair for name, pair in pairs.items() if distance(*pair) > _CLOSE}
+    exact = interpreted(graph, feeds) if far else {}
+    for name, (ours, theirs) in far.items():
+        assert distance(ours, theirs) <= _CLOSE + 2 * distance(exact.get(name, theirs), theirs)
 
 
 def interpreted(graph: Graph, feeds: Feeds) -> dict[str, Any]:
@@ -45,10 +50,8 @@ def interpreted(graph: Graph, feeds: Feeds) -> dict[str, Any]:
         return {}
 
 
-def assert_close(found: Any, wanted: Array, exact: Array, name: str) -> None:
-    """As close to onnxruntime as that is to the interpreter, and 1e-5 of the magnitude."""
-    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape), name
+def distance(found: Array, wanted: Array) -> float:
+    """The largest difference, as a share of the magnitude of ``wanted``."""
+    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
     scale = float(np.abs(wanted).max(initial=1e-3))
-    own = float(np.abs(wanted.astype(np.float64) - exact).max(initial=0.0))
-    off = float(np.abs(found.astype(np.float64) - wanted).max(initial=0.0))
-    assert off <= _CLOSE * scale + 2 * own, (name, off / scale, own / scale)
+    return float(np.abs(found.astype(np.float64) - wanted).max(initial=0.0)) / scale
