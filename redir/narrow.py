@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from redir import ops
 from redir.coupling import Coupling
 from redir.ir import Graph, Node, Port, Source, Value
 from redir.ops import tensor_of
 from redir.rewrite import Outputs, map_constants, transform
 from redir.tensor import Array, Tensor
+
+_DIVIDING = (ops.Div, ops.Mod)
 
 
 def without(coupling: Coupling, groups: Collection[int]) -> Graph:
@@ -85,9 +88,6 @@ def _narrow(array: Array, axis: int, kept: Array, joined: Joined | None) -> Arra
     return np.moveaxis(total[kept], 0, axis).astype(array.dtype)
 
 
-_DIVIDING = {"Div", "Mod"}
-
-
 def silenced(coupling: Coupling, groups: Collection[int]) -> Graph:
     """The graph with zeros in constants for the channels of ``groups``: as if they were gone.
 
@@ -98,7 +98,7 @@ def silenced(coupling: Coupling, groups: Collection[int]) -> Graph:
         if lost_of((value, axis)).any():
             ports.setdefault(value, []).append(axis)
 
-    divisors = {node.inputs[1] for node in coupling.graph.nodes if node.op.name in _DIVIDING}
+    divisors = {node.inputs[1] for node in coupling.graph.nodes if node.op in _DIVIDING}
 
     def without_sound(value: Value, tensor: Tensor) -> Tensor | None:
         if value not in ports or value in divisors:

@@ -141,6 +141,15 @@ def test_a_channel_that_is_divided_is_silent_too() -> None:
     assert verify(Prune(compact=False)(graph), Prune()(graph)).verdict == "pass"
 
 
+def test_a_custom_operator_that_is_called_div_divides_nothing() -> None:
+    x = Value(TensorType(np.dtype(np.float32), (1, 3)))
+    hidden = ops.MatMul(x, const(np.arange(12).reshape(3, 4)))
+    y = ops.MatMul(hidden, const(np.arange(8).reshape(4, 2)))
+    other = ops.opaque("Div", "custom", 1, [x.type])(x)
+    silent = Prune(compact=False)(Graph({"x": x}, {"y": y, "z": other}))
+    assert sum(not row.any() for row in silent.nodes[0].attrs["value"].array.T) == 2
+
+
 def broken(graph: Graph) -> tuple[object, ...]:
     """The heads and the channels of each, as a Reshape makes them."""
     shapes = [n.outputs[0].type.shape for n in graph.nodes if n.op == ops.Reshape]
