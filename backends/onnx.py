@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -231,12 +230,7 @@ class _Writer:
 
     def _free(self, wish: str, stem: str = "") -> str:
         """``wish`` if it is free, else a name made from it, or from ``stem`` if there is none."""
-        name, count = wish or f"{stem}_0", 0
-        while name in self.used or (name != wish and name in self.given):
-            count += 1
-            name = f"{wish or stem}_{count}"
-        self.used.add(name)
-        return name
+        return _free(wish, stem, self.used, self.given)
 
     @staticmethod
     def _infos(node: Node, names: dict[Value, str], graph: Graph) -> Iterator[onnx.ValueInfoProto]:
@@ -248,12 +242,23 @@ class _Writer:
 
 def _distinguish(graph: onnx.GraphProto) -> None:
     """Number the nodes that have the name of one before them: runtimes refuse two of one name."""
-    given, used = {node.name for node in graph.node}, {""}
+    given, used = {node.name for node in graph.node}, set[str]()
     for node in graph.node:
-        if node.name in used - {""}:
-            ways = (f"{node.name}_{i}" for i in count(1))
-            node.name = next(name for name in ways if name not in given | used)
-        used.add(node.name)
+        if node.name:
+            node.name = _free(node.name, "", used, given)
+
+
+def _free(wish: str, stem: str, used: set[str], given: Container[str]) -> str:
+    """``wish`` or a name made from it, or from ``stem``, that is not ``used``, and is from now on.
+
+    A name that is made is none of those ``given``.
+    """
+    name, count = wish or f"{stem}_0", 0
+    while name in used or (name != wish and name in given):
+        count += 1
+        name = f"{wish or stem}_{count}"
+    used.add(name)
+    return name
 
 
 def _is_const(value: Value) -> bool:

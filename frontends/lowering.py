@@ -161,8 +161,7 @@ class Call:
     @staticmethod
     def const(held: npt.ArrayLike, dtype: DType = INT64) -> Value:
         """A constant."""
-        value: Value = ops.constant(np.array(held, dtype))
-        return value
+        return ops.constant(np.array(held, dtype))
 
     def cast(self, x: Value, dtype: DType) -> Value:
         """``x`` in another element type: itself if it is of that."""

@@ -15,6 +15,7 @@ from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 from redir.palette import unpacked, unpacking
 from redir.rewrite import transform
+from redir.sharing import by_channel
 from redir.tensor import Array, Tensor, TensorType, Type
 
 
@@ -264,9 +265,8 @@ def _readers(node: Node) -> tuple[Value, list[Array]] | None:
         channels, (out, per_group, *size) = x.type.size(1), w.array.shape
         if not channels or channels % per_group or out % (channels // per_group):
             return None
-        groups = channels // per_group
-        apart = w.array.reshape(groups, out // groups, per_group, *size).swapaxes(1, 2)
-        return x, _phases(node, apart.reshape(channels, out // groups, *size))
+        kernels = by_channel(w.array, channels // per_group)
+        return x, _phases(node, kernels.reshape(*kernels.shape[:2], *size))
     if node.op == ops.ConvTranspose:
         return x, [w.array.reshape(len(w.array), prod(w.array.shape[1:]))]
     if node.op == ops.Gemm:

@@ -17,12 +17,12 @@ def check(read: AbstractSet[Path], out: str, report: str | None = None) -> None:
     Raises:
         BadInput: a folder is missing, or a file of the input or the other output would be replaced.
     """
-    if out != "-":
-        _check(out, models.written(out), read)
+    files = set() if out == "-" else models.written(out)
+    if files:
+        _check(out, files, read)
     if report is None or report == "-":
         return
     _check(report, {Path(report)}, read)
-    files = set() if out == "-" else models.written(out)
     if Path(report).resolve() in {file.resolve() for file in files}:
         raise BadInput(f"{report}: the report and the output are one file")
 

@@ -63,7 +63,7 @@ def session(graph: Graph, threads: int = 1) -> Session:
             made = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         except Exception as error:
             raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
-    return Session(made)
+    return Session(made, tuple(output.name for output in made.get_outputs()))
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Session:
     """A model that onnxruntime holds, called with feeds by name."""
 
     held: onnxruntime.InferenceSession
+    names: tuple[str, ...]  # of the outputs
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         """The outputs by name.
@@ -78,9 +79,8 @@ class Session:
         Raises:
             Unsupported: onnxruntime fails on these feeds.
         """
-        names = [output.name for output in self.held.get_outputs()]
         try:
-            return dict(zip(names, self.held.run(None, dict(feeds)), strict=True))
+            return dict(zip(self.names, self.held.run(None, dict(feeds)), strict=True))
         except Exception as error:
             raise Unsupported(f"onnxruntime fails on these inputs: {_line(error)}") from error
 

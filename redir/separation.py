@@ -44,15 +44,6 @@ def slices_of(weights: Array, groups: int = 1) -> Array:
     return by_channel(weights, groups).astype(np.float64)
 
 
-def ranks(weights: Array, groups: int = 1) -> Array:
-    """How many kernels can make those that read each input channel: (inputs,) whole numbers.
-
-    ``weights`` are those of a convolution, (outputs, inputs of a group, ...). The rank is that of
-    a channel's (outputs, places) slice, up to the rounding of the weights to their type.
-    """
-    return slice_ranks(slices_of(weights, groups), weights.dtype)
-
-
 def slice_ranks(slices: Array, dtype: DType) -> Array:
     """The rank of each slice (outputs, places) of ``slices``, of numbers rounded to ``dtype``.
 

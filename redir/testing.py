@@ -56,10 +56,10 @@ def check_pass(
         Broken: a law or promise was refuted, by the graph in the message, or the pass never fired.
     """
     drawn = drawing.graphs() if graphs is None else graphs
-    examples = max_examples or settings().max_examples
-    if not _fires(pass_, drawn, examples) and not _fires(pass_, drawn, _MORE * examples):
-        count = _MORE * examples
-        raise Broken(f"{pass_} never fired on {count} graphs: draw graphs that it changes")
+    few = max_examples or settings().max_examples
+    many = _MORE * few
+    if not _fires(pass_, drawn, few) and not _fires(pass_, drawn, many):
+        raise Broken(f"{pass_} never fired on {many} graphs: draw graphs that it changes")
 
 
 def _fires(pass_: Pass, graphs: st.SearchStrategy[Graph], max_examples: int) -> bool:

@@ -21,7 +21,7 @@ from redir.passes.uneven_depthwise import UnevenDepthwise
 from redir.pipeline import Pipeline
 from redir.probing import layer_errors
 from redir.separable import Branch, Layer, forms
-from redir.separation import ranks, separated, slices_of
+from redir.separation import separated, slice_ranks, slices_of
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass
 from redir.text import parse
@@ -70,20 +70,25 @@ def weights(
     return np.stack(slices, 1).reshape(out, len(slices), *size).astype(dtype)
 
 
+def ranks(weights: Array, groups: int = 1) -> list[int]:
+    found: list[int] = slice_ranks(slices_of(weights, groups), weights.dtype).tolist()
+    return found
+
+
 # Planted ranks
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(0, 999))
 def test_planted_ranks_come_back(counts: list[int], seed: int) -> None:
     array = weights(counts, 24, 3, 3, seed=seed)
-    assert ranks(array).tolist() == counts
+    assert ranks(array) == counts
     parts = separated(slices_of(array), "rank", array.dtype)
     assert np.bincount(parts.channels, minlength=len(counts)).tolist() == counts
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_planted_ranks_come_back_in_any_precision(dtype: str) -> None:
-    assert ranks(weights([3, 1, 0, 2], 16, 3, 3, dtype=dtype)).tolist() == [3, 1, 0, 2]
+    assert ranks(weights([3, 1, 0, 2], 16, 3, 3, dtype=dtype)) == [3, 1, 0, 2]
 
 
 @given(st.sampled_from(["copies", "multiples"]), st.integers(0, 999))
@@ -113,14 +118,14 @@ def test_multiples_by_any_number_are_found() -> None:
 
 def test_ranks_are_those_of_each_group() -> None:
     array = np.concatenate([weights([1, 2], 16, 3, 3), weights([3, 0], 16, 3, 3)])
-    assert ranks(array, groups=2).tolist() == [1, 2, 3, 0]
+    assert ranks(array, groups=2) == [1, 2, 3, 0]
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
 @pytest.mark.parametrize("basis", ["multiples", "rank"])
 def test_ranks_do_not_depend_on_the_scale(scale: float, basis: Any) -> None:
     rows = np.outer(np.random.default_rng(0).normal(size=16), [1, 2, 0, 0.3]) * scale
-    assert ranks(rows.reshape(16, 1, 4)).tolist() == [1]
+    assert ranks(rows.reshape(16, 1, 4)) == [1]
     parts = separated(rows[None], basis, rows.dtype)
     np.testing.assert_allclose(parts.factors @ parts.kernels, rows, rtol=1e-12, atol=0)
 
@@ -447,10 +452,9 @@ def turned_kernels(layer: Layer, parts: Any, branch: Branch, x: Value) -> Value:
 
 
 def fewer(slices: Array, *_: Any) -> Array:
-    return np.minimum(separation_ranks(slices, np.dtype(np.float32)), 1)
+    return np.minimum(slice_ranks(slices, np.dtype(np.float32)), 1)
 
 
-separation_ranks = separation.slice_ranks
 WHOLE, RUNS, LEVELS_ADDED = 0, 1, -1
 WRONG: dict[str, tuple[object, str, object, int]] = {
     "leaves groups uneven": (Branch, "even", lambda branch, _: branch, WHOLE),
