@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import traceback
@@ -17,6 +18,7 @@ from redir.cost import Cost, layers, open_layers, total
 from redir.coupling import Coupling, blocked
 from redir.diagram import drawing
 from redir.errors import BadInput, Broken, RedirError
+from redir.escapes import visible, visible_lines
 from redir.files import replacing
 from redir.guarantees import operations
 from redir.ir import Graph
@@ -31,6 +33,7 @@ from redir.verify import verify
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0 if done, 1 if a check failed, 2 on bad input."""
     try:
+        _print_anything()
         options = _parser().parse_args(argv)
         code: int = options.run(options)
         sys.stdout.flush()
@@ -50,10 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _print_anything() -> None:
+    """Escape what the encoding of standard output lacks, as standard error does anyway."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _fail(message: str, code: int) -> int:
-    print("redir: error:", " ".join(message.split()), file=sys.stderr)
+    line = visible(" ".join(message.split()))
+    short = line if len(line) <= _LINE else f"{line[: _LINE - 300]} ... {line[-200:]}"
+    print("redir: error:", short, file=sys.stderr)
     return code
 
+
+_LINE = 2000  # characters of an error, which may quote a name of any length
 
 _FASTER = 0.98  # of the time before: a result above that is not measurably faster
 
@@ -126,7 +139,7 @@ def _standard_input() -> Graph:
 
 def _note(options: argparse.Namespace, text: str) -> None:
     if not getattr(options, "quiet", False):
-        print("redir:", text, file=sys.stderr)
+        print("redir:", visible(text), file=sys.stderr)
 
 
 def _save(graph: Graph, out: str) -> None:
@@ -137,7 +150,7 @@ def _save(graph: Graph, out: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(visible_lines(text), file=sys.stderr)
 
 
 def _read(options: argparse.Namespace, graph: Graph) -> set[Path]:
@@ -333,7 +346,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         _dump(found.as_dict(), "-")
     else:
-        print(found.verdict, found.reason, sep=": " if found.reason else "")
+        print(found.verdict, visible(found.reason), sep=": " if found.reason else "")
         rows = [
             (f.output, *(f"{x:.3g}" for x in (f.difference, f.own, f.allowed, f.scale)))
             for f in found.outputs

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from xml.etree import ElementTree as ET
 
+from redir.escapes import visible
 from redir.groups import Family, and_more, is_operator, shortened, verdict
 from redir.ir import Graph, Node, Value
 from redir.lanes import Lanes, Wire, placed
@@ -126,15 +127,8 @@ def _add(parent: ET.Element, tag: str, **attributes: object) -> ET.Element:
 
 def _write(parent: ET.Element, x: int, y: int, text: str, kind: str = "") -> ET.Element:
     element = _add(parent, "text", x=x, y=y, **({"class": kind} if kind else {}))
-    element.text = _printable(text)
+    element.text = visible(text)
     return element
-
-
-def _printable(text: str) -> str:
-    """The text without what XML cannot hold."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 def _head(root: ET.Element, text: str) -> None:
@@ -168,10 +162,10 @@ def _draw_box(
     family = None if place is None else families[place]
     group = ET.SubElement(root, "g")
     about = "no family" if place is None or family is None else _about(place, family)
-    ET.SubElement(group, "title").text = _printable(f"{box.whole}: {about}")
+    ET.SubElement(group, "title").text = visible(f"{box.whole}: {about}")
     _swatch(group, (x, y, *_BOX), _colour(place), family)
-    _write(group, x + 7, y + 15, shortened(box.title, _LETTERS - 4), "op")
-    _write(group, x + 7, y + 28, shortened(box.name, _LETTERS))
+    _write(group, x + 7, y + 15, shortened(visible(box.title), _LETTERS - 4), "op")
+    _write(group, x + 7, y + 28, shortened(visible(box.name), _LETTERS))
     if family is not None:
         _write(group, x + 7, y + 40, about)
 

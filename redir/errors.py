@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from redir.escapes import visible_lines
+
 
 class RedirError(Exception):
-    """Something the user can mend; its message says what, where and what to do."""
+    """Something the user can mend; its message says what, where and what to do.
+
+    Names in it that came from a file are safe to show: see ``redir.escapes``.
+    """
+
+    def __str__(self) -> str:
+        """The message."""
+        return visible_lines(super().__str__())
 
 
 class BadInput(RedirError):

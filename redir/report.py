@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from redir import ops
 from redir.cost import layers
 from redir.errors import BadInput, MissingExtra
+from redir.escapes import visible
 from redir.ir import Graph, Node
 from redir.ops import tensor_of
 from redir.passes.hash import cells_of
@@ -19,6 +20,7 @@ from redir.separation import slice_ranks, truncated
 from redir.tensor import Array
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BINS = 120  # of the histogram behind a density
@@ -45,7 +47,8 @@ def draw_density(
     tops = [np.interp(places, curve.points, curve.values) for places in (borders, centres)]
     some = slice(None, None, max(1, curve.values.size // _SHOWN))
     figure = _figure(7, 3.5)
-    axes = figure.add_subplot(title=f"{title}: {centres.size} cells".removeprefix(": "))
+    axes = figure.add_subplot()
+    axes.set_title(visible(f"{title}: {centres.size} cells".removeprefix(": ")), parse_math=False)
     axes.set(xlabel="weight", ylabel="density")
     axes.hist(weights[weights != 0].reshape(-1), _BINS, density=True, color="0.85")
     axes.plot(curve.points[some], curve.values[some], linewidth=1)
@@ -73,7 +76,7 @@ def draw_distinct(graphs: Mapping[str, Graph]) -> Figure:
     for place, (name, counts) in enumerate(held.items()):
         middle = np.arange(len(rows)) + (place - (len(held) - 1) / 2) * thick
         axes.barh(middle, [counts.get(row, 0) for row in rows], thick, label=name)
-    axes.set_yticks(np.arange(len(rows)), rows)
+    _name_rows(axes, rows)
     axes.invert_yaxis()
     if held:
         axes.legend()
@@ -100,9 +103,13 @@ def draw_ranks(graph: Graph, error: float = 0.0) -> Figure:
     figure = _figure(7, 1.2 + _INCH * len(grid))
     axes = figure.add_subplot(xlabel="input channels, by rank")
     shown = axes.imshow(grid, aspect="auto", interpolation="nearest", vmin=0)
-    axes.set_yticks(np.arange(len(rows)), list(rows))
+    _name_rows(axes, list(rows))
     figure.colorbar(shown, label="rank")
     return figure
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(np.arange(len(names)), list(map(visible, names)), parse_math=False)
 
 
 def _ranks(node: Node, error: float) -> Array:

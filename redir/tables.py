@@ -8,10 +8,12 @@ from typing import TextIO
 
 from redir.compiler import Result, Step
 from redir.cost import Cost, Layer
+from redir.escapes import visible
 
 try:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 except ImportError:  # the extra is optional
     Console = None  # type: ignore[assignment, misc]
 
@@ -22,7 +24,10 @@ COLUMNS = ("parameters", "distinct", "macs", "multiplications", "bytes")
 def write_table(
     head: Row, rows: Sequence[Row], file: TextIO | None = None, *, left: Collection[int] = (0,)
 ) -> None:
-    """Write a table: the columns ``left``, counted from 0, to the left, the others to the right."""
+    """Write a table: the columns ``left``, counted from 0, to the left, the others to the right.
+
+    A cell may hold any text: it is shown as ``redir.escapes.visible`` has it, and never as markup.
+    """
     out = file or sys.stdout
     cells = [[_cell(c) for c in row] for row in (head, *rows)]
     if Console is not None and out.isatty():
@@ -40,14 +45,14 @@ def write_table(
 def _rich(cells: list[list[str]], out: TextIO, left: Collection[int]) -> None:
     table = Table()
     for place, name in enumerate(cells[0]):
-        table.add_column(name, justify="left" if place in left else "right")
+        table.add_column(Text(name), justify="left" if place in left else "right")
     for row in cells[1:]:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # a plain string would be read as markup
     Console(file=out).print(table)
 
 
 def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else visible(str(value))
 
 
 def costs(rows: Sequence[tuple[str, Cost]]) -> tuple[Row, list[Row]]:
