@@ -205,6 +205,7 @@ def _compress(options: argparse.Namespace) -> int:
     result = compiler.run(graph, pipeline, seed=options.seed)
     _say_pinned(options, result.graph)
     _say_open(options, graph)
+    _say_saturated(options, graph)
     summary = result.as_dict()
     if data is not None:
         summary["accuracy"] = {
@@ -236,6 +237,15 @@ def _say_open(options: argparse.Namespace, graph: Graph) -> None:
     count = open_layers(graph)
     if count:
         _note(options, f"{count} layers have sizes that are open; each of those counts as 1")
+
+
+def _say_saturated(options: argparse.Namespace, graph: Graph) -> None:
+    if runtime.mixes_bytes(graph) and runtime.saturates():
+        _note(
+            options,
+            "onnxruntime's products of uint8 and int8 saturate on this CPU; outputs are compared "
+            "with exact ones",
+        )
 
 
 def _warn(options: argparse.Namespace, result: compiler.Result) -> None:
@@ -341,6 +351,7 @@ def _verify(options: argparse.Namespace) -> int:
         if bound is not None and not bound >= 0:
             raise BadInput(f"--{name} {bound}: expected 0 or more")
     a, b = _load(options, options.a), _load(options, options.b)
+    _say_saturated(options, a)
     feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
     found = verify(a, b, feeds, samples=options.samples, rtol=options.rtol, atol=options.atol)
     if options.json:

@@ -259,7 +259,8 @@ def _times(
 ) -> tuple[float, float] | None:
     """The seconds of both in onnxruntime, if it is there and takes both."""
     try:
-        return time_pairs(session(before), session(after), feeds[0]) if feeds else None
+        first, second = (session(graph, exact=False) for graph in (before, after))
+        return time_pairs(first, second, feeds[0]) if feeds else None
     except (MissingExtra, Unsupported):
         return None
 

@@ -7,16 +7,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from redir import ops
 from redir.backends.onnx import save
 from redir.errors import MissingExtra, Unsupported
 from redir.interpret import evaluate
-from redir.ir import Graph
-from redir.tensor import Array
+from redir.ir import Graph, Value
+from redir.tensor import Array, TensorType
 
 try:
     import onnxruntime
@@ -24,6 +26,9 @@ except ImportError:  # the extra is optional
     onnxruntime = None
 
 Run = Callable[[Mapping[str, Array]], dict[str, Any]]
+
+EXACT_PRODUCTS = ("session.x64quantprecision", "1")  # of onnxruntime's session options
+_BYTES = (np.dtype(np.uint8), np.dtype(np.int8))
 
 
 def installed() -> bool:
@@ -44,8 +49,11 @@ def runner(graph: Graph) -> Run:
         return lambda feeds: evaluate(graph, feeds)
 
 
-def session(graph: Graph, threads: int = 1) -> Session:
+def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
     """``graph`` in onnxruntime on ``threads`` threads of the CPU.
+
+    ``exact`` adds up products of bytes without saturation, as the operators are defined; else as
+    fast as onnxruntime does by itself, which on some CPUs is another result: see ``saturates``.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -56,6 +64,8 @@ def session(graph: Graph, threads: int = 1) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4
+    if exact:
+        options.add_session_config_entry(*EXACT_PRODUCTS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         save(graph, path)
@@ -64,6 +74,26 @@ def session(graph: Graph, threads: int = 1) -> Session:
         except Exception as error:
             raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
     return Session(made, tuple(output.name for output in made.get_outputs()))
+
+
+@cache
+def saturates() -> bool:
+    """Whether onnxruntime's sums of products of uint8 and int8 saturate on this CPU, as it warns.
+
+    On x86 without VNNI they are added up in pairs of 16 bits, which 255 * 127 + 255 * 127 leaves.
+    """
+    if onnxruntime is None:
+        return False
+    left, right = (np.full((8, 8), np.iinfo(dtype).max, dtype) for dtype in _BYTES)
+    x, w = Value(TensorType(left.dtype, left.shape)), ops.constant(right)
+    run = session(Graph({"x": x}, {"y": ops.MatMulInteger(x, w)}), exact=False)
+    return bool(run({"x": left})["y"][0, 0] != 8 * 255 * 127)
+
+
+def mixes_bytes(graph: Graph) -> bool:
+    """Whether a graph holds both uint8 and int8, whose products may saturate."""
+    held = {v.type.dtype for n in graph.walk() for v in (*n.inputs, *n.outputs)}
+    return held.issuperset(_BYTES)
 
 
 @dataclass(frozen=True)

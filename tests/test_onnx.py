@@ -23,6 +23,7 @@ from redir.interpret import evaluate
 from redir.ir import Graph, Value
 from redir.ops import tensor_of
 from redir.passes.fold_constants import FoldConstants
+from redir.runtime import EXACT_PRODUCTS
 from redir.tensor import Array, ContainerType, SparseTensor, Tensor, TensorType
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
@@ -40,6 +41,7 @@ def runtime(model: onnx.ModelProto | Path, feeds: dict[str, Array]) -> list[Any]
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
+    options.add_session_config_entry(*EXACT_PRODUCTS)
     held = str(model) if isinstance(model, Path) else model.SerializeToString()
     session = ort.InferenceSession(held, options, providers=["CPUExecutionProvider"])
     return list(session.run(None, feeds))

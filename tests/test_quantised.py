@@ -10,11 +10,12 @@ import pytest
 from redir import ops
 from redir.coupling import Coupling
 from redir.guarantees import constants
+from redir.interpret import evaluate
 from redir.ir import Graph, Node, Value
 from redir.ops import Absent, Const
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
 from redir.passes.prune import Prune
-from redir.runtime import session
+from redir.runtime import mixes_bytes, saturates, session
 from redir.tensor import Array, Tensor, TensorType
 
 RNG = np.random.default_rng(0)
@@ -104,3 +105,45 @@ def test_a_border_of_integers_is_read_where_it_stands_for_another_number() -> No
     y = Node(ops.ConvInteger, (padded, weights, const(5, np.uint8), Absent())).outputs[0]
     graph = Graph({"x": x}, {"y": y}, opset={"": 21})
     assert EliminateDeadChannels()(graph) is graph
+
+
+# Sums of products that leave 16 bits in pairs
+
+
+LARGE = RNG.integers(200, 256, (4, 66), np.uint8)
+WEIGHTS = RNG.integers(100, 128, (66, 5), np.int8)
+
+
+def product() -> Graph:
+    x = Value(TensorType(LARGE.dtype, LARGE.shape))
+    y = ops.MatMulInteger(x, const(WEIGHTS, np.int8), const(3, np.uint8), const(-2, np.int8))
+    return Graph({"x": x}, {"y": y}, opset={"": 21})
+
+
+EXACT = (LARGE.astype(np.int64) - 3) @ (WEIGHTS.astype(np.int64) + 2)
+
+
+def test_sums_of_products_of_bytes_are_exact() -> None:
+    np.testing.assert_array_equal(evaluate(product(), {"x": LARGE})["y"], EXACT)
+
+
+def test_models_are_compared_by_exact_products_on_every_cpu() -> None:
+    np.testing.assert_array_equal(session(product())({"x": LARGE})["y"], EXACT)
+
+
+def test_it_is_known_whether_this_cpu_saturates() -> None:
+    found = session(product(), exact=False)({"x": LARGE})["y"]
+    assert np.array_equal(found, EXACT) != saturates()
+
+
+def test_only_a_graph_of_both_kinds_of_bytes_may_saturate() -> None:
+    x = Value(TensorType(np.dtype(np.uint8), (3, 4)))
+    assert mixes_bytes(product())
+    assert not mixes_bytes(Graph({"x": x}, {"y": ops.Identity(x)}))
+
+
+def test_a_sum_beyond_32_bits_wraps_around() -> None:
+    x = Value(TensorType(np.dtype(np.uint8), (1, 40000)))
+    y = ops.MatMulInteger(x, const(np.full((40000, 1), 255), np.uint8))
+    found = evaluate(Graph({"x": x}, {"y": y}), {"x": np.full((1, 40000), 255, np.uint8)})["y"]
+    assert found.item() == 40000 * 255**2 - 2**32

@@ -112,7 +112,8 @@ def run_conv(node: Node, *arrays: Any) -> Sequence[Any]:
     x, x_scale, x_zero, w, w_scale, w_zero, *rest = _read(node, arrays)
     rows = (-1, *[1] * (x.ndim - 1))
     total = kernels.conv(node, _centred(x, x_zero, ()), _centred(w, w_zero, rows), *rest[2:])[0]
-    return _result(node, total, x_scale * w_scale.reshape(rows[:-1] if w_scale.ndim else ()), rest)
+    scale = x_scale * w_scale.reshape(rows[:-1] if w_scale.ndim else ())
+    return _result(node, _summed(total), scale, rest)
 
 
 def run_matmul(node: Node, *arrays: Any) -> Sequence[Any]:
@@ -120,7 +121,7 @@ def run_matmul(node: Node, *arrays: Any) -> Sequence[Any]:
     a, a_scale, a_zero, b, b_scale, b_zero, *rest = _read(node, arrays)
     total = _centred(a, a_zero, (-1, 1)) @ _centred(b, b_zero, (-1,))
     rows = a_scale.reshape(-1, 1) if a_scale.ndim == 1 else a_scale
-    return _result(node, total, rows * b_scale, rest)
+    return _result(node, _summed(total), rows * b_scale, rest)
 
 
 def _read(node: Node, arrays: Sequence[Any]) -> Sequence[Any]:
@@ -133,11 +134,17 @@ def _read(node: Node, arrays: Sequence[Any]) -> Sequence[Any]:
 
 
 def _centred(array: Array, zero: Array | None, shape: tuple[int, ...]) -> Array:
-    """``array`` less its zero point, a vector of which is brought to ``shape``."""
-    wide: Array = array.astype(np.int32)
-    if zero is None:
-        return wide
-    return wide - zero.astype(np.int32).reshape(shape if zero.ndim == 1 else zero.shape)
+    """``array`` less its zero point, a vector of which is brought to ``shape``.
+
+    In float64, which holds sums of products of bytes exactly and multiplies matrices fast.
+    """
+    wide: Array = array.astype(np.float64)
+    return wide if zero is None else wide - zero.reshape(shape if zero.ndim == 1 else zero.shape)
+
+
+def _summed(total: Array) -> Array:
+    """Whole numbers as int32, which wraps around."""
+    return total.astype(np.int64).astype(np.int32)
 
 
 def _result(node: Node, total: Array, scale: Array, rest: Sequence[Any]) -> Sequence[Any]:

@@ -14,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from redir.frontends.onnx import load
 from redir.ir import Graph
+from redir.runtime import EXACT_PRODUCTS
 from redir.tensor import Array, Type
 
 Feeds: TypeAlias = dict[str, Array]
@@ -55,6 +56,7 @@ def session(path: Path) -> ort.InferenceSession | None:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
+    options.add_session_config_entry(*EXACT_PRODUCTS)
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception:  # noqa: BLE001 - onnxruntime has many, with no base of their own

@@ -63,8 +63,10 @@ def test_channels_go_as_if_they_were_zero(path: Path) -> None:
     check_removal(twin_of(path), share=0.3)
 
 
-def test_a_twin_keeps_which_weights_are_equal() -> None:
-    path = next(p for p in SHARED if name_of(p) == "cifar10-resnet20-folded")
+@pytest.mark.parametrize(
+    "path", [p for p in SHARED if name_of(p) == "cifar10-resnet20-folded"], ids=name_of
+)
+def test_a_twin_keeps_which_weights_are_equal(path: Path) -> None:
     twin = twin_of(path)
     before, after = (sum(t.array.size for t in constants(g)) for g in (twin, Merge()(twin)))
     assert after < before
