@@ -229,12 +229,35 @@ class Coupling:
 
         An axis that its operator never ties, such as those of a kernel, is none of them.
         """
-        tied = {value for _, link in self.links for value, _ in (link.a, link.b)}
         for family in self.families():
             weights = [v for v, _ in family if tensor_of(v) is not None and (v.rank or 0) > 1]
             wide = any(value.type.size(axis) != 1 for value, axis in family)
-            if weights and wide and (len(family) > 1 or weights[0] not in tied):
+            if weights and wide and not self._is_kernel(family):
                 yield family
+
+    def _is_kernel(self, family: list[Port]) -> bool:
+        """Whether it is an axis of weights alone, whose readers tie others of their axes only."""
+        pins = [(value, self.pins.get((value, axis))) for value, axis in family]
+        readers = [(value, pin) for value, pin in pins if pin is not None]
+        return (
+            bool(readers)
+            and all(value in self._weights for value, _ in family)
+            and all((pin, value) in self._tied for value, pin in readers)
+        )
+
+    @cached_property
+    def _weights(self) -> frozenset[Value]:
+        """What is computed from constants and single numbers, such as a weight that is cast."""
+        found = set[Value]()
+        for node in self.graph.nodes:
+            if all(v in found or v.rank == 0 for v in node.inputs):
+                found.update(node.outputs)
+        return frozenset(found)
+
+    @cached_property
+    def _tied(self) -> frozenset[tuple[Node | str, Value]]:
+        """The values of which a node ties some axis, each with that node."""
+        return frozenset((n, v) for n, link in self.links for v, _ in (link.a, link.b))
 
     def pins_of(self, family: list[Port]) -> list[Node | str]:
         """What pins the ports of a family."""

@@ -111,7 +111,33 @@ def operators(family: Family) -> list[str]:
     return [str(node) for node in family.operators]
 
 
+STORED = f"""
+@graph('stored', opset={{'': 17}})
+def main(x: float32[n, 2, 4, 4], t: float32[()]):
+    w: float16[3, 2, 3, 3] = {ones(3, 2, 3, 3).replace("float32", "float16")}
+    cast: float32[3, 2, 3, 3] = Cast(w, to=1)
+    scaled: float32[3, 2, 3, 3] = Mul(cast, t)
+    c: float32[n, 3, 2, 2] = Conv(x, scaled)
+    y: float32[n, 3, 2, 2] = Relu(c)
+    return {{'y': y}}
+"""
+
+
 # Families
+
+
+def test_a_kernel_is_no_family_where_its_weight_is_cast_and_scaled() -> None:
+    assert [[(m.name, m.axis) for m in f.members] for f in found(STORED)] == [
+        [("w", 1)],
+        [("w", 0)],
+    ]
+
+
+def test_an_axis_of_weights_alone_that_an_unknown_operator_reads_is_a_family() -> None:
+    text = STORED.replace("Conv(x, scaled)", "com.x.Conv(x, scaled)")
+    assert [(m.name, m.axis) for f in found(text) for m in f.members] == [
+        ("w", a) for a in range(4)
+    ]
 
 
 def test_a_residual_stream_is_one_family_of_all_that_write_and_read_it() -> None:
