@@ -14,7 +14,9 @@ from redir.ops import is_absent, tensor_of
 from redir.ops.schema import trains
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
-from redir.tensor import Array, DType, Tensor
+from redir.tensor import Array, Tensor
+
+_ROOM = 2.0**20  # times that a channel can grow before what it lost is seen beside the largest
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class FoldBatchnorm(Pass):
     y = scale (w x + b - mean) / sqrt(var + epsilon) + bias is one linear map with the weights
     w' = w r and the bias b' = (b - mean) r + bias, where r = scale / sqrt(var + epsilon); it is
     computed in float64 and rounded once. Left alone: a norm in training mode, a weight that is
-    not a constant or that another node reads, a result that is read twice.
+    not a constant or that another node reads, a result that is read twice, a norm of which a
+    channel would be too large for the type of its weights, or lose too many of its digits.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
@@ -70,7 +73,9 @@ def _obstacle(graph: Graph, norm: Node) -> str | None:
         return f"the weights of {linear} are read by others too"
     if len(weights) == 1 and all(graph.uses[v] > 1 for v in vectors):
         return "all its parameters are read by others too, and a bias would come on top"
-    return _mismatch(rows, [v.type for v in weights], [v.type for v in vectors])
+    return _mismatch(rows, [v.type for v in weights], [v.type for v in vectors]) or _loss(
+        linear, norm
+    )
 
 
 def _mismatch(rows: int, weights: list[object], vectors: list[object]) -> str | None:
@@ -84,9 +89,17 @@ def _mismatch(rows: int, weights: list[object], vectors: list[object]) -> str | 
     return None
 
 
-def _folded(norm: Node) -> Value | None:
+def _folded(norm: Node) -> Value:
     linear = norm.inputs[0].node
     assert linear is not None
+    exact, dtype = _exact(linear, norm), linear.inputs[1].type.dtype
+    kernel, offset = (array.astype(dtype) for array in exact)
+    operands = (linear.inputs[0], _like(kernel, linear.inputs[1]), _like(offset, norm.inputs[2]))
+    return Node(linear.op, operands, linear.attrs, source=_joined(linear, norm)).outputs[0]
+
+
+def _exact(linear: Node, norm: Node) -> tuple[Array, Array]:
+    """The weights and the bias that do what both do, in float64."""
     rows = _row_axis(linear)
     assert rows is not None
     scale, bias, mean, var = (_array(v).astype(np.float64) for v in norm.inputs[1:])
@@ -96,18 +109,28 @@ def _folded(norm: Node) -> Value | None:
     along[rows] = -1
     with np.errstate(all="ignore"):
         ratio = scale / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
-        exact = w * ratio.reshape(along), (shift - mean) * ratio + bias
-        kernel, offset = (array.astype(w.dtype) for array in exact)
-    if not all(_holds(a, w.dtype) for a in exact):
-        return None
-    operands = (linear.inputs[0], _like(kernel, linear.inputs[1]), _like(offset, norm.inputs[2]))
-    return Node(linear.op, operands, linear.attrs, source=_joined(linear, norm)).outputs[0]
+        return w * ratio.reshape(along), (shift - mean) * ratio + bias
 
 
-def _holds(exact: Array, dtype: DType) -> bool:
-    """Whether a type can hold numbers to its full precision: neither too large nor too small."""
-    limits, sizes = np.finfo(dtype), np.abs(exact[exact != 0])
-    return bool(np.all((sizes <= limits.max) & (sizes >= limits.tiny)))
+def _loss(linear: Node, norm: Node) -> str | None:
+    """Which channel cannot be folded without being changed, and why, if one cannot.
+
+    Numbers too small for their full precision are off by no more than the rounding of the largest
+    normal one beside them; so they count only in a channel that has no other weights.
+    """
+    (kernel, offset), dtype = _exact(linear, norm), linear.inputs[1].type.dtype
+    rows, limits = _row_axis(linear), np.finfo(dtype)
+    assert rows is not None
+    weights = np.moveaxis(kernel, rows, 0).reshape(len(offset), -1)
+    numbers = np.column_stack([weights, offset])
+    large = ~np.all(np.abs(numbers) <= limits.max, axis=1)
+    if large.any():
+        return f"channel {np.argmax(large)} would be more than {dtype} can hold"
+    largest = np.abs(weights).max(1, initial=0.0)
+    small = (largest < limits.tiny) & np.any(numbers.astype(dtype) != numbers, axis=1)
+    if small.any() and largest.max() < _ROOM * float(limits.tiny):
+        return f"channel {np.argmax(small)} would be less than {dtype} can hold in full"
+    return None
 
 
 def _joined(linear: Node, norm: Node) -> Source | None:

@@ -77,6 +77,17 @@ def with_inputs(y: Value, **more: Value) -> Graph:
 
 SCALE, WEIGHT, BIAS = image(2), image(2, 2, 1, 1), image(2)
 
+OVERFLOWS = with_inputs(normed(ops.Conv(X, W, const([0, 3e38])), const([1, 9])))
+
+
+def scaled_by(scale: list[float], dtype: str = "float32", channels: int = 2) -> Graph:
+    """A convolution by weights of 1 to 4, and a norm with ``scale``."""
+    x = Value(TensorType(np.dtype(dtype), (1, channels, 3, 3)))
+    w = np.arange(1, 1 + 2 * channels).reshape(2, channels, 1, 1)
+    vectors = [const(scale, dtype), *(const([n, n], dtype) for n in (0, 0, 1))]
+    return Graph({"x": x}, {"y": ops.BatchNormalization(ops.Conv(x, const(w, dtype)), *vectors)})
+
+
 LEFT_ALONE = {
     "training mode": with_inputs(other(ops.BatchNormalization, ops.Conv(X, W), 3, training_mode=1)),
     "per element, not per channel": with_inputs(other(OLD, ops.Conv(X, W), 1, spatial=0)),
@@ -102,6 +113,9 @@ LEFT_ALONE = {
     "weights become infinite": with_inputs(
         normed(ops.Conv(X, const(np.full((2, 2, 1, 1), 1e38))), const([1e38, 1]))
     ),
+    "one bias becomes infinite": OVERFLOWS,
+    "every weight loses digits": with_inputs(normed(ops.Conv(X, W), const([1e-40, 1e-40]))),
+    "a half-precision channel loses digits": scaled_by([1, 1e-7], "float16"),
 }
 
 
@@ -163,3 +177,49 @@ def test_a_variance_of_zero_is_left_alone_in_silence() -> None:
     zero = const([0, 0])
     before = with_inputs(ops.BatchNormalization(conv, const([1, 1]), zero, zero, zero, epsilon=0.0))
     assert FoldBatchnorm()(before) is before
+
+
+# Numbers too small for their full precision
+
+
+def weights(graph: Graph) -> Array:
+    """The weights of the convolution that ``graph`` ends in."""
+    (conv,) = (n for n in graph.nodes if n.op == ops.Conv)
+    node = conv.inputs[1].node
+    assert node is not None
+    return held(node)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-44, 1e-45], ids=str)
+def test_a_channel_of_tiny_weights_is_folded_beside_others(scale: float) -> None:
+    before = scaled_by([1, scale])
+    found = weights(check_on(FoldBatchnorm(), before))
+    ratio = np.float64(np.float32(scale)) / np.sqrt(1 + 1e-5)
+    assert np.array_equal(found[1].reshape(-1), (np.array([3, 4]) * ratio).astype(np.float32))
+    assert found[1].any()
+
+
+def test_a_tiny_weight_beside_others_of_its_channel_is_folded_as_it_is() -> None:
+    x = Value(TensorType(np.dtype(np.float16), (1, 2, 3, 3)))
+    conv = ops.Conv(x, const([[[[1]], [[1e-4]]]] * 2, "float16"))
+    vectors = [const([n, n], "float16") for n in (2**-4, 0, 0, 1)]
+    found = weights(FoldBatchnorm()(Graph({"x": x}, {"y": ops.BatchNormalization(conv, *vectors)})))
+    assert 0 < found[0, 1, 0, 0] < np.finfo(np.float16).tiny
+
+
+def test_tiny_weights_that_lose_nothing_are_folded() -> None:
+    x = Value(TensorType(np.dtype(np.float16), (1, 1, 3, 3)))
+    conv = ops.Conv(x, const(np.full((2, 1, 1, 1), 2.0**-10), "float16"))
+    vectors = [const([n, n], "float16") for n in (2**-10, 0, 0, 1)]
+    norm = ops.BatchNormalization(conv, *vectors, epsilon=0.0)
+    assert (weights(FoldBatchnorm()(Graph({"x": x}, {"y": norm}))) == 2.0**-20).all()
+
+
+def test_the_channel_that_cannot_be_folded_is_named() -> None:
+    (line,) = FoldBatchnorm().explain(scaled_by([1, 1e-7], "float16"))
+    assert line == "BatchNormalization: channel 1 would be less than float16 can hold in full"
+
+
+def test_the_channel_that_would_be_infinite_is_named() -> None:
+    (line,) = FoldBatchnorm().explain(OVERFLOWS)
+    assert line == "BatchNormalization: channel 1 would be more than float32 can hold"
