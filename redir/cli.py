@@ -19,19 +19,36 @@ from redir.coupling import Coupling, blocked
 from redir.diagram import drawing
 from redir.errors import BadInput, Broken, RedirError
 from redir.escapes import visible, visible_lines
-from redir.files import replacing
+from redir.files import discard_all, replacing
 from redir.guarantees import operations
 from redir.ir import Graph
 from redir.optimize import Record, Watch, optimize
 from redir.palette import unpacked
 from redir.pipeline import Pipeline, available, promised
 from redir.presets import PRESETS
+from redir.signals import Stopped, stoppable
 from redir.text import parse, write_whole
 from redir.verify import verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0 if done, 1 if a check failed, 2 on bad input."""
+    """Run a command; the exit code is 0 if done, 1 if a check failed, 2 on bad input.
+
+    A signal ends it with 128 and the signal's number: 130 for Ctrl-C.
+    """
+    try:
+        with stoppable(_leave):
+            return _run(argv)
+    except Stopped as stopped:
+        return _fail(f"{stopped}; nothing was written", 128 + stopped.number)
+
+
+def _leave(stopped: Stopped) -> None:
+    discard_all()
+    _fail(f"{stopped}; nothing was written", 128 + stopped.number)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         _print_anything()
         options = _parser().parse_args(argv)
@@ -363,7 +380,9 @@ def _verify(options: argparse.Namespace) -> int:
             for f in found.outputs
         ]
         tables.write_table(("output", "difference", "float error", "allowed", "magnitude"), rows)
-    return 0 if found.verdict == "pass" else 1
+    if found.verdict != "pass":
+        raise Broken(f"{options.b}: {found.verdict}: {found.reason or 'the outputs differ'}")
+    return 0
 
 
 def _add_groups(commands: Any) -> None:

@@ -39,6 +39,8 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
         MissingExtra: it is a PyTorch model, and torch is not installed.
     """
     name, path = str(path), Path(path)
+    if "\0" in name:
+        raise BadInput(f"{name!r}: a name holds no NUL")
     if path.suffix == ".onnx":
         return onnx_frontend.load(path, overridable_initializers=overridable_initializers)
     if path.suffix == ".redir":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redir import models
 from redir.errors import BadInput
+from redir.files import probe
 
 
 def check(read: AbstractSet[Path], out: str, report: str | None = None) -> None:
@@ -15,7 +16,8 @@ def check(read: AbstractSet[Path], out: str, report: str | None = None) -> None:
     Either may be ``-``, standard output.
 
     Raises:
-        BadInput: a folder is missing, or a file of the input or the other output would be replaced.
+        BadInput: a folder is missing or read-only, or a file of the input or of the other output
+            would be replaced.
     """
     files = set() if out == "-" else models.written(out)
     if files:
@@ -32,6 +34,7 @@ def _check(path: str, written: AbstractSet[Path], read: AbstractSet[Path]) -> No
         raise BadInput(f"{path}: the folder {Path(path).parent} does not exist")
     if Path(path).is_dir():
         raise BadInput(f"{path} is a folder")
+    probe(Path(path))
     for new in sorted(written):
         if new.exists() and any(new.samefile(old) for old in read if old.exists()):
             raise BadInput(f"{new}: it is the input, or a part of it; choose another name")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy as np
 from redir import ops
 from redir.backends.onnx import save
 from redir.errors import MissingExtra, Unsupported
+from redir.files import temporary_folder
 from redir.interpret import evaluate
 from redir.ir import Graph, Value
 from redir.tensor import Array, TensorType
@@ -66,8 +65,8 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
     options.log_severity_level = 4
     if exact:
         options.add_session_config_entry(*EXACT_PRODUCTS)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         save(graph, path)
         try:
             made = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
