@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from redir import ops
-from redir.errors import BadInput, Unsupported
+from redir.backends.onnx_files import (
+    Stored,
+    is_external,
+    refuse_to_replace,
+    write,
+    write_external,
+)
+from redir.backends.onnx_notes import (
+    add_metadata,
+    annotate,
+    fits,
+    info_of,
+    noted_infos,
+    restore,
+    shell_of,
+    tensor_notes,
+)
+from redir.errors import Unsupported
 from redir.files import replacing
-from redir.ir import Graph, Node, Op, Value
+from redir.ir import Graph, Node, Op, Source, Value
 from redir.ops import control, protos, schema
 from redir.tensor import NO_DTYPE, SparseTensor, Tensor, TensorType, Type
 
-LARGEST = 2**31 - 2**24  # bytes of constants that a file without external data may hold
-_ALIGNED = 4096  # external tensors start at multiples of this, so that they can be mapped
-_EXTERNAL = 1024  # bytes; smaller tensors stay in the model file
 _INITIALIZERS = 4  # the IR version from which an initializer need not be an input
 _FROM_TORCH = b"torch:"  # what the shell of a graph starts with that came from PyTorch
 _TORCH_DOMAINS = ("aten", "torch.")  # of PyTorch's operators that are carried as they are
@@ -38,15 +51,14 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     model, tensors = _model(graph)
-    if _is_external(tensors.values()):
-        data = beside(path)
-        _refuse_to_replace(data, tensors.values())
-        with replacing(data, path) as (data_file, file):
-            protos_ = list(_write_external(tensors, data.name, data_file))
-            _write(model, protos_, file)
-    else:
+    if not is_external(tensors):
         with replacing(path) as (file,):
-            _write(model, [_Stored(name, t) for name, t in tensors.items()], file)
+            write(model, tensors, file)
+        return
+    data = beside(path)
+    refuse_to_replace(data, tensors)
+    with replacing(data, path) as (data_file, file):
+        write(model, list(write_external(tensors, data.name, data_file)), file)
 
 
 def beside(path: Path) -> Path:
@@ -61,20 +73,21 @@ def to_proto(graph: Graph) -> onnx.ModelProto:
         Unsupported: the model's operator set has no form of an operator.
     """
     model, tensors = _model(graph)
-    model.graph.initializer.extend(protos.tensor_to(t, name) for name, t in tensors.items())
+    model.graph.initializer.extend(stored.whole() for stored in tensors)
     return model
 
 
-def _model(graph: Graph) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
+def _model(graph: Graph) -> tuple[onnx.ModelProto, list[Stored]]:
     """The model without its initializers, and those."""
     opset = graph.opset or {"": ops.OPSET}
     own = graph.shell and not graph.shell.startswith(_FROM_TORCH)
     model = onnx.ModelProto.FromString(graph.shell) if own else _new(opset)
     given = {name for n in graph.walk() if n.source for name in n.source.outputs}
     given.update(name for n in graph.walk() for body in n.bodies for name in body.inputs)
+    given.update(t.name for t in model.graph.initializer)
     writer = _Writer(opset, model.ir_version < _INITIALIZERS, given)
     model.graph.CopyFrom(writer.graph(graph, model.graph))
-    return model, writer.tensors
+    return model, list(writer.tensors.values())
 
 
 def _new(opset: Mapping[str, int]) -> onnx.ModelProto:
@@ -97,7 +110,7 @@ class _Writer:
     old_form: bool
     given: set[str]
     used: set[str] = field(default_factory=set)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: dict[str, Stored] = field(default_factory=dict)
 
     def graph(
         self,
@@ -123,10 +136,29 @@ class _Writer:
             if taken.get(value, names[value]) != name:
                 proto.node.append(helper.make_node("Identity", [names[value]], [name]))
         _distinguish(proto)
-        present = {*names.values(), *graph.outputs}
-        notes = (q for q in shell.quantization_annotation if q.tensor_name in present)
-        proto.quantization_annotation.extend(notes)
+        self._annotations(graph, proto, shell, names)
         return proto
+
+    def _annotations(
+        self,
+        graph: Graph,
+        proto: onnx.GraphProto,
+        shell: onnx.GraphProto,
+        names: Mapping[Value, str],
+    ) -> None:
+        """The annotations of tensors that are left, and the tensors that only these name."""
+        kept = {t.name: t for t in shell.initializer}
+        present = {name: value for value, name in names.items()} | dict(graph.outputs)
+        for note in shell.quantization_annotation:
+            named = [e.value for e in note.quant_parameter_tensor_names if e.value in kept]
+            value = present.get(note.tensor_name)
+            if value is None or not all(fits(kept[name], value) for name in named):
+                continue
+            proto.quantization_annotation.append(note)
+            for name in named:
+                if name not in present and not self.old_form:
+                    held = Stored(name, protos.tensor_from(kept[name]), tensor_notes(kept[name]))
+                    self.tensors.setdefault(name, held)
 
     def _interface(
         self,
@@ -141,23 +173,32 @@ class _Writer:
             if value not in names:
                 names[value] = self._free(name) if name in around else name
                 info = onnx.ValueInfoProto()
-                info.CopyFrom(infos.get(name) or _info(name, value.type))
+                info.CopyFrom(infos.get(name) or info_of(name, value.type))
                 info.name = names[value]
                 proto.input.append(info)
         infos = {o.name: o for o in shell.output}
-        for name, value in graph.outputs.items():
-            proto.output.append(infos.get(name) or _info(name, _completed(value)))
-        self.tensors.update(graph.defaults)
+        listed = [o.name for o in shell.output]  # in which one may come twice
+        as_listed = list(dict.fromkeys(listed)) == list(graph.outputs)
+        for name in listed if as_listed else graph.outputs:
+            info = infos.get(name) or info_of(name, _completed(graph.outputs[name]))
+            proto.output.append(info)
+        notes = {t.name: tensor_notes(t) for t in shell.initializer}
+        for name, tensor in graph.defaults.items():
+            self.tensors[name] = Stored(name, tensor, notes.get(name, TensorProto()))
 
     def _initializer(self, node: Node, names: dict[Value, str], proto: onnx.GraphProto) -> None:
         name = self._name(node, 0)
         names[node.outputs[0]] = name
-        held = node.attrs["value"]
+        held, source = node.attrs["value"], node.source or Source()
+        notes = TensorProto(doc_string=source.doc or None)
+        add_metadata(notes, source)
+        proto.value_info.extend(noted_infos(node, names))
         if isinstance(held, SparseTensor):
             proto.sparse_initializer.append(protos.sparse_to(held, name))
+            proto.sparse_initializer[-1].values.MergeFrom(notes)
         else:
             assert isinstance(held, Tensor)
-            self.tensors[name] = held
+            self.tensors[name] = Stored(name, held, notes)
 
     def _node(self, node: Node, names: dict[Value, str], taken: dict[Value, str]) -> onnx.NodeProto:
         source = node.source
@@ -177,9 +218,11 @@ class _Writer:
             domain="" if node.op == ops.Const else node.op.domain,
             overload=source.overload if source else None,
         )
-        for key, text in source.metadata if source else ():
-            proto.metadata_props.add(key=key, value=text)
+        if source is not None:
+            add_metadata(proto, source)
         proto.attribute.extend(self._attrs(node, names, target))
+        for kept in shell_of(node).node:
+            restore(proto, kept)
         return proto
 
     def _attrs(
@@ -235,9 +278,14 @@ class _Writer:
     @staticmethod
     def _infos(node: Node, names: dict[Value, str], graph: Graph) -> Iterator[onnx.ValueInfoProto]:
         declared = node.source.declared if node.source else ()
+        noted = {info.name: info for info in noted_infos(node, names)}
         for value, stated in zip(node.outputs, declared, strict=False):
-            if stated is not None and names[value] and names[value] not in graph.outputs:
-                yield _info(names[value], _known(value.type, stated))
+            name = names[value]
+            if stated is not None and name and name not in graph.outputs:
+                info = info_of(name, _known(value.type, stated))
+                if name in noted:
+                    annotate(info, noted[name])
+                yield info
 
 
 def _distinguish(graph: onnx.GraphProto) -> None:
@@ -269,10 +317,6 @@ def _schema(op: Op) -> onnx.defs.OpSchema:
     return onnx.defs.get_schema(op.name, op.version, op.domain)
 
 
-def _info(name: str, type_: Type) -> onnx.ValueInfoProto:
-    return helper.make_value_info(name, protos.type_to(type_))
-
-
 def _completed(value: Value) -> Type:
     """The type of an output, completed by what its source states."""
     source = value.node.source if value.node is not None else None
@@ -292,108 +336,3 @@ def _known(found: Type, stated: Type) -> Type:
         for f, s in zip(found.shape, stated.shape, strict=True)
     )
     return TensorType(found.dtype, tuple(dims))
-
-
-# Files
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """An initializer as it stands in the file: some bytes, then the array's own."""
-
-    name: str
-    tensor: Tensor
-
-    @property
-    def plain(self) -> bool:
-        dtype = self.tensor.array.dtype
-        return dtype != np.dtype(object) and not protos.is_packed(dtype)
-
-    @property
-    def head(self) -> bytes:
-        if not self.plain:
-            whole = protos.tensor_to(self.tensor, self.name)
-            return bytes(whole.SerializeToString(deterministic=True))
-        array = self.tensor.array
-        proto = TensorProto(
-            dims=array.shape, data_type=protos.dtype_code(array.dtype), name=self.name
-        )
-        return bytes(proto.SerializeToString()) + _length(_RAW_DATA, array.nbytes)
-
-    @property
-    def size(self) -> int:
-        return len(self.head) + (self.tensor.array.nbytes if self.plain else 0)
-
-    def write(self, file: BinaryIO) -> None:
-        file.write(self.head)
-        if self.plain:
-            file.write(np.ascontiguousarray(self.tensor.array).tobytes())
-
-
-def _is_external(tensors: Iterable[Tensor]) -> bool:
-    held = list(tensors)
-    return sum(t.nbytes for t in held) > LARGEST or any(t.file for t in held)
-
-
-def _refuse_to_replace(data: Path, tensors: Iterable[Tensor]) -> None:
-    if data.exists() and any(t.file and data.samefile(t.file) for t in tensors):
-        raise BadInput(
-            f"writing would replace {data}, which the model still reads: choose another name"
-        )
-
-
-def _write_external(
-    tensors: dict[str, Tensor], name: str, file: BinaryIO
-) -> Iterator[TensorProto | _Stored]:
-    for tensor_name, tensor in tensors.items():
-        array = tensor.array
-        stored = _Stored(tensor_name, tensor)
-        if array.nbytes < _EXTERNAL or not stored.plain:
-            yield stored
-            continue
-        file.write(b"\0" * (-file.tell() % _ALIGNED))
-        proto = TensorProto(
-            dims=array.shape, data_type=protos.dtype_code(array.dtype), name=tensor_name
-        )
-        proto.data_location = TensorProto.EXTERNAL
-        for key, what in (("location", name), ("offset", file.tell()), ("length", array.nbytes)):
-            proto.external_data.add(key=key, value=str(what))
-        file.write(np.ascontiguousarray(array).tobytes())
-        yield proto
-
-
-_GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
-_INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
-_RAW_DATA = TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
-
-
-def _length(field_number: int, size: int) -> bytes:
-    """The start of a field of ``size`` bytes in protobuf's wire format: its key, its length."""
-    key, out = field_number << 3 | 2, bytearray()
-    for number in (key, size):
-        rest = number
-        while rest > 0x7F:  # noqa: PLR2004
-            out.append(rest & 0x7F | 0x80)
-            rest >>= 7
-        out.append(rest)
-    return bytes(out)
-
-
-def _write(
-    model: onnx.ModelProto, tensors: Iterable[TensorProto | _Stored], file: BinaryIO
-) -> None:
-    """The model, its graph with the initializers behind everything else."""
-    graph = model.graph.SerializeToString(deterministic=True)
-    parts = list(tensors)
-    sizes = [p.size if isinstance(p, _Stored) else p.ByteSize() for p in parts]
-    heads = [_length(_INITIALIZER, size) for size in sizes]
-    model.ClearField("graph")
-    file.write(model.SerializeToString(deterministic=True))
-    file.write(_length(_GRAPH, len(graph) + sum(sizes) + sum(map(len, heads))))
-    file.write(graph)
-    for head, part in zip(heads, parts, strict=True):
-        file.write(head)
-        if isinstance(part, _Stored):
-            part.write(file)
-        else:
-            file.write(part.SerializeToString(deterministic=True))

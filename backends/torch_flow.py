@@ -200,7 +200,8 @@ class Scene:
         array = held.dense() if isinstance(held, SparseTensor) else held.array
         self.constants[value] = (array, _first_name(node))
         notes = dict(node.source.metadata) if node.source else {}
-        self.turned |= {value} if "transposed" in notes else set()
+        turned = "transposed" in notes and array.ndim == 2  # noqa: PLR2004
+        self.turned |= {value} if turned else set()
         self.buffers |= {value} if "buffer" in notes else set()
 
     def _default(self, name: str, tensor: Tensor) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from onnx.reference import ReferenceEvaluator
 
 from redir import ops
 from redir.errors import BadInput, IllTyped, Unsupported
+from redir.frontends.onnx_notes import metadata, node_shell, says_more, without
+from redir.frontends.onnx_order import ordered, spoken
 from redir.ir import Attr, Graph, Node, Op, Source, Value
 from redir.ops import protos
 from redir.tensor import UNKNOWN, Array, Tensor, TensorType, Type, bits
@@ -70,31 +73,9 @@ def from_proto(
     file = _File(model, Path(folder))
     constant = overridable_initializers == "constant"
     graph = _Scope(file, model.graph, constant=constant).graph()
-    return replace(
-        graph, opset=file.opset, shell=_shell(model).SerializeToString(deterministic=True)
-    )
-
-
-def _shell(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without what the graph holds."""
-    shell = onnx.ModelProto()
-    for descriptor, value in model.ListFields():
-        if descriptor.name == "graph":
-            shell.graph.CopyFrom(_graph_shell(value))
-        elif descriptor.is_repeated:
-            getattr(shell, descriptor.name).extend(value)
-        else:
-            setattr(shell, descriptor.name, value)
-    return shell
-
-
-def _graph_shell(graph: onnx.GraphProto) -> onnx.GraphProto:
-    shell = onnx.GraphProto(name=graph.name, doc_string=graph.doc_string)
-    shell.input.extend(graph.input)
-    shell.output.extend(graph.output)
-    shell.quantization_annotation.extend(graph.quantization_annotation)
-    shell.metadata_props.extend(graph.metadata_props)
-    return shell
+    shell = without(model, {"graph"})
+    shell.graph.ParseFromString(graph.shell)
+    return replace(graph, opset=file.opset, shell=shell.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +158,9 @@ class _Scope:
 
     def graph(self) -> Graph:
         given = {i.name: i for i in self.proto.input}
+        if len(given) < len(self.proto.input):
+            twice = next(n for n, k in Counter(i.name for i in self.proto.input).items() if k > 1)
+            raise BadInput(f"two inputs are called {twice!r}")
         self._initializers(given)
         defaults = (
             {}
@@ -189,23 +173,58 @@ class _Scope:
             if name in defaults or name not in self.env
         }
         self.env.update(inputs)
-        for node in self.proto.node:
+        for node in ordered(self.proto.node, set(self.env)):
             self._node(node)
-        outputs = {o.name: self.lookup(o.name, "the graph's outputs") for o in self.proto.output}
         return Graph(
             {**inputs, **self.captured},
-            outputs,
+            self._outputs(),
             self.proto.name,
             defaults=defaults,
-            shell=_graph_shell(self.proto).SerializeToString(deterministic=True),
+            shell=self._shell(defaults).SerializeToString(deterministic=True),
         )
+
+    def _outputs(self) -> dict[str, Value]:
+        """The outputs by name. Those of a body are told apart by place: one may come twice."""
+        outputs: dict[str, Value] = {}
+        for place, output in enumerate(self.proto.output):
+            again = self.parent is not None and output.name in outputs
+            name = f"{output.name}:{place}" if again else output.name
+            outputs[name] = self.lookup(output.name, "the graph's outputs")
+        return outputs
+
+    def _shell(self, defaults: Mapping[str, Tensor]) -> onnx.GraphProto:
+        """What the graph does not hold: notes, and tensors that only an annotation names."""
+        held = {"node", "initializer", "sparse_initializer", "value_info"}
+        shell: onnx.GraphProto = without(self.proto, held)
+        annotations = self.proto.quantization_annotation
+        named = {e.value for q in annotations for e in q.quant_parameter_tensor_names}
+        for proto in self.proto.initializer:
+            if proto.name in named:
+                shell.initializer.append(protos.tensor_to(self.file.tensor(proto), proto.name))
+            elif proto.name in defaults:
+                shell.initializer.add(name=proto.name)
+            else:
+                continue
+            shell.initializer[-1].doc_string = proto.doc_string
+            shell.initializer[-1].metadata_props.extend(proto.metadata_props)
+        return shell
 
     def _initializers(self, given: Mapping[str, onnx.ValueInfoProto]) -> None:
         for proto in self.proto.initializer:
             if self.constant or proto.name not in given:
-                self.env[proto.name] = _const(self.file.tensor(proto), proto.name)
+                self.env[proto.name] = self._const(self.file.tensor(proto), proto)
         for sparse in self.proto.sparse_initializer:
-            self.env[sparse.values.name] = _const(protos.sparse_from(sparse), sparse.values.name)
+            self.env[sparse.values.name] = self._const(protos.sparse_from(sparse), sparse.values)
+
+    def _const(self, held: Attr, proto: TensorProto) -> Value:
+        """The constant of an initializer."""
+        source = Source(
+            outputs=(proto.name,),
+            doc=proto.doc_string,
+            metadata=metadata(proto),
+            shell=node_shell(None, self._infos([proto.name])),
+        )
+        return Node(ops.Const, (), {"value": held}, source=source).outputs[0]
 
     def lookup(self, name: str, reader: str) -> Value:
         """The value called ``name``; one from around is captured first."""
@@ -220,7 +239,7 @@ class _Scope:
         return self.env[name]
 
     def _node(self, proto: onnx.NodeProto) -> None:
-        reader = f"{proto.op_type} {proto.name or next(iter(proto.output), '')!r}"
+        reader = spoken(proto)
         names = (proto.op_type, proto.name, *proto.input, *proto.output)
         if any(isinstance(name, bytes) for name in names):
             raise BadInput(f"a name of {reader} is not UTF-8")
@@ -260,8 +279,9 @@ class _Scope:
             tuple(proto.output),
             proto.overload,
             proto.doc_string,
-            tuple((p.key, p.value) for p in proto.metadata_props),
+            metadata(proto),
             declared,
+            shell=node_shell(proto, self._infos(proto.output)),
         )
         op = self._op(proto, declared)
         try:
@@ -296,14 +316,25 @@ class _Scope:
             held = Tensor(np.array(held, np.float32 if "float" in attr.name else np.int64))
         elif attr.name.startswith("value_string"):
             held = Tensor(np.array(held, object))
-        return _const(held, proto.output[0])
+        source = Source(
+            outputs=(proto.output[0],),
+            doc=proto.doc_string or attr.t.doc_string,
+            metadata=metadata(proto) or metadata(attr.t),
+            shell=node_shell(proto, self._infos(proto.output)),
+        )
+        return Node(ops.Const, (), {"value": held}, source=source).outputs[0]
+
+    def _infos(self, names: Iterable[str]) -> Iterator[onnx.ValueInfoProto]:
+        """The value infos with notes of the values of these names."""
+        return (self._noted[name] for name in names if name in self._noted)
+
+    @cached_property
+    def _noted(self) -> dict[str, onnx.ValueInfoProto]:
+        """The value infos that say more than a type."""
+        return {i.name: i for i in self.proto.value_info if says_more(i)}
 
 
 _ABSENT = ops.Absent()
-
-
-def _const(held: Attr, name: str) -> Value:
-    return Node(ops.Const, (), {"value": held}, source=Source(outputs=(name,))).outputs[0]
 
 
 def _loose(type_: Type | None) -> Type:

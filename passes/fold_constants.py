@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -12,7 +12,7 @@ from redir import ops
 from redir.errors import BadPipeline, Unsupported
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.interpret import compute
-from redir.ir import Graph, Node, Source, Value
+from redir.ir import Graph, Node, Source, Value, width
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import transform
@@ -118,9 +118,30 @@ def _bytes(value: Value) -> int:
 
 
 def _constant(node: Node, array: Array, index: int) -> Value:
-    name = node.source.outputs[index] if node.source and index < len(node.source.outputs) else ""
-    source = Source(outputs=(name,))
+    source = (node.source or Source(outputs=("",) * node.arity)).of(index)
+    held = _origin(node, node.outputs[index], array.size)
+    if held is not None:
+        source = replace(source, origin=held.origin, axes=held.axes, channels=held.channels)
     return Node(ops.Const, (), {"value": Tensor.take(array)}, source=source).outputs[0]
+
+
+def _origin(node: Node, y: Value, size: int) -> Source | None:
+    """Which constant of the file ``y`` was made of, if of one alone that is as large as it."""
+    operands = [v for v in node.inputs if (t := tensor_of(v)) is not None and t.array.size == size]
+    maker = operands[0].node if len(operands) == 1 and size > 1 else None
+    if maker is None or maker.source is None or y.type.shape is None:
+        return None
+    axes = {b: a for (a, b) in _plain_links(node, maker.outputs[0], y)}
+    return maker.source.moved_to(tuple(axes.get(b, -1) for b in range(len(y.type.shape))))
+
+
+def _plain_links(node: Node, x: Value, y: Value) -> Iterator[tuple[int, int]]:
+    """The axes of ``x`` and of ``y`` that hold the same channels in the same order."""
+    for link in node.op.links(node):
+        ends = {link.a[0]: link.a[1], link.b[0]: link.b[1]}
+        alike = not link.summed and np.array_equal(link.index, np.arange(width(link.b)))
+        if ends.keys() == {x, y} and alike and width(link.a) == width(link.b):
+            yield ends[x], ends[y]
 
 
 # Sizes: what Shape nodes and integer arithmetic on them are known to be. An element is a number,

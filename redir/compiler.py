@@ -15,7 +15,7 @@ from redir.cost_models import CostModel, cost_model
 from redir.errors import BadInput, Broken, MissingExtra, Unsupported
 from redir.feeds import runnable
 from redir.guarantees import SAME_OUTPUTS
-from redir.ir import Graph, Node
+from redir.ir import Graph, Node, Source
 from redir.ops import tensor_of
 from redir.pipeline import Pass, Pipeline
 from redir.presets import preset as preset_named
@@ -111,7 +111,7 @@ def moved(before: Graph, after: Graph, names: Mapping[str, str]) -> dict[str, An
     found = {}
     for name, entry in renamed(before, after).items():
         axes = {str(1 - int(a)) if name in turned else a: c for a, c in entry["channels"].items()}
-        kept = names.get(name) if entry["name"] is not None else None
+        kept = names.get(entry["name"])
         found[name] = {"name": kept, "channels": dict(sorted(axes.items()))}
     return found
 
@@ -294,12 +294,18 @@ def renamed(before: Graph, after: Graph) -> dict[str, Any]:
 
     ``channels`` gives, for each axis that was narrowed, the old index of each channel that is left.
     """
-    left = {_name(n): n for n in after.nodes if not n.inputs and n.source}
+    sources = [n.source for n in after.nodes if not n.inputs and n.source]
+    left = {source.origin: source for source in sources} | {s.outputs[0]: s for s in sources}
     names = [_name(n) for n in before.nodes if not n.inputs and _name(n)]
     return {name: _entry(name, left.get(name)) for name in names}
 
 
-def _entry(name: str, node: Node | None) -> dict[str, Any]:
-    if node is None or node.source is None:
+def _entry(name: str, source: Source | None) -> dict[str, Any]:
+    """What is left of the constant ``name``: it, or what was computed from it alone."""
+    if source is None:
         return {"name": None, "channels": {}}
-    return {"name": name, "channels": {str(a): list(kept) for a, kept in node.source.channels}}
+    if source.outputs[:1] == (name,):
+        return {"name": name, "channels": {str(a): list(kept) for a, kept in source.channels}}
+    kept = {source.axes[a]: list(kept) for a, kept in source.channels if a < len(source.axes)}
+    channels = {str(a): kept[a] for a in sorted(kept) if a >= 0}
+    return {"name": source.outputs[0], "channels": channels}
