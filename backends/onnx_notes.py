@@ -21,7 +21,9 @@ def info_of(name: str, type_: Type) -> onnx.ValueInfoProto:
 
 def shell_of(node: Node) -> onnx.GraphProto:
     """What the frontend kept of a node's file for us."""
-    return onnx.GraphProto.FromString(node.source.shell if node.source else b"")
+    shell = onnx.GraphProto()
+    shell.ParseFromString(node.source.shell if node.source else b"")
+    return shell
 
 
 def add_metadata(proto: Any, source: Source) -> None:
@@ -71,5 +73,5 @@ def annotate(info: onnx.ValueInfoProto, kept: onnx.ValueInfoProto) -> None:
 
 def fits(parameter: TensorProto, value: Value) -> bool:
     """Whether a quantization parameter is one number, or has one for each channel of an axis."""
-    (size, *more), shape = (*parameter.dims, 1), value.type.shape
-    return prod((size, *more)) == 1 or shape is None or size in shape or None in shape
+    size, shape = prod(parameter.dims), value.type.shape
+    return size == 1 or shape is None or size in shape or None in shape
