@@ -36,7 +36,7 @@ def test_a_body_may_read_what_is_defined_behind_it() -> None:
             a = Abs (x)
         }""")
     )
-    assert evaluate(graph, {"c": np.bool_(1), "x": X})["y"].tolist() == [-1, -2]
+    assert evaluate(graph, {"c": np.array(1, bool), "x": X})["y"].tolist() == [-1, -2]
 
 
 def test_a_name_inside_a_body_may_be_that_of_a_later_node() -> None:
@@ -48,7 +48,7 @@ def test_a_name_inside_a_body_may_be_that_of_a_later_node() -> None:
             y = Neg (a)
         }""")
     )
-    assert evaluate(graph, {"c": np.bool_(1), "x": X})["y"].tolist() == [-1, 0]
+    assert evaluate(graph, {"c": np.array(1, bool), "x": X})["y"].tolist() == [-1, 0]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_body_may_give_one_value_twice() -> None:
     opset = [helper.make_opsetid("", 21)]
     model = helper.make_model(helper.make_graph([node], "g", given, results), opset_imports=opset)
     graph = from_proto(model)
-    feeds = {"c": np.bool_(1), "x": X}
+    feeds = {"c": np.array(1, bool), "x": X}
     assert {n: a.tolist() for n, a in evaluate(graph, feeds).items()} == {
         "y": [1, -2],
         "z": [1, -2],
