@@ -255,7 +255,7 @@ class _Writer:
         version = self.opset.get(node.op.domain)
         op = None if version is None else ops.lookup(node.op.name, version, node.op.domain)
         if op is None or op.version == node.op.version:
-            if op is None and node.op.domain == "":
+            if op is None and node.op.standard:
                 raise Unsupported(f"{node}: operator set {version} has no such operator")
             return op
         allowed = _schema(op)

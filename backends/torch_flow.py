@@ -238,6 +238,9 @@ class Scene:
 
     def _emitter(self, node: Node) -> Emit:
         domain = f"{node.op.domain}." if node.op.domain else ""
+        odd = None if domain else ops.beyond(node)
+        if odd is not None:
+            raise Unsupported(f"{node}: redir does not know {odd} of this operator")
         family = "aten.*" if domain.startswith(("aten.", "torch.")) else ""
         found = self.flow.table.get(domain + node.op.name, self.flow.table.get(family))
         if found is None:

@@ -41,7 +41,7 @@ class EliminateIdentity(Pass):
 
 def _is_identity(node: Node) -> bool:
     x, y = node.inputs[0], node.outputs[0]
-    match node.op.name if node.op.domain == "" else "":
+    match node.op.standard:
         case "Identity":
             return True
         case "Dropout":

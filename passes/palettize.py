@@ -104,14 +104,14 @@ def _held(graph: Graph) -> dict[Value, Tensor]:
         tensor = tensor_of(value)
         if tensor is None or value in outputs or tensor.array.dtype.name not in FLOATS:
             continue
-        if all(not n.op.domain and not n.bodies for n in readers):
+        if all(n.op.standard and not n.bodies for n in readers):
             found[value] = tensor
     return found
 
 
 def _weights(graph: Graph) -> dict[Value, Tensor]:
     """Those of them that are weights: what is multiplied by inputs, and tables."""
-    read = {v for n in graph.nodes for v in n.inputs[_WEIGHTS.get(n.op.name, slice(0))]}
+    read = {v for n in graph.nodes for v in n.inputs[_WEIGHTS.get(n.op.standard, slice(0))]}
     return {v: t for v, t in _held(graph).items() if v in read and t.array.ndim > 1}
 
 

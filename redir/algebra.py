@@ -36,8 +36,8 @@ def terms(node: Node) -> list[tuple[int, ...]]:
     Where each product is made k times as large, for a positive k, so is the result. Operands that
     are in no product must stay the same for that. There are none where the node is no such sum.
     """
-    name, given = node.op.name, [i for i, v in enumerate(node.inputs) if not is_absent(v)]
-    if node.op.domain or (name == "Pad" and not _pads_zeros(node)):
+    name, given = node.op.standard, [i for i, v in enumerate(node.inputs) if not is_absent(v)]
+    if not name or (name == "Pad" and not _pads_zeros(node)):
         return []
     if name in _WEIGHTED and len({node.inputs[i] for i in given}) < len(given):
         return []  # which of its operands a link is meant for, it does not say

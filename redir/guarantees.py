@@ -86,7 +86,7 @@ def is_whole(graph: Graph) -> bool:
     read = {v for n in graph.nodes if n not in free for v in n.inputs} | {*graph.outputs.values()}
     held = (t.array for v in read if (t := tensor_of(v)) is not None)
     floats = [array.astype(np.float64) for array in held if array.dtype.kind == "f"]
-    return all(n.op.name in EXACT or n.op == ops.Round or n in free for n in nodes) and all(
+    return all(n.op.standard in EXACT or n.op == ops.Round or n in free for n in nodes) and all(
         np.array_equal(a, np.round(a)) and bool(np.all(np.abs(a) < 2**20)) for a in floats
     )
 
@@ -139,7 +139,7 @@ def _equal(a: Array, b: Array, moved: Array | None) -> bool:
 def _rounded(graph: Graph) -> Graph:
     """``graph`` with each weight moved by a unit in its last place, at random."""
     rng = np.random.default_rng(0)
-    resizing = (n for n in graph.nodes if n.op.name in {"Resize", "Upsample"})
+    resizing = (n for n in graph.nodes if n.op.standard in {"Resize", "Upsample"})
     scales = {v for n in resizing for v in n.inputs[1:]}
 
     def rounded(value: Value, tensor: Tensor) -> Tensor | None:

@@ -50,13 +50,16 @@ class Op:
     infer(node) gives the output types; evaluate(node, *arrays) the output arrays; links(node)
     how axes are tied; narrow(node, inputs, kept) the node on operands of which only the channels
     ``kept`` are left; repeatable(node) whether two evaluations agree and have no effect;
-    implied(node) the attributes that shapes say and that only a file writes down.
-    Two versions of an operator are equal: patterns match the operator, not its version.
+    implied(node) the attributes that shapes say and that only a file writes down; form(node) the
+    operator itself, or an ``opaque`` one where the node has what it does not understand.
+    Two versions of an operator are equal: patterns match the operator, not its version. An opaque
+    one is carried through as it is, and equals none of its name that is not.
     """
 
     name: str
     domain: str = ""
     version: int = field(default=0, compare=False)
+    opaque: bool = field(default=False, repr=False, kw_only=True)
     infer: Callable[[Node], Sequence[Type]] = field(repr=False, compare=False, kw_only=True)
     evaluate: Callable[..., Sequence[Any]] = field(repr=False, compare=False, kw_only=True)
     links: Callable[[Node], Iterable[Link]] = field(
@@ -71,6 +74,14 @@ class Op:
     implied: Callable[[Node], Mapping[str, Attr]] = field(
         repr=False, compare=False, kw_only=True, default=lambda _: {}
     )
+    form: Callable[[Node], Op] = field(
+        repr=False, compare=False, kw_only=True, default=lambda node: node.op
+    )
+
+    @property
+    def standard(self) -> str:
+        """The name of a standard operator that redir understands; empty for any other."""
+        return "" if self.domain or self.opaque else self.name
 
     def __call__(self, *inputs: Value, **attrs: Attr) -> Value:
         """Apply the operator; make a ``Node`` where it has several outputs."""
@@ -146,6 +157,7 @@ class Node:
         set_ = object.__setattr__
         set_(self, "inputs", tuple(self.inputs))
         set_(self, "attrs", MappingProxyType(dict(self.attrs)))
+        set_(self, "op", self.op.form(self))
         implied = self.op.implied(self)
         if any(self.attrs.get(name) == what for name, what in implied.items()):
             left = {k: a for k, a in self.attrs.items() if k not in implied or a != implied[k]}

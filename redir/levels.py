@@ -55,7 +55,7 @@ def levels(coupling: Coupling, *, silenced: bool = False) -> dict[Port, Array]:
         numbers = _unknown(width(port))
         if tensor is not None:
             numbers = np.zeros(width(port)) if silenced else _held(tensor.array, port[1])
-        elif node is not None and node.op.domain == "":
+        elif node is not None and node.op.standard:
             with np.errstate(all="ignore"):
                 parts = _parts(coupling, node, port, found)
                 numbers = _of_result(node, port[1], parts, numbers)

@@ -163,7 +163,7 @@ def _derived(coupling: Coupling, port: Port, numbers: dict[Port, Numbers]) -> Nu
 
 def _made(node: Node, port: Port, parts: dict[Value, list[_Part]]) -> _Part:
     """What ``node`` makes of the parts of its operands."""
-    if node.op.name == "Concat" and layout.concat_axis(node) == port:
+    if node.op.standard == "Concat" and layout.concat_axis(node) == port:
         return _side_by_side([part for found in parts.values() for part in found])
     factors = [[i for i in places if node.inputs[i] in parts] for places in terms(node)]
     if not all(factors):

@@ -90,7 +90,7 @@ def unpacking(graph: Graph) -> tuple[Graph, dict[Value, list[Tensor]]]:
         missing = any(
             a is None and not is_absent(v) for a, v in zip(known, node.inputs, strict=True)
         )
-        if node.op.name not in _CHAIN or missing or held.keys().isdisjoint(node.inputs):
+        if node.op.standard not in _CHAIN or missing or held.keys().isdisjoint(node.inputs):
             return None
         held[value] = np.asarray(compute(node, known)[0])
         stored[value] = [t for v in node.inputs for t in stored.get(v, _tensors(v))]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from redir import ops
 from redir.coupling import Coupling
 from redir.ir import Link, Node, Port, width
 from redir.joining import Plan, joins_of, without
@@ -34,7 +35,7 @@ def plan_unrepeated(coupling: Coupling) -> Plan:
 def _repeats(coupling: Coupling) -> Iterator[tuple[Port, Node]]:
     """Each axis along which a Concat puts a value beside itself."""
     for node in coupling.graph.nodes:
-        if node.op.name == "Concat" and len(set(node.inputs)) < len(node.inputs):
+        if node.op == ops.Concat and len(set(node.inputs)) < len(node.inputs):
             port = layout.concat_axis(node)
             if port is not None and any(n is node for n, _ in coupling.links_of(port)):
                 yield port, node

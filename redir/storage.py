@@ -125,7 +125,7 @@ def _start(known: Known, node: Node, place: int) -> Hashable:
 def _tells_sizes(graph: Graph, node: Node) -> bool:
     """Whether a reader of ``node`` takes its sizes from it."""
     return any(
-        reader.op.name in _SIZED and v.type.dtype.kind == "i" and v is not reader.inputs[0]
+        reader.op.standard in _SIZED and v.type.dtype.kind == "i" and v is not reader.inputs[0]
         for v in node.outputs
         for reader in graph.readers.get(v, ())
     )

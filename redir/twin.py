@@ -28,7 +28,7 @@ def whole_number_twin(graph: Graph) -> Graph:
     operator multiplies and adds up, or computes in any other way, is scaled by a power of two to
     be small, rounded and clipped; so a twin has nodes that the model has not.
     """
-    kept = {v for n in graph.nodes if n.op.name not in EXACT for v in n.inputs}
+    kept = {v for n in graph.nodes if n.op.standard not in EXACT for v in n.inputs}
     known: dict[Value, Any] = {}
     try:
         feeds = whole_feeds(graph, seed=0)
@@ -77,7 +77,7 @@ def _kept_small(value: Value, known: dict[Value, Any]) -> Value:
     """``value`` in small whole numbers, if its operator does not keep them so."""
     node, dtype = value.node, value.type.dtype
     assert node is not None
-    if not node.inputs or dtype.kind != "f" or node.op.name in EXACT - _GROWING:
+    if not node.inputs or dtype.kind != "f" or node.op.standard in EXACT - _GROWING:
         return value
 
     def then(op: Op, x: Value, *numbers: float) -> Value:
@@ -90,6 +90,6 @@ def _kept_small(value: Value, known: dict[Value, Any]) -> Value:
 
     usual = _usual(known.get(value, np.zeros(0))) or _USUAL
     times = np.round(np.log2(usual / _USUAL))
-    if times > 0 or (times < 0 and node.op.name not in EXACT):
+    if times > 0 or (times < 0 and node.op.standard not in EXACT):
         value = then(ops.Mul, value, float(2.0**-times))
     return then(ops.Clip, then(ops.Round, value), -_LARGEST, _LARGEST)

@@ -608,7 +608,7 @@ def depth_to_space(draw: Draw, name: str, version: int) -> Case:
     n, c, h, w = draw(shapes(4, 4))
     shape = (n, c * block**2, h, w) if name == "DepthToSpace" else (n, c, h * block, w * block)
     attrs: dict[str, Any] = {"blocksize": block}
-    if name == "DepthToSpace" and version >= 11 and draw(st.booleans()):
+    if version >= (11 if name == "DepthToSpace" else 28) and draw(st.booleans()):
         attrs["mode"] = draw(st.sampled_from(["DCR", "CRD"]))
     return o.case(lookup(name, version), o.free(numbers(draw, shape), open_=True), **attrs)
 

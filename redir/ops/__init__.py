@@ -6,8 +6,8 @@ has in an older operator set. To teach redir more of an operator, add to its ent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 from onnx import defs
@@ -33,6 +33,7 @@ __all__ = [
     "Absent",
     "Const",
     "Entry",
+    "beyond",
     "constant",
     "is_absent",
     "lookup",
@@ -41,17 +42,36 @@ __all__ = [
 ]
 
 OPSET = 21  # of a graph that does not say: what runtimes have understood for a while
+READ = 28  # the newest operator set that the table was read against
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What redir knows of an operator beyond its schema; see ``redir.ir.Op`` for each part."""
+    """What redir knows of an operator beyond its schema; see ``redir.ir.Op`` for each part.
+
+    ``attributes`` are those that it understands, in any version up to ``newest``. A node that has
+    another one, not at its default, or that is of a newer version, is opaque.
+    """
 
     infer: Any = schema.infer
     evaluate: Any = schema.evaluate
     links: Any = lambda _: ()
     narrow: Any = lambda node, inputs, _: node.on(inputs)
     implied: Any = lambda _: {}
+    attributes: str = ""
+    newest: int = READ
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The attributes, one by one."""
+        return frozenset({*self.attributes.split(), "captures"})
+
+    def beyond(self, node: Node) -> str | None:
+        """What of ``node`` goes beyond the entry, if anything does."""
+        others = sorted(node.attrs.keys() - self.names)
+        odd = next((name for name in others if not schema.is_default(node, name)), None)
+        newer = node.op.version > self.newest
+        return f"version {node.op.version}" if newer else odd and f"attribute {odd!r}"
 
 
 def _conv_implied(node: Node) -> dict[str, Attr]:
@@ -83,95 +103,201 @@ _REDUCTIONS = """
     ReduceSum ReduceSumSquare
 """.split()
 
+_SLIDING = "auto_pad dilations kernel_shape pads strides"
+_CELL = "activation_alpha activation_beta activations clip direction hidden_size layout "
+
 ENTRIES: dict[str, Entry] = {
-    **dict.fromkeys(_UNARY, Entry(links=ties.first_operand)),
-    **dict.fromkeys(_BROADCASTING, Entry(links=ties.broadcast)),
-    **dict.fromkeys(("GlobalAveragePool", "GlobalLpPool"), Entry(links=ties.channelwise)),
-    **dict.fromkeys(("AveragePool", "LpPool"), Entry(sizes.pooled, links=ties.channelwise)),
-    **dict.fromkeys(_REDUCTIONS, Entry(links=ties.reduction)),
-    "Squeeze": Entry(links=layout.squeeze),
-    "Unsqueeze": Entry(evaluate=kernels.unsqueeze, links=layout.squeeze),
+    **dict.fromkeys(
+        _UNARY,
+        Entry(
+            links=ties.first_operand,
+            attributes="alpha approximate beta bias consumed_inputs detect_negative "
+            "detect_positive gamma lambd max min round_mode saturate to",
+        ),
+    ),
+    **dict.fromkeys(
+        _BROADCASTING,
+        Entry(links=ties.broadcast, attributes="axis broadcast consumed_inputs direction fmod"),
+    ),
+    **dict.fromkeys(
+        ("GlobalAveragePool", "GlobalLpPool"), Entry(links=ties.channelwise, attributes="p")
+    ),
+    **dict.fromkeys(
+        ("AveragePool", "LpPool"),
+        Entry(
+            sizes.pooled,
+            links=ties.channelwise,
+            attributes=f"{_SLIDING} ceil_mode count_include_pad p",
+        ),
+    ),
+    **dict.fromkeys(
+        _REDUCTIONS, Entry(links=ties.reduction, attributes="axes keepdims noop_with_empty_axes")
+    ),
+    "Squeeze": Entry(links=layout.squeeze, attributes="axes"),
+    "Unsqueeze": Entry(evaluate=kernels.unsqueeze, links=layout.squeeze, attributes="axes"),
     **dict.fromkeys(
         ("Resize", "Upsample"),
-        Entry(sizes.resized, links=layout.resize, narrow=layout.narrow_resize),
+        Entry(
+            sizes.resized,
+            links=layout.resize,
+            narrow=layout.narrow_resize,
+            attributes="antialias axes coordinate_transformation_mode cubic_coeff_a "
+            "exclude_outside extrapolation_value height_scale keep_aspect_ratio_policy mode "
+            "nearest_mode scales width_scale",
+        ),
     ),
     **dict.fromkeys(
         ("Softmax", "LogSoftmax", "Hardmax"),
-        Entry(evaluate=kernels.softmax, links=ties.all_but_axis(-1)),
+        Entry(evaluate=kernels.softmax, links=ties.all_but_axis(-1), attributes="axis"),
     ),
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Entry(links=quantised.rescaled)),
+    **dict.fromkeys(
+        ("QuantizeLinear", "DequantizeLinear"),
+        Entry(
+            links=quantised.rescaled, attributes="axis block_size output_dtype precision saturate"
+        ),
+    ),
     **dict.fromkeys(
         ("GRU", "LSTM", "RNN"),
-        Entry(evaluate=recurrent.evaluate, links=recurrent.links, implied=recurrent.implied),
+        Entry(
+            evaluate=recurrent.evaluate,
+            links=recurrent.links,
+            implied=recurrent.implied,
+            attributes=f"{_CELL} input_forget linear_before_reset",
+        ),
     ),
-    **dict.fromkeys(("ArgMax", "ArgMin"), Entry(links=mixing.arg)),
-    **dict.fromkeys(("CumProd", "CumSum"), Entry(links=mixing.all_but(mixing.given_axis))),
-    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), Entry(links=mixing.layer_norm)),
-    "Attention": Entry(links=mixing.attention, narrow=mixing.narrow_attention),
-    "BatchNormalization": Entry(evaluate=kernels.batch_norm, links=ties.batch_norm),
-    "CastLike": Entry(links=ties.first_operand),
-    "CenterCropPad": Entry(links=mixing.all_but(mixing.named_axes())),
-    "Compress": Entry(links=mixing.all_but(mixing.named_axis)),
-    "Concat": Entry(links=layout.concat, narrow=layout.narrow_concat),
-    "Conv": Entry(evaluate=kernels.conv, links=ties.conv, implied=_conv_implied),
+    **dict.fromkeys(
+        ("ArgMax", "ArgMin"), Entry(links=mixing.arg, attributes="axis keepdims select_last_index")
+    ),
+    **dict.fromkeys(
+        ("CumProd", "CumSum"),
+        Entry(links=mixing.all_but(mixing.given_axis), attributes="exclusive reverse"),
+    ),
+    **dict.fromkeys(
+        ("LayerNormalization", "RMSNormalization"),
+        Entry(links=mixing.layer_norm, attributes="axis epsilon stash_type"),
+    ),
+    "Attention": Entry(
+        links=mixing.attention,
+        narrow=mixing.narrow_attention,
+        attributes="is_causal kv_num_heads left_window_size q_num_heads qk_matmul_output_mode "
+        "right_window_size scale softcap softmax_precision",
+    ),
+    "BatchNormalization": Entry(
+        evaluate=kernels.batch_norm,
+        links=ties.batch_norm,
+        attributes="consumed_inputs epsilon is_test momentum spatial training_mode",
+    ),
+    "CastLike": Entry(links=ties.first_operand, attributes="round_mode saturate"),
+    "CenterCropPad": Entry(links=mixing.all_but(mixing.named_axes()), attributes="axes"),
+    "Compress": Entry(links=mixing.all_but(mixing.named_axis), attributes="axis"),
+    "Concat": Entry(links=layout.concat, narrow=layout.narrow_concat, attributes="axis"),
+    "Conv": Entry(
+        evaluate=kernels.conv,
+        links=ties.conv,
+        implied=_conv_implied,
+        attributes=f"{_SLIDING} group",
+    ),
     "ConvTranspose": Entry(
         sizes.transposed,
         evaluate=kernels.conv_transpose,
         links=ties.conv_transpose,
         narrow=ties.narrow_conv_transpose,
+        attributes=f"{_SLIDING} group output_padding output_shape",
     ),
     **dict.fromkeys(
         ("ConvInteger", "QLinearConv"),
-        Entry(evaluate=quantised.run_conv, links=quantised.conv, implied=_conv_implied),
+        Entry(
+            evaluate=quantised.run_conv,
+            links=quantised.conv,
+            implied=_conv_implied,
+            attributes=f"{_SLIDING} group",
+        ),
     ),
     **dict.fromkeys(
         ("MatMulInteger", "QLinearMatMul"),
         Entry(evaluate=quantised.run_matmul, links=quantised.matmul),
     ),
-    "DepthToSpace": Entry(links=spread.depth_to_space),
-    "Div": Entry(links=ties.division),
-    "Dropout": Entry(links=ties.inference_only),
-    "Einsum": Entry(links=einsum.links),
+    "DepthToSpace": Entry(links=spread.depth_to_space, attributes="blocksize mode"),
+    "Div": Entry(links=ties.division, attributes="axis broadcast consumed_inputs"),
+    "Dropout": Entry(links=ties.inference_only, attributes="consumed_inputs is_test ratio seed"),
+    "Einsum": Entry(links=einsum.links, attributes="equation"),
     "Expand": Entry(links=spread.expand, narrow=spread.narrow_expand),
-    "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape),
-    "Gather": Entry(links=layout.gather, narrow=layout.narrow_gather),
-    "GatherND": Entry(links=mixing.gather_nd),
-    "Gemm": Entry(links=ties.gemm),
+    "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape, attributes="axis"),
+    "Gather": Entry(links=layout.gather, narrow=layout.narrow_gather, attributes="axis"),
+    "GatherND": Entry(links=mixing.gather_nd, attributes="batch_dims"),
+    "Gemm": Entry(links=ties.gemm, attributes="alpha beta broadcast transA transB"),
     "GlobalMaxPool": Entry(evaluate=kernels.global_max_pool, links=ties.channelwise),
-    "GridSample": Entry(links=mixing.grid_sample),
+    "GridSample": Entry(links=mixing.grid_sample, attributes="align_corners mode padding_mode"),
     "GroupNormalization": Entry(
-        mixing.as_first, links=mixing.group_norm, narrow=mixing.narrow_group_norm
+        mixing.as_first,
+        links=mixing.group_norm,
+        narrow=mixing.narrow_group_norm,
+        attributes="epsilon num_groups stash_type",
     ),
-    "If": Entry(control.if_type, control.run_if),
-    "InstanceNormalization": Entry(links=ties.instance_norm),
-    "Loop": Entry(control.loop_type, control.run_loop),
-    "LRN": Entry(evaluate=kernels.lrn, links=mixing.all_but(lambda _: (1,))),
-    "LpNormalization": Entry(links=mixing.all_but(mixing.one_axis(-1))),
+    "If": Entry(control.if_type, control.run_if, attributes="else_branch then_branch"),
+    "InstanceNormalization": Entry(links=ties.instance_norm, attributes="consumed_inputs epsilon"),
+    "Loop": Entry(control.loop_type, control.run_loop, attributes="body"),
+    "LRN": Entry(
+        evaluate=kernels.lrn,
+        links=mixing.all_but(lambda _: (1,)),
+        attributes="alpha beta bias size",
+    ),
+    "LpNormalization": Entry(links=mixing.all_but(mixing.one_axis(-1)), attributes="axis p"),
     "MatMul": Entry(links=ties.matmul),
-    "MaxPool": Entry(sizes.pooled, evaluate=kernels.max_pool, links=ties.channelwise),
-    "MeanVarianceNormalization": Entry(
-        mixing.as_first, links=mixing.all_but(mixing.named_axes((0, 2, 3)))
+    "MaxPool": Entry(
+        sizes.pooled,
+        evaluate=kernels.max_pool,
+        links=ties.channelwise,
+        attributes=f"{_SLIDING} ceil_mode storage_order",
     ),
-    "OneHot": Entry(evaluate=kernels.one_hot),
-    "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad),
-    "Reshape": Entry(layout.reshape_type, links=layout.reshape, narrow=layout.narrow_reshape),
-    "ReverseSequence": Entry(links=mixing.all_but(mixing.sequence_axes)),
-    "RoiAlign": Entry(links=mixing.regions),
-    "Scan": Entry(control.scan_type, control.run_scan),
-    "ScatterND": Entry(links=mixing.scatter_nd),
-    "SequenceMap": Entry(control.body_type, control.run_body),
-    "Slice": Entry(links=layout.slice_, narrow=layout.narrow_slice),
-    "SpaceToDepth": Entry(links=spread.space_to_depth),
-    "Split": Entry(links=layout.split, narrow=layout.narrow_split),
+    "MeanVarianceNormalization": Entry(
+        mixing.as_first,
+        links=mixing.all_but(mixing.named_axes((0, 2, 3))),
+        attributes="axes",
+    ),
+    "OneHot": Entry(evaluate=kernels.one_hot, attributes="axis"),
+    "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad, attributes="mode paddings pads value"),
+    "Reshape": Entry(
+        layout.reshape_type,
+        links=layout.reshape,
+        narrow=layout.narrow_reshape,
+        attributes="allowzero consumed_inputs shape",
+    ),
+    "ReverseSequence": Entry(
+        links=mixing.all_but(mixing.sequence_axes), attributes="batch_axis time_axis"
+    ),
+    "RoiAlign": Entry(
+        links=mixing.regions,
+        attributes="coordinate_transformation_mode mode output_height output_width "
+        "sampling_ratio spatial_scale",
+    ),
+    "Scan": Entry(
+        control.scan_type,
+        control.run_scan,
+        attributes="body directions num_scan_inputs scan_input_axes scan_input_directions "
+        "scan_output_axes scan_output_directions",
+    ),
+    "ScatterND": Entry(links=mixing.scatter_nd, attributes="reduction"),
+    "SequenceMap": Entry(control.body_type, control.run_body, attributes="body"),
+    "Slice": Entry(links=layout.slice_, narrow=layout.narrow_slice, attributes="axes ends starts"),
+    "SpaceToDepth": Entry(links=spread.space_to_depth, attributes="blocksize mode"),
+    "Split": Entry(
+        links=layout.split, narrow=layout.narrow_split, attributes="axis num_outputs split"
+    ),
     "Tile": Entry(links=spread.tile, narrow=spread.narrow_tile),
-    "TopK": Entry(links=mixing.all_but(mixing.one_axis(-1))),
-    "Transpose": Entry(links=layout.transpose),
-    "Trilu": Entry(links=mixing.all_but(lambda _: (-2, -1))),
+    "TopK": Entry(links=mixing.all_but(mixing.one_axis(-1)), attributes="axis k largest sorted"),
+    "Transpose": Entry(links=layout.transpose, attributes="perm"),
+    "Trilu": Entry(links=mixing.all_but(lambda _: (-2, -1)), attributes="upper"),
 }
 
 
 def lookup(name: str, opset: int, domain: str = "") -> Op | None:
-    """The standard operator ``name`` as it is in version ``opset`` of its domain, if it exists."""
+    """The standard operator ``name`` as it is in version ``opset`` of its domain, if it exists.
+
+    Of an operator set that is newer than the installed onnx nothing is known.
+    """
+    if domain == "" and opset > defs.onnx_opset_version():
+        return None
     try:
         version = defs.get_schema(name, opset, domain).since_version
     except defs.SchemaError:
@@ -187,12 +313,27 @@ def _op(name: str, domain: str, version: int) -> Op:
         domain,
         version,
         infer=entry.infer,
-        evaluate=entry.evaluate,
+        evaluate=schema.checked(entry.evaluate),
         links=entry.links,
         narrow=entry.narrow,
         implied=entry.implied,
         repeatable=schema.repeatable,
+        form=_form,
     )
+
+
+def _form(node: Node) -> Op:
+    """The operator of ``node``, or by its schema alone where the node goes beyond its entry."""
+    if beyond(node) is None:
+        return node.op
+    op = opaque(node.op.name, node.op.domain, node.op.version, (), schema.checked(schema.evaluate))
+    return replace(op, infer=schema.infer)
+
+
+def beyond(node: Node) -> str | None:
+    """What of a node redir does not know of its standard operator, if there is such a thing."""
+    entry = ENTRIES.get(node.op.name) if node.op.domain == "" else None
+    return schema.foreign(node) or (entry and entry.beyond(node))
 
 
 def __getattr__(name: str) -> Op:

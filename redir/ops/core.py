@@ -65,6 +65,7 @@ def opaque(
         infer=lambda _: types,
         evaluate=evaluate or _unknown,
         repeatable=lambda _: False,
+        opaque=True,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,56 @@ def attr_kind(schema: defs.OpSchema | None, name: str) -> int:
     return onnx.AttributeProto.INTS if kind is None else int(kind.value)
 
 
+def foreign(node: Node) -> str | None:
+    """What a node has that the schema of its operator does not have, if it has such a thing."""
+    names, inputs, outputs = _limits(node.op.name, node.op.version, node.op.domain)
+    if not node.attrs.keys() <= names:
+        return f"attribute {min(node.attrs.keys() - names)!r}"
+    if len(node.inputs) > inputs and "captures" not in node.attrs:
+        return f"{len(node.inputs)} operands"
+    return f"{node.arity} results" if node.arity > outputs else None
+
+
+@cache
+def _limits(name: str, version: int, domain: str) -> tuple[frozenset[str], int, int]:
+    """The attributes that a node may have, and the most operands and results."""
+    allowed = defs.get_schema(name, version, domain)
+    return frozenset({*allowed.attributes, "captures"}), allowed.max_input, allowed.max_output
+
+
+def is_default(node: Node, name: str) -> bool:
+    """Whether an attribute has the value that it has where a node does not state it."""
+    attribute = defs.get_schema(node.op.name, node.op.version, node.op.domain).attributes[name]
+    usual: Any = attribute.default_value
+    stated = usual.type != onnx.AttributeProto.UNDEFINED
+    return stated and bool(node.attrs[name] == protos.attr_from(usual, _no_graph))
+
+
+def _no_graph(_: onnx.GraphProto) -> Graph:
+    raise Unsupported("no schema has a graph for a default")
+
+
+def checked(kernel: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
+    """``kernel``, which refuses a node that has what the schema does not have."""
+
+    def evaluate(node: Node, *arrays: Any) -> Sequence[Any]:
+        odd = foreign(node)
+        if odd is not None:
+            raise Unsupported(f"{node}: version {node.op.version} of it has no {odd}")
+        return kernel(node, *arrays)
+
+    return evaluate
+
+
 def infer(node: Node) -> Sequence[Type]:
     """The output types by onnx's own inference for one node.
 
     Raises:
         IllTyped: the operands do not fit the operator.
     """
+    odd = foreign(node)
+    if odd is not None:
+        raise IllTyped(f"{node}: version {node.op.version} of it has no {odd}")
     if any(v.type == UNKNOWN and not is_absent(v) for v in node.inputs):
         return [UNKNOWN] * node.arity
     schema = defs.get_schema(node.op.name, node.op.version, node.op.domain)

@@ -90,8 +90,7 @@ def depth_to_space(node: Node) -> Iterator[Link]:
     size = x.type.size(1)
     yield from same_axes(x, y, (0,))
     if size is not None and size == (y.type.size(1) or 0) * blocks:
-        columns_first = node.attrs.get("mode", "DCR") == "CRD"
-        yield Link((x, 1), (y, 1), _places(size, blocks, runs=columns_first))
+        yield Link((x, 1), (y, 1), _places(size, blocks, node))
 
 
 def space_to_depth(node: Node) -> Iterator[Link]:
@@ -101,9 +100,10 @@ def space_to_depth(node: Node) -> Iterator[Link]:
     size = y.type.size(1)
     yield from same_axes(x, y, (0,))
     if size is not None and size == (x.type.size(1) or 0) * blocks:
-        yield Link((y, 1), (x, 1), _places(size, blocks, runs=False))
+        yield Link((y, 1), (x, 1), _places(size, blocks, node))
 
 
-def _places(size: int, blocks: int, *, runs: bool) -> Array:
-    """The channel of each of ``size``: a run of ``blocks`` for each, or all in turn."""
+def _places(size: int, blocks: int, node: Node) -> Array:
+    """The channel of each of ``size``: all in turn, or by columns a run of ``blocks`` for each."""
+    runs = node.attrs.get("mode", "DCR") == "CRD"
     return np.arange(size) // blocks if runs else np.arange(size) % (size // blocks)
