@@ -68,16 +68,15 @@ class EliminateDeadChannels(Pass):
 def _sweep(graph: Graph) -> Graph:
     """Take constants into biases, so that nothing reads them; where there are none, remove."""
     coupling = Coupling(graph)
-    held, read, alive = levels(coupling), set[int](), set[int]()
+    held, alive = levels(coupling), set[int]()
     for node, link in coupling.links:
         if link.summed:
             groups, used = coupling.group(link.a), _used(held, link)
             constant = _constant(held, link)
             if constant.any() and _obstacle(coupling, held, node, link) is None:
                 used &= ~constant
-            read.update(groups.tolist())
             alive.update(groups[used].tolist())
-    gone = spared(coupling, read - alive)
+    gone = spared(coupling, coupling.groups - alive)
     folded = _folded(coupling, held, gone)
     return without(coupling, gone) if folded is graph else folded
 

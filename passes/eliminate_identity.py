@@ -9,6 +9,7 @@ import numpy as np
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
+from redir.ops.layout import takes_all
 from redir.ops.schema import trains
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
@@ -22,7 +23,7 @@ class EliminateIdentity(Pass):
     """Drop Identity, Dropout in inference, and what moves or casts nothing.
 
     A Reshape, Expand, Squeeze or Flatten to the shape it had, a Transpose in order, a Cast to the
-    same type, a Pad by nothing, a Concat of one operand.
+    same type, a Pad by nothing, a Concat of one operand, a Split into one part, a Slice of all.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
@@ -50,6 +51,10 @@ def _is_identity(node: Node) -> bool:
             return x.type.dtype != NO_DTYPE and x.type.dtype == y.type.dtype
         case "Concat":
             return len(node.inputs) == 1
+        case "Split":
+            return node.arity == 1
+        case "Slice":
+            return takes_all(node)
         case "Transpose":
             perm = node.attrs.get("perm")
             return perm is not None and perm == tuple(range(len(perm)))

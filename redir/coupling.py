@@ -95,6 +95,11 @@ class Coupling:
         start = self.starts[port]
         return self._labels[start : start + width(port)]
 
+    @cached_property
+    def groups(self) -> frozenset[int]:
+        """Every group there is."""
+        return frozenset(self._labels.tolist())
+
     def among(self, groups: Collection[int]) -> Callable[[Port], Array]:
         """A function that says which channels of a port belong to one of ``groups``."""
         mask = np.zeros(int(self._labels.max(initial=-1)) + 1, bool)
@@ -127,7 +132,7 @@ class Coupling:
             linked.setdefault(node, set()).update((link.a, link.b))
         for node in self.graph.nodes:
             touched = [v for v in (*node.inputs, *node.outputs) if not is_absent(v)]
-            if node.inputs:
+            if node.inputs or tensor_of(node.outputs[0]) is None:
                 loose = {(v, a) for v in touched for a in range(v.rank or 0)} - linked.get(
                     node, set()
                 )

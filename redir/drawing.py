@@ -326,6 +326,26 @@ def _slice(d: Draft, x: Value) -> Value:
     return ops.Slice(x, _ints(0), _ints(1), _ints(d.pick(1, 2)))
 
 
+@_step(4)
+def _cut(d: Draft, x: Value) -> Value:
+    """Some of the channels, half of the time of a layer of which nothing reads the others."""
+    x = ops.Relu(_conv(d, x)) if d.flag() else x
+    size = _channels(x)
+    first, some = d.number(0, size - 1), d.rng.integers(-size, size, d.number(1, size))
+    one, rest = _ints(1), [n for n in (first, size - first) if n]
+    parts = Node(ops.Split, (x, _ints(*rest)), {"axis": 1}, arity=len(rest)).outputs
+    makes: list[Callable[[], Value]] = [
+        lambda: ops.Slice(x, _ints(first), _ints(size), one),
+        lambda: ops.Slice(x, _ints(first), _ints(size), one, _ints(2)),
+        lambda: ops.Slice(x, _ints(first), _ints(-9), one, _ints(-1)),
+        lambda: ops.Slice(ops.Slice(x, _ints(first), _ints(size), one), _ints(0), one, one),
+        lambda: ops.Gather(x, ops.constant(some), axis=1),
+        lambda: parts[-1],
+    ]
+    make: Callable[[], Value] = d.pick(*makes)
+    return make()
+
+
 @_step(0)
 def _noop(d: Draft, x: Value) -> Value:
     zeros, dims = _ints(*[0] * 2 * (x.rank or 0)), _ints(*[0] * (x.rank or 0))
@@ -336,6 +356,8 @@ def _noop(d: Draft, x: Value) -> Value:
         lambda: ops.Pad(x, zeros),
         lambda: ops.Reshape(x, dims),
         lambda: ops.Concat(x, axis=1),
+        lambda: ops.Slice(x, _ints(0, -9), _ints(9, 2**31 - 1), _ints(1, 0)),
+        lambda: ops.Split(x, axis=1, num_outputs=1),
     ]
     make: Callable[[], Value] = d.pick(*some)
     return make()

@@ -129,6 +129,12 @@ class Source:
             channels=tuple((i, left[a]) for i, a in enumerate(axes) if a in left),
         )
 
+    def giving(self, places: Sequence[int]) -> Source:
+        """The source of the same node with only its results at ``places``."""
+        outputs = tuple(self.outputs[i] for i in places if i < len(self.outputs))
+        declared = tuple(self.declared[i] for i in places if i < len(self.declared))
+        return replace(self, outputs=outputs, declared=declared)
+
     def keeping(self, axis: int, kept: Array) -> Source:
         """The source of the same constant with only the channels ``kept`` of ``axis``."""
         left = dict(self.channels)

@@ -20,7 +20,8 @@ _DIVIDING = (ops.Div, ops.Mod)
 def without(coupling: Coupling, groups: Collection[int]) -> Graph:
     """The graph without the channels of ``groups``; pinned ones stay.
 
-    Where nothing would be left of an axis its first group stays, since no tensor is empty.
+    Where nothing would be left of an axis its first group stays, since no tensor is empty; but a
+    result that nothing reads may go.
     """
     lost_of = coupling.among(spared(coupling, groups))
     places = {port: lost_of(port) for port in coupling.ports}
@@ -29,11 +30,11 @@ def without(coupling: Coupling, groups: Collection[int]) -> Graph:
 
 
 def spared(coupling: Coupling, groups: Collection[int]) -> set[int]:
-    """Those of ``groups`` that can go: not the pinned, and of no axis all."""
-    gone = set(groups) - coupling.pinned
+    """Those of ``groups`` that can go: not the pinned, and of no axis that is read all."""
+    gone, uses = set(groups) - coupling.pinned, coupling.graph.uses
     for port in coupling.ports:
         here = set(coupling.group(port).tolist())
-        if here and here <= gone:
+        if here and here <= gone and uses[port[0]]:
             gone.discard(min(here))
     return gone
 
@@ -68,7 +69,7 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Join
             new = node.op.narrow(node, inputs, kept)
             if len(new.inputs) == len(node.inputs):
                 new = new.on(map(shared, inputs, new.inputs))
-            return new.outputs
+            return _results(node, new, kept)
         array, source = tensor.array, node.source or Source()
         for axis in ports[value]:
             array = _narrow(array, axis, kept[value, axis], added.get((value, axis)))
@@ -76,6 +77,15 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Join
         return replace(node, attrs={"value": Tensor.take(array)}, source=source).outputs
 
     return transform(graph, visit)
+
+
+def _results(node: Node, new: Node, kept: Mapping[Port, Array]) -> Outputs:
+    """What stands for the results of ``node``: any for one of which nothing is left."""
+    if new.arity == node.arity:
+        return new.outputs
+    left = iter(new.outputs)
+    empty = {value for value, axis in kept if not kept[value, axis].size}
+    return [new.outputs[0] if value in empty else next(left) for value in node.outputs]
 
 
 def _narrow(array: Array, axis: int, kept: Array, joined: Joined | None) -> Array:

@@ -6,10 +6,11 @@ from redir.errors import BadPipeline
 from redir.pipeline import Pipeline
 
 _CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,cse"
-_HASHED = f"{_CLEAN},hash{{error=0.005}},merge,eliminate-dead-channels"
+_LESS = "merge,eliminate-dead-channels,eliminate-identity"
+_HASHED = f"{_CLEAN},hash{{error=0.005}},{_LESS}"
 
 PRESETS = {
-    "exact": f"{_CLEAN},merge,eliminate-dead-channels",
+    "exact": f"{_CLEAN},{_LESS}",
     "red": f"{_HASHED},uneven-depthwise{{basis=distinct}}",
     "red++": f"{_HASHED},split-inputs",
 }

@@ -35,5 +35,6 @@ STEPS: dict[str, list[tuple[str, ...]]] = {
         ("conv", "flatten", "gemm", "matmul", "arithmetic"),
         ("shared_weight", "conv_transpose", "squeeze_excite", "prelu"),
         ("attention", "gemm", "activation"),
+        ("conv", "cut", "activation", "cut", "batchnorm"),
     ],
 }

@@ -333,7 +333,7 @@ def _form(node: Node) -> Op:
 def beyond(node: Node) -> str | None:
     """What of a node redir does not know of its standard operator, if there is such a thing."""
     entry = ENTRIES.get(node.op.name) if node.op.domain == "" else None
-    return schema.foreign(node) or (entry and entry.beyond(node))
+    return schema.foreign(node) or (None if entry is None else entry.beyond(node))
 
 
 def __getattr__(name: str) -> Op:

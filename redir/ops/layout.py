@@ -105,19 +105,26 @@ def split(node: Node) -> Iterator[Link]:
 
 
 def narrow_split(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
-    """State the sizes of the parts where they changed."""
+    """State the sizes of the parts where they changed; a part of which nothing is left goes."""
     x = node.inputs[0]
     axis = int(node.attrs.get("axis", 0)) % (x.rank or 1)
     if (x, axis) not in kept:
         return node.on(inputs)
-    sizes = [_left(y, axis, kept) or 0 for y in node.outputs]
+    parts = {i: _left(y, axis, kept) or 0 for i, y in enumerate(node.outputs)}
+    sizes = {i: size for i, size in parts.items() if size}
+    attrs = {k: a for k, a in node.attrs.items() if k not in {"num_outputs", "split"}}
+    source = node.source and node.source.giving(list(sizes))
     if node.op.version < 13:  # noqa: PLR2004 - an attribute said the sizes
-        return node.on(inputs[:1], split=tuple(sizes))
-    attrs = {k: a for k, a in node.attrs.items() if k != "num_outputs"}
+        inputs, attrs = inputs[:1], {**attrs, "split": tuple(sizes.values())}
+    else:
+        inputs = (inputs[0], _stated_sizes(node, list(sizes.values())))
+    return replace(node, inputs=inputs, attrs=attrs, arity=len(sizes), source=source)
+
+
+def _stated_sizes(node: Node, sizes: Sequence[int]) -> Value:
+    """The operand of a Split that says the sizes of its parts, under its name if it had one."""
     stated = len(node.inputs) > 1 and not is_absent(node.inputs[1])
-    new = constant(np.array(sizes, np.int64))
-    parts = like(node.inputs[1], sizes) if stated else new
-    return replace(node, inputs=(inputs[0], parts), attrs=attrs)
+    return like(node.inputs[1], sizes) if stated else constant(np.array(sizes, np.int64))
 
 
 _END = 2**31 - 1  # of any axis
@@ -149,6 +156,17 @@ def _cut(node: Node) -> _Cut | None:
     axes = (rest and rest[0]) or list(range(len(starts)))
     steps = rest[1] if len(rest) > 1 and rest[1] else [1] * len(starts)
     return _Cut([a % rank for a in axes], starts, ends, steps)
+
+
+def takes_all(node: Node) -> bool:
+    """Whether a Slice surely takes the whole of its operand, in order."""
+    cut, x = _cut(node), node.inputs[0]
+    return cut is not None and all(
+        step == 1
+        and (start == 0 or start <= -(x.type.size(axis) or _END))
+        and end >= (x.type.size(axis) or _END)
+        for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True)
+    )
 
 
 def slice_(node: Node) -> Iterator[Link]:

@@ -115,6 +115,59 @@ def test_every_axis_of_a_concat_keeps_a_channel() -> None:
     assert DEAD(of(y)).outputs["y"].type == y.type
 
 
+# Channels that are cut away
+
+FOUR = conv(X, [[1], [2], [3], [4]])
+START, PLACES = (Value(TensorType(np.dtype(np.int64), (1,))) for _ in range(2))
+PLACE = const([1], "int64")
+
+
+def cut(x: Value, first: int = 1, last: int = 3, axis: int = 1) -> Value:
+    """The channels from ``first`` to before ``last``."""
+    return ops.Slice(x, *(const([n], "int64") for n in (first, last, axis)))
+
+
+def parts(x: Value) -> tuple[Value, ...]:
+    return Node(ops.Split, (x, const([1, 3], "int64")), {"axis": 1}, arity=2).outputs
+
+
+LEFT_UNREAD = {
+    "returned whole": of(cut(FOUR), z=FOUR),
+    "cut from a graph input": of(cut(X, 0, 2, axis=2)),
+    "read by a layer": of(ops.Add(conv(FOUR, [[1, 1, 1, 1]]), conv(cut(FOUR), SUM))),
+    "read by another cut": of(cut(FOUR, 0, 2), z=cut(FOUR, 2, 4)),
+    "every part returned": of(parts(FOUR)[0], z=parts(FOUR)[1]),
+    "cut where the input says": Graph(
+        {"x": X, "start": START},
+        {"y": ops.Slice(FOUR, START, const([4], "int64"), PLACE)},
+    ),
+    "taken where the input says": Graph(
+        {"x": X, "places": PLACES}, {"y": ops.Gather(FOUR, PLACES, axis=1)}
+    ),
+    "cut behind an operator that mixes channels": of(cut(ops.Softmax(FOUR, axis=1))),
+    "cut behind an unknown operator": of(cut(ops.opaque("Mix", "custom", 1, [FOUR.type])(FOUR))),
+    "rows of a picture": of(cut(FOUR, 0, 2, axis=2)),
+    "places of a group": of(cut(ops.Conv(FOUR, const(np.ones((4, 2, 1, 1)))), 1, 4)),
+}
+
+
+@pytest.mark.parametrize("graph", LEFT_UNREAD.values(), ids=LEFT_UNREAD)
+def test_what_is_cut_away_is_left_alone(graph: Graph) -> None:
+    assert DEAD(graph) is graph
+
+
+def test_both_places_of_each_group_go_together() -> None:
+    after = check_on(DEAD, of(cut(ops.Conv(FOUR, const(np.ones((4, 2, 1, 1)))), 1, 2)))
+    weights = next(n.inputs[1] for n in reversed(after.nodes) if n.op == ops.Conv)
+    assert weights.type.static == (2, 2, 1, 1)
+
+
+def test_a_random_constant_keeps_its_size() -> None:
+    noise = ops.RandomNormal(shape=(1, 4))
+    graph = of(ops.MatMul(noise, const([[0, 0], [1, 2], [3, 4], [5, 6]])))
+    assert DEAD(graph) is graph
+
+
 # Constants that are not zero
 
 TWO = conv(X, [[0], [1]], const([2, 5]))  # its first channel is 2 everywhere

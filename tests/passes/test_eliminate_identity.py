@@ -22,6 +22,7 @@ X = Value(TensorType(np.dtype(np.float32), (2, 3)))
 ONE = Value(TensorType(np.dtype(np.float32), (1, 3)))
 OPEN = Value(TensorType(np.dtype(np.float32), ("n", "m")))
 PADS = Value(TensorType(np.dtype(np.int64), (4,)))
+TO = Value(TensorType(np.dtype(np.int64), (1,)))
 RATE = Value(TensorType(np.dtype(np.bool_), ()))
 
 
@@ -73,6 +74,15 @@ LEFT_ALONE = {
     "Expand to more": Graph({"x": ONE}, {"y": ops.Expand(ONE, const([2, 3]))}),
     "Cast to another type": of(ops.Cast(X, to=10)),
     "Concat of two": of(ops.Concat(X, X, axis=0)),
+    "Split into two": of(Node(ops.Split, (X,), {"num_outputs": 2}, arity=2).outputs[0]),
+    "Slice of a part": of(ops.Slice(X, const([0]), const([2]), const([1]))),
+    "Slice from behind the start": of(ops.Slice(X, const([1]), const([9]), const([1]))),
+    "Slice backwards": of(ops.Slice(X, const([-1]), const([-9]), const([1]), const([-1]))),
+    "Slice in steps": of(ops.Slice(X, const([0]), const([9]), const([1]), const([2]))),
+    "Slice of an open size": Graph(
+        {"x": OPEN}, {"y": ops.Slice(OPEN, const([0]), const([99]), const([1]))}
+    ),
+    "Slice of a size that is given": of(ops.Slice(X, const([0]), TO, const([1])), to=TO),
     "an operator of another domain": of(CUSTOM(X)),
     "Relu": of(ops.Relu(X)),
 }
@@ -90,6 +100,22 @@ def test_dropout_in_inference_of_an_older_version_goes() -> None:
 def test_pad_by_nothing_of_an_older_version_goes() -> None:
     after = check_on(EliminateIdentity(), of(old("Pad", 2, pads=(0, 0, 0, 0))))
     assert after.outputs["y"] is X
+
+
+WHOLE = {
+    "Split": of(ops.Split(X, const([3]), axis=1)),
+    "Slice": of(ops.Slice(X, const([0]), const([3]), const([1]))),
+    "Slice of two axes": of(ops.Slice(X, const([-2, -9]), const([2, 9]))),
+    "old Slice": of(old("Slice", 1, starts=(0,), ends=(3,), axes=(1,))),
+    "Slice of an open size": Graph(
+        {"x": OPEN}, {"y": ops.Slice(OPEN, const([0]), const([2**31 - 1]), const([1]))}
+    ),
+}
+
+
+@pytest.mark.parametrize("graph", WHOLE.values(), ids=WHOLE)
+def test_what_takes_the_whole_goes(graph: Graph) -> None:
+    assert check_on(EliminateIdentity(), graph).outputs["y"] is graph.inputs["x"]
 
 
 @pytest.mark.parametrize("always", STEPS["eliminate-identity"], ids=", ".join)
