@@ -18,6 +18,8 @@ import numpy as np
 
 from redir.backends import (
     torch_arithmetic,
+    torch_audit,
+    torch_carried,
     torch_control,
     torch_functions,
     torch_layers,
@@ -28,9 +30,10 @@ from redir.backends import (
     torch_reductions,
 )
 from redir.backends.torch_flow import Flow, emit
-from redir.backends.torch_names import identifier
+from redir.backends.torch_names import identifier, is_class
 from redir.backends.torch_tree import Writer, class_lines, modules
 from redir.errors import BadInput, MissingExtra
+from redir.escapes import in_docstring
 from redir.files import replacing
 from redir.ir import Graph
 from redir.palette import packings, unpacked
@@ -57,7 +60,7 @@ TABLE = {
     **torch_reductions.TABLE,
     **torch_layout.TABLE,
     **torch_layers.TABLE,
-    **torch_outputs.TABLE,
+    **torch_carried.TABLE,
 }
 """What each operator becomes; to teach the backend another one, add its entry."""
 _LISTED = 40  # narrowed tensors that the docstring of a file names
@@ -142,7 +145,7 @@ def _written(graph: Graph, title: str) -> tuple[str, Flow]:
     flow.helpers |= {"unpack"} if _has_palettes(graph) else set()
     root = modules(flow)
     whole = flow.classes.get((), "")
-    writer = Writer(flow, root, whole if whole.isidentifier() else title)
+    writer = Writer(flow, root, whole if is_class(whole) else title)
     nested = torch_outputs.structure(graph)
     given = torch_outputs.classes(nested)
     writer.taken.update(given)
@@ -151,13 +154,15 @@ def _written(graph: Graph, title: str) -> tuple[str, Flow]:
             nested, dict(zip(graph.outputs, names, strict=True))
         )
     written = writer.write()
-    sections = [_head(graph, flow)]
-    sections += [list(_helper(name)) for name in _all_helpers(flow.helpers)]
+    sections = [list(_helper(name)) for name in _all_helpers(flow.helpers)]
     sections += given.values()
     sections += [list(class_lines(w)) for w in written]
     sections += [_build(writer.made[()]), _load(packs="unpack" in flow.helpers)]
-    text = "\n\n\n".join("\n".join(lines) for lines in sections) + "\n"
-    return _imports(text, "\n".join("\n".join(s) for s in sections[1:])), flow
+    body = "\n\n\n".join("\n".join(lines) for lines in sections)
+    head = "\n".join([*_head(graph, flow), "", *_imports(body)])
+    text = f"{head}\n\n\n{body}\n"
+    torch_audit.check(text)
+    return text, flow
 
 
 def _has_palettes(graph: Graph) -> bool:
@@ -167,7 +172,7 @@ def _has_palettes(graph: Graph) -> bool:
 def _title(stem: str) -> str:
     words = re.split(r"[^A-Za-z0-9]+", stem)
     text = "".join(w[:1].upper() + w[1:] for w in words if w)
-    return text if text and not text[0].isdigit() and text not in {"Main", "MainGraph"} else "Model"
+    return text if is_class(text) and text not in {"Main", "MainGraph"} else "Model"
 
 
 # The parts of a file
@@ -185,12 +190,12 @@ def _head(graph: Graph, flow: Flow) -> list[str]:
         lines += ["", "Redundant channels are gone; of the original tensors these are left:", ""]
         lines += narrowed[:_LISTED]
         lines += [f"- and {len(narrowed) - _LISTED} more"] if len(narrowed) > _LISTED else []
-    return [*lines, '"""', "", "IMPORTS"]
+    return [*lines, '"""']
 
 
 def _sentence(graph: Graph) -> str:
     name = re.sub(r"[^\w .:/-]", "", graph.name)[:40]
-    stated = f" {name}" if name not in {"", "main"} else ""
+    stated = f" {in_docstring(name)}" if name not in {"", "main"} else ""
     return f"A neural network{stated}, written by redir as PyTorch."
 
 
@@ -200,7 +205,7 @@ def _narrowed(graph: Graph) -> Iterator[str]:
         if node.source and node.source.channels and not node.inputs and node.source.outputs:
             parts = [f"{_ranges(kept)} of axis {axis}" for axis, kept in node.source.channels]
             text = f"- {node.source.outputs[0]}: {'; '.join(parts)}"
-            yield text if len(text) < 88 else text[:84] + " ..."  # noqa: PLR2004
+            yield in_docstring(text if len(text) < 88 else text[:84] + " ...")  # noqa: PLR2004
 
 
 def _ranges(numbers: Iterable[int]) -> str:
@@ -210,8 +215,8 @@ def _ranges(numbers: Iterable[int]) -> str:
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in ends)
 
 
-def _imports(text: str, body: str) -> str:
-    """The text with the imports that it needs."""
+def _imports(body: str) -> list[str]:
+    """The imports that the body needs."""
     lines = ["from collections import OrderedDict"] if "OrderedDict(" in body else []
     lines += ["from dataclasses import dataclass"] if "@dataclass" in body else []
     lines += ["from pathlib import Path"]
@@ -219,8 +224,7 @@ def _imports(text: str, body: str) -> str:
     lines += [""]
     lines += ["import torch"] if "torch." in body else []
     lines += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
-    lines += ["from safetensors.torch import load_file", "from torch import nn"]
-    return text.replace("IMPORTS", "\n".join(lines), 1)
+    return [*lines, "from safetensors.torch import load_file", "from torch import nn"]
 
 
 @cache

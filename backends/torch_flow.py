@@ -34,7 +34,7 @@ from redir.backends.torch_values import Ints, bare, literal, torch_dtype
 from redir.errors import Unsupported
 from redir.interpret import compute
 from redir.ir import Graph, Node, Value
-from redir.ops import control
+from redir.ops import control, schema
 from redir.tensor import NO_DTYPE, Array, DType, SparseTensor, Tensor
 
 _FEW = 64  # whole numbers that are written out
@@ -245,6 +245,9 @@ class Scene:
         found = self.flow.table.get(domain + node.op.name, self.flow.table.get(family))
         if found is None:
             raise Unsupported(f"{node}: there is no PyTorch form of this operator")
+        odd = None if family else schema.odd_attribute(node)
+        if odd is not None:
+            raise Unsupported(f"{node}: attribute {odd!r} is not as the operator has it")
         return found
 
     def remember_classes(self, node: Node) -> None:

@@ -1,15 +1,16 @@
-"""The nested outputs of a PyTorch model, and its operators that are kept as they are."""
+"""The nested outputs of a PyTorch model."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redir.backends.torch_flow import Emit, Result, Site
-from redir.backends.torch_names import identifier
+from redir.backends.torch_names import identifier, is_field
 from redir.ir import Graph
 
+_RESULTS = re.compile(r"torch\.(Size|return_types\.[a-z_0-9]+)", re.ASCII)
 SHELL = b"torch:"  # what the shell of a graph starts with that came from PyTorch
 
 
@@ -46,16 +47,16 @@ def _instance(held: Any, names: Mapping[str, str]) -> str:
         fields = ", ".join(f"{k}={shown(v, names)}" for k, v in parts)
         return f"{class_name(full)}({fields})"
     items = shown({"tuple": [v for _, v in parts]}, names)
-    return f"{full}({items})" if full.startswith("torch.") else items
+    return f"{full}({items})" if _RESULTS.fullmatch(full) else items
 
 
 def _is_named(held: Any) -> bool:
     """Whether the parts of an object are fields, and not places as in a tuple."""
-    return all(isinstance(name, str) for name, _ in held["fields"])
+    return all(is_field(name) for name, _ in held["fields"])
 
 
 def _quoted(key: object) -> str:
-    return f'"{key}"' if isinstance(key, str) and key.isidentifier() else repr(key)
+    return f'"{key}"' if is_field(key) else repr(key)
 
 
 def class_name(full: str) -> str:
@@ -85,29 +86,3 @@ def _objects(held: Any) -> Iterator[tuple[str, str, list[str]]]:
         yield from _objects(part)
     if "fields" in held and _is_named(held):
         yield kind, class_name(parts), [k for k, _ in held["fields"]]
-
-
-def _aten(site: Site) -> Result:
-    """The operator itself, by its name in torch.ops."""
-    given: dict[str, Any] = {k: _shown(a) for k, a in site.node.attrs.items() if k != "operands"}
-    lists: dict[str, list[str]] = {}
-    for place, name in enumerate(site.attr("operands", ())):
-        operand = site.ref(place) if site.has(place) else "None"
-        if name.endswith("[]"):
-            lists.setdefault(name[:-2], []).append(operand)
-        else:
-            given[name] = operand
-    given |= {name: f"[{', '.join(parts)}]" for name, parts in lists.items()}
-    space = site.node.op.domain.removeprefix("torch.")
-    arguments = ", ".join(f"{name}={text}" for name, text in given.items())
-    return f"torch.ops.{space}.{site.node.op.name}({arguments})"
-
-
-def _shown(attr: Any) -> str:
-    if isinstance(attr, tuple):
-        return f"[{', '.join(map(_shown, attr))}]"
-    return repr(attr)
-
-
-TABLE: dict[str, Emit] = {"aten.*": _aten}
-"""By domain: those of a library of its own are in ``torch.NAME``."""

@@ -11,7 +11,7 @@ from functools import cached_property
 import networkx as nx
 
 from redir.backends.torch_flow import Body, Flow, Step
-from redir.backends.torch_names import common, identifier
+from redir.backends.torch_names import IMPORTED, common, identifier, is_class
 from redir.backends.torch_nesting import nested
 from redir.backends.torch_text import (
     STRIDE,
@@ -323,8 +323,7 @@ class Writer:
     @cached_property
     def taken(self) -> set[str]:
         """Names that no class may have."""
-        imported = {"nn", "F", "torch", "load_file", "Path", "OrderedDict", "dataclass"}
-        return {"load", "NamedTuple", *imported, *self.flow.helpers}
+        return {*IMPORTED, *self.flow.helpers}
 
     def write(self) -> list[Written]:
         """All classes, the last one that of the whole."""
@@ -435,6 +434,7 @@ class Writer:
     def _name(self, group: list[Module]) -> str:
         wishes = dict.fromkeys(self._wish(m) for m in group)
         wish = next(iter(wishes)) if len(wishes) == 1 else "Block"
+        wish = wish if is_class(wish) else f"{wish}Block"
         name, count = wish, 1
         while name in self.taken:
             count += 1
@@ -445,7 +445,7 @@ class Writer:
     def _wish(self, module: Module) -> str:
         """What the class of a module would be called."""
         known = self.flow.classes.get(module.path)
-        if known and known.isidentifier() and known not in {"Sequential", "ModuleList"}:
+        if known and is_class(known) and known not in {"Sequential", "ModuleList"}:
             return known
         if not module.path:
             return self.title

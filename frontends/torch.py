@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from redir import ops
+from redir import ops, torch_library
 from redir.errors import BadInput, IllTyped, MissingExtra, Unsupported
 from redir.frontends import (
     aten_layers,
@@ -487,7 +487,7 @@ class _Program:
         call = self._call(node)
         schema = node.target._schema
         space, _, name = schema.name.rpartition("::")
-        domain = opaque.domain(space)
+        domain = torch_library.domain(space)
         self.domains.add(domain)
         names = [a.name for a in schema.arguments]
         operands, attrs = opaque.arguments(
@@ -498,7 +498,7 @@ class _Program:
             domain,
             1,
             call.results,
-            opaque.runner(torch, node.target),
+            torch_library.Runner(torch, node.target),
         )
         source = call.source
         made = Node(op, tuple(operands), attrs, arity=len(call.results), source=source).outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -15,9 +16,17 @@ from redir.errors import IllTyped, Unsupported
 from redir.ir import Graph, Node
 from redir.ops import protos
 from redir.ops.core import is_absent, tensor_of
-from redir.tensor import UNKNOWN, Array, Type
+from redir.tensor import UNKNOWN, Array, Tensor, Type
 
 _SMALL = 1024  # constants of more elements than this never say a shape
+_WORDS = re.compile(r"[\w ,.>+-]*", re.ASCII)
+_PYTHON: dict[str, Any] = {
+    "FLOAT": float | int,
+    "GRAPH": Graph,
+    "INT": int,
+    "STRING": str,
+    "TENSOR": Tensor,
+}
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"}
     | {"Bernoulli"}
@@ -89,6 +98,34 @@ def checked(kernel: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]
         return kernel(node, *arrays)
 
     return evaluate
+
+
+def odd_attribute(node: Node) -> str | None:
+    """The first attribute of a standard operator that is not what its schema states, or is missing.
+
+    A text that is more than words counts too: no operator takes one.
+    """
+    try:
+        schema = defs.get_schema(node.op.name, node.op.version, node.op.domain)
+    except defs.SchemaError:
+        return None
+    stated = schema.attributes
+    given = {**node.op.implied(node), **node.attrs}
+    given.pop("captures", None)  # our own
+    missing = [name for name, one in stated.items() if one.required and name not in given]
+    odd = [name for name, attr in given.items() if not _fits(stated.get(name), attr)]
+    return next(iter([*missing, *odd]), None)
+
+
+def _fits(stated: Any, attr: Any) -> bool:
+    """Whether an attribute is what a schema states; one that it lacks may be any but a text."""
+    kind = None if stated is None else stated.type.name
+    single = _PYTHON.get((kind or "").removesuffix("S"), object)
+    parts = attr if isinstance(attr, tuple) else (attr,)
+    listed = kind is None or isinstance(attr, tuple) == kind.endswith("S")
+    plain = all(_WORDS.fullmatch(p) for p in parts if isinstance(p, str)) and kind is not None
+    texts = any(isinstance(p, str | bytes) for p in parts)
+    return listed and all(isinstance(p, single) for p in parts) and (plain or not texts)
 
 
 def infer(node: Node) -> Sequence[Type]:
