@@ -126,17 +126,26 @@ def _add_overridable(command: argparse.ArgumentParser) -> None:
 
 
 def _load(options: argparse.Namespace, model: str) -> Graph:
+    graph = _loaded(options, model)
+    _say_overridable(options, graph)
+    return graph
+
+
+def _loaded(options: argparse.Namespace, model: str) -> Graph:
     if model == "-":
         return _standard_input()
     _find_factory(model)
-    graph = models.load(model, overridable_initializers=options.overridable_initializers)
-    if graph.defaults:
+    return models.load(model, overridable_initializers=options.overridable_initializers)
+
+
+def _say_overridable(options: argparse.Namespace, *graphs: Graph) -> None:
+    count = max(len(graph.defaults) for graph in graphs)
+    if count:
         _note(
             options,
-            f"{len(graph.defaults)} initializers are inputs too and may be overridden, so they are "
-            "left alone; --overridable-initializers=constant takes them for constants",
+            f"warning: {count} initializers are inputs too and may be overridden, so they stay as "
+            "they are; --overridable-initializers=constant takes them for constants",
         )
-    return graph
 
 
 def _find_factory(model: str) -> None:
@@ -367,7 +376,8 @@ def _verify(options: argparse.Namespace) -> int:
         bound = getattr(options, name)
         if bound is not None and not bound >= 0:
             raise BadInput(f"--{name} {bound}: expected 0 or more")
-    a, b = _load(options, options.a), _load(options, options.b)
+    a, b = _loaded(options, options.a), _loaded(options, options.b)
+    _say_overridable(options, a, b)
     _say_saturated(options, a)
     feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
     found = verify(a, b, feeds, samples=options.samples, rtol=options.rtol, atol=options.atol)

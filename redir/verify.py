@@ -10,6 +10,7 @@ import numpy as np
 
 from redir.errors import BadInput, Unsupported
 from redir.feeds import runnable
+from redir.groups import and_more
 from redir.guarantees import constants
 from redir.interpret import evaluate
 from redir.ir import Graph, Value
@@ -116,7 +117,15 @@ def verify(
 def _same_names(a: Graph, b: Graph) -> None:
     for kind, old, new in (("inputs", a.inputs, b.inputs), ("outputs", a.outputs, b.outputs)):
         if list(old) != list(new):
-            raise BadInput(f"the models have different {kind}: {list(old)} and {list(new)}")
+            raise BadInput(f"the models have different {kind}: {_unlike(list(old), list(new))}")
+
+
+def _unlike(old: list[str], new: list[str]) -> str:
+    """How two lists of names differ, in a few words."""
+    pairs = (("first", old, new), ("second", new, old))
+    more = [(which, [n for n in a if n not in b]) for which, a, b in pairs]
+    said = [f"only the {which} has {and_more(list(map(repr, n)))}" for which, n in more if n]
+    return " and ".join(said) or "they come in another order"
 
 
 def _reference(graph: Graph, feeds: Feeds) -> dict[str, Any] | None:

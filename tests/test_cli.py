@@ -307,6 +307,19 @@ def test_overridable_initializers_stay_unless_taken_for_constants(redir: Redir, 
     assert (dims["w"], "may be overridden" in done.err) == {"input": (4, True)}.get(how, (3, False))
 
 
+@pytest.mark.parametrize("command", ["compress old.onnx out.onnx", "verify old.onnx old.onnx"])
+def test_overridable_initializers_are_said_first_and_once(redir: Redir, command: str) -> None:
+    model = toy()
+    for name, shape in (("w", [4, 3, 3, 3]), ("b2", [5])):
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    write(model, "old.onnx")
+    line, *others = redir(command).err.splitlines()
+    assert line.startswith("redir: warning: 2 initializers are inputs too")
+    assert "--overridable-initializers=constant" in line
+    assert len(line) <= 200
+    assert not any("initializers" in other for other in others)
+
+
 # opt
 
 
@@ -445,6 +458,18 @@ def test_verify_takes_tolerances_and_inputs(redir: Redir, bounds: str, code: int
     write(changed(1e-3), "b.onnx")
     np.savez("x.npz", x=examples())
     assert redir(f"verify good.onnx b.onnx --inputs x.npz --samples 1 {bounds}").code == code
+
+
+def test_verify_sums_up_how_the_inputs_differ(redir: Redir) -> None:
+    model = toy()
+    for k in range(300):
+        info = helper.make_tensor_value_info(f"weight{k}", TensorProto.FLOAT, [1])
+        model.graph.input.append(info)
+    write(model, "many.onnx")
+    done = redir("verify many.onnx good.onnx")
+    assert done.code == 2
+    line = "the models have different inputs: only the first has 'weight0' and 299 more"
+    assert done.err == f"redir: error: {line}\n"
 
 
 def test_verify_reads_text_and_takes_initializers_for_constants(
