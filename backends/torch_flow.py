@@ -238,13 +238,13 @@ class Scene:
 
     def _emitter(self, node: Node) -> Emit:
         domain = f"{node.op.domain}." if node.op.domain else ""
-        odd = None if domain else ops.beyond(node)
-        if odd is not None:
-            raise Unsupported(f"{node}: redir does not know {odd} of this operator")
         family = "aten.*" if domain.startswith(("aten.", "torch.")) else ""
         found = self.flow.table.get(domain + node.op.name, self.flow.table.get(family))
         if found is None:
             raise Unsupported(f"{node}: there is no PyTorch form of this operator")
+        odd = None if domain else ops.beyond(node)
+        if odd is not None:
+            raise Unsupported(f"{node}: redir does not know {odd} of this operator")
         odd = None if family else schema.odd_attribute(node)
         if odd is not None:
             raise Unsupported(f"{node}: attribute {odd!r} is not as the operator has it")

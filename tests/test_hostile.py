@@ -171,7 +171,6 @@ def test_the_last_look_finds_what_redir_does_not_write(line: str) -> None:
         "Concat(x, x, axis='0) or print(1')",
         "Elu(x, alpha='1')",
         "Einsum(x, equation='ij->ij\"); print(1)')",
-        "Flatten(x, axis=1, more='x')",
         "Flatten(x, axis=(1,))",
     ],
 )

@@ -61,7 +61,10 @@ def attr_kind(schema: defs.OpSchema | None, name: str) -> int:
 
 def foreign(node: Node) -> str | None:
     """What a node has that the schema of its operator does not have, if it has such a thing."""
-    names, inputs, outputs = _limits(node.op.name, node.op.version, node.op.domain)
+    try:
+        names, inputs, outputs = _limits(node.op.name, node.op.version, node.op.domain)
+    except defs.SchemaError:  # it is carried, for it is newer than the model's operator set
+        return f"version {node.op.version}"
     if not node.attrs.keys() <= names:
         return f"attribute {min(node.attrs.keys() - names)!r}"
     if len(node.inputs) > inputs and "captures" not in node.attrs:
