@@ -326,7 +326,7 @@ def _checked(record: Record) -> tuple[str, str]:
     found = record.verdict
     if found is None:
         return "-", "unchanged"
-    return found.verdict if record.exact else "-", f"{found.deviation:.1e}"
+    return found.verdict if record.exact else "-", tables.deviation(found.deviation, found.ties)
 
 
 def _size(name: str, graph: Graph) -> tuple[str, int, int]:

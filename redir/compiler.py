@@ -141,7 +141,8 @@ class Step:
     """One pass of a run: its time in seconds, and how far it moved the outputs.
 
     ``deviation`` is the largest difference as a share of the output's magnitude; None where the
-    model cannot be run. ``verdict`` is that of a pass that promises the same outputs.
+    model cannot be run. ``verdict`` is that of a pass that promises the same outputs. ``ties`` is
+    the share of the results of steps that fell the other way, which the deviation leaves out.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Step:
     changed: bool
     deviation: float | None
     verdict: Outcome | None
+    ties: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ def _step(
         raise Broken(f"{step} changed the outputs and was stopped: {verdict.reason}")
     deviation = None if verdict.verdict == "skipped" else verdict.deviation
     outcome = verdict.verdict if exact else None
-    record = Step(str(step), seconds, changed=True, deviation=deviation, verdict=outcome)
+    record = Step(str(step), seconds, True, deviation, outcome, verdict.ties)  # noqa: FBT003
     return after, record, verdict
 
 

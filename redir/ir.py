@@ -51,7 +51,9 @@ class Op:
     how axes are tied; narrow(node, inputs, kept) the node on operands of which only the channels
     ``kept`` are left; repeatable(node) whether two evaluations agree and have no effect;
     implied(node) the attributes that shapes say and that only a file writes down; form(node) the
-    operator itself, or an ``opaque`` one where the node has what it does not understand.
+    operator itself, or an ``opaque`` one where the node has what it does not understand;
+    step(node) what it may turn into where a last bit tips it, None where it does not jump: see
+    ``ops.steps``.
     Two versions of an operator are equal: patterns match the operator, not its version. An opaque
     one is carried through as it is, and equals none of its name that is not.
     """
@@ -73,6 +75,9 @@ class Op:
     )
     implied: Callable[[Node], Mapping[str, Attr]] = field(
         repr=False, compare=False, kw_only=True, default=lambda _: {}
+    )
+    step: Callable[[Node], Callable[..., bool] | None] = field(
+        repr=False, compare=False, kw_only=True, default=lambda _: None
     )
     form: Callable[[Node], Op] = field(
         repr=False, compare=False, kw_only=True, default=lambda node: node.op

@@ -94,4 +94,9 @@ def write_result(result: Result, accuracy: Mapping[str, float] | None) -> None:
 def _deviation(step: Step) -> str:
     if not step.changed:
         return "unchanged"
-    return "not run" if step.deviation is None else f"{step.deviation:.1e}"
+    return "not run" if step.deviation is None else deviation(step.deviation, step.ties)
+
+
+def deviation(share: float, ties: float) -> str:
+    """A deviation, and the share of ties if there are any."""
+    return f"{share:.1e}" + (f", {100 * ties:.2g}% ties" if ties else "")

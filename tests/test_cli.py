@@ -197,7 +197,7 @@ def test_compress_json_has_these_keys(redir: Redir) -> None:
     assert set(whole["before"]) == set(whole["after"]) == COUNTS
     assert set(whole["time"]) == {"before", "after"}
     steps = {frozenset(p) for p in whole["passes"]}
-    assert steps == {frozenset("name seconds changed deviation verdict".split())}
+    assert steps == {frozenset("name seconds changed deviation ties verdict".split())}
     assert whole["verdict"] == "pass"
     assert 0 <= whole["deviation"] < 1e-5
 
@@ -449,7 +449,7 @@ def test_verify_exits_with_0_only_if_it_passes(redir: Redir, verdict: str) -> No
     told = redir("verify a.onnx b.onnx")
     assert (told.code, told.out.split()[0].rstrip(":")) == (code, verdict)
     done = redir("verify a.onnx b.onnx --json")
-    assert set(done.json) == {"verdict", "reason", "deviation", "outputs"}
+    assert set(done.json) == {"verdict", "reason", "deviation", "ties", "outputs"}
     assert (done.code, done.json["verdict"]) == (code, verdict)
 
 

@@ -244,7 +244,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 
 def test_a_verdict_reads_as_json() -> None:
     found = compared([1, 8], [1.5, 8]).as_dict()
-    assert list(found) == ["verdict", "reason", "deviation", "outputs"]
+    assert list(found) == ["verdict", "reason", "deviation", "ties", "outputs"]
     (output,) = json.loads(json.dumps(found))["outputs"]
     assert set(output) == {"output", "difference", "own", "allowed", "scale"}
 

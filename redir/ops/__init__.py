@@ -24,6 +24,7 @@ from redir.ops import (
     schema,
     sizes,
     spread,
+    steps,
     ties,
 )
 from redir.ops.core import Absent, Const, constant, is_absent, opaque, tensor_of
@@ -58,6 +59,7 @@ class Entry:
     links: Any = lambda _: ()
     narrow: Any = lambda node, inputs, _: node.on(inputs)
     implied: Any = lambda _: {}
+    step: Any = lambda _: None
     attributes: str = ""
     newest: int = READ
 
@@ -220,6 +222,7 @@ ENTRIES: dict[str, Entry] = {
     "DepthToSpace": Entry(links=spread.depth_to_space, attributes="blocksize mode"),
     "Div": Entry(links=ties.division, attributes="axis broadcast consumed_inputs"),
     "Dropout": Entry(links=ties.inference_only, attributes="consumed_inputs is_test ratio seed"),
+    "DynamicQuantizeLinear": Entry(),
     "Einsum": Entry(links=einsum.links, attributes="equation"),
     "Expand": Entry(links=spread.expand, narrow=spread.narrow_expand),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape, attributes="axis"),
@@ -255,6 +258,7 @@ ENTRIES: dict[str, Entry] = {
         links=mixing.all_but(mixing.named_axes((0, 2, 3))),
         attributes="axes",
     ),
+    "NonMaxSuppression": Entry(attributes="center_point_box"),
     "OneHot": Entry(evaluate=kernels.one_hot, attributes="axis"),
     "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad, attributes="mode paddings pads value"),
     "Reshape": Entry(
@@ -290,6 +294,24 @@ ENTRIES: dict[str, Entry] = {
     "Trilu": Entry(links=mixing.all_but(lambda _: (-2, -1)), attributes="upper"),
 }
 
+_STEPS = {
+    **dict.fromkeys(
+        """Ceil Floor Greater GreaterOrEqual Less LessOrEqual QuantizeLinear Round Shrink Sign
+        ThresholdedRelu""".split(),
+        steps.rounding,
+    ),
+    **dict.fromkeys(("ArgMax", "ArgMin"), steps.largest),
+    **dict.fromkeys(("Cast", "CastLike"), steps.casting),
+    "DynamicQuantizeLinear": steps.dynamic,
+    "Equal": steps.equality,
+    "Hardmax": steps.one_hot,
+    "MaxPool": steps.pooling,
+    "Mod": steps.remainder,
+    "NonMaxSuppression": steps.suppression,
+    "TopK": steps.sorting,
+}
+ENTRIES.update({name: replace(ENTRIES[name], step=step) for name, step in _STEPS.items()})
+
 
 def lookup(name: str, opset: int, domain: str = "") -> Op | None:
     """The standard operator ``name`` as it is in version ``opset`` of its domain, if it exists.
@@ -317,6 +339,7 @@ def _op(name: str, domain: str, version: int) -> Op:
         links=entry.links,
         narrow=entry.narrow,
         implied=entry.implied,
+        step=entry.step,
         repeatable=schema.repeatable,
         form=_form,
     )
