@@ -7,22 +7,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto, external_data_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import TensorProto, external_data_helper, helper
 
 from redir import ops
 from redir.errors import BadInput, IllTyped, Unsupported
 from redir.frontends.onnx_notes import metadata, node_shell, says_more, without
 from redir.frontends.onnx_order import ordered, spoken
+from redir.interpret import evaluate
 from redir.ir import Attr, Graph, Node, Op, Source, Value
 from redir.ops import protos
-from redir.tensor import UNKNOWN, Array, Tensor, TensorType, Type, bits
+from redir.tensor import UNKNOWN, Array, Tensor, TensorType, Type, bits, dtype_name
 
 Overridable = Literal["input", "constant"]
 _NEWEST = 2**31  # above every version of an operator set
@@ -104,10 +105,20 @@ class _File:
     def run_function(self, node: Node, *arrays: Any) -> Sequence[Any]:
         overload = node.source.overload if node.source else ""
         function = self.functions[node.op.domain, node.op.name, overload]
-        if node.attrs:
+        if node.attrs or not all(isinstance(a, np.ndarray) for a in arrays):
             raise Unsupported(f"{node}: a local function with attributes cannot be run")
-        run = ReferenceEvaluator(function, functions=list(self.model.functions)).run
-        return list(run(None, dict(zip(function.input, arrays, strict=False)), {}))
+        given = dict(zip(function.input, arrays, strict=False))
+        types = {n: protos.type_to(TensorType(a.dtype, a.shape)) for n, a in given.items()}
+        graph = onnx.GraphProto(
+            name=function.name,
+            node=function.node,
+            input=[helper.make_value_info(name, t) for name, t in types.items()],
+            output=[onnx.ValueInfoProto(name=name) for name in function.output],
+        )
+        model = onnx.ModelProto(
+            graph=graph, opset_import=function.opset_import, functions=self.model.functions
+        )
+        return list(evaluate(from_proto(model, self.folder), given).values())
 
 
 def _domain(domain: str) -> str:
@@ -129,7 +140,9 @@ def _external(proto: TensorProto, folder: Path) -> Array:
         raise BadInput(f"{where} is not there")
     dtype = protos.dtype_from(proto.data_type)
     shape = tuple(proto.dims)
-    size = (int(np.prod(proto.dims, dtype=np.int64)) * bits(dtype) + 7) // 8
+    size = (prod(proto.dims) * bits(dtype) + 7) // 8
+    if dtype == np.dtype(object) or any(d < 0 for d in proto.dims):
+        raise BadInput(f"{where} is {dtype_name(dtype)}{list(proto.dims)}, which no file holds")
     if offset < 0 or (length or size) < size or path.stat().st_size < offset + size:
         raise BadInput(f"{where} is too short: it needs {size} bytes from {offset} on")
     if protos.is_packed(dtype) or size == 0:

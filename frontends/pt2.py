@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from redir import limits
 from redir.errors import BadInput
 
 _KNOWN = re.compile(
@@ -39,6 +40,7 @@ def check(file: BinaryIO, restricted_load: Callable[[io.BytesIO], object]) -> No
 
     Raises:
         BadInput: it is no such archive, or holds what is not plain data.
+        TooLarge: what it holds is much larger than it is.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -51,6 +53,7 @@ def check(file: BinaryIO, restricted_load: Callable[[io.BytesIO], object]) -> No
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
+    limits.ask(sum(info.file_size for info in archive.infolist()), "what it holds")
     names = archive.namelist()
     if not any(name.endswith("/archive_version") for name in names):
         raise BadInput("not a program that torch.export.save wrote, or one of an old torch")

@@ -13,6 +13,7 @@ from redir.errors import BadPipeline, Unsupported
 from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.interpret import compute
 from redir.ir import Graph, Node, Source, Value, width
+from redir.limits import nbytes
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import transform
@@ -89,7 +90,7 @@ class FoldConstants(Pass):
         if np.dtype(object) in {v.type.dtype for v in (*node.inputs, *node.outputs)}:
             return None  # numbers are printed in many ways
         allowed = max(self.limit, sum(a.nbytes for a in arrays if a is not None))
-        if any(_bytes(v) > allowed for v in node.outputs):
+        if any(nbytes(v.type) > allowed for v in node.outputs):
             return None
         try:
             results = [np.asarray(r) for r in compute(node, arrays)]
@@ -110,11 +111,6 @@ def _array(value: Value) -> Array | None:
 def _is_of(array: Array, value: Value) -> bool:
     shape = value.type.static
     return array.dtype == value.type.dtype and shape in {None, array.shape}
-
-
-def _bytes(value: Value) -> int:
-    shape, itemsize = value.type.static, value.type.dtype.itemsize
-    return 0 if shape is None else int(np.prod(shape, dtype=np.int64)) * itemsize
 
 
 def _constant(node: Node, array: Array, index: int) -> Value:

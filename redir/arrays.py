@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from redir.errors import BadInput
+from redir import limits
+from redir.errors import BadInput, TooLarge
 from redir.ir import Graph
 from redir.tensor import Array, TensorType, Type
 
@@ -21,14 +24,40 @@ def read(path: str | Path) -> dict[str, Array]:
 
     Raises:
         BadInput: the file is missing or damaged, or is of another kind.
+        TooLarge: its arrays are much larger than it is.
     """
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as bank:
-            return dict(bank)
+        with (
+            limits.following(Path(path).stat().st_size),
+            Path(path).open("rb") as file,
+            zipfile.ZipFile(file) as archive,
+        ):
+            limits.ask(sum(info.file_size for info in archive.infolist()), "what it holds")
+            return {i.filename.removesuffix(".npy"): _array(archive, i) for i in archive.infolist()}
+    except TooLarge as error:
+        raise TooLarge(f"{path}: {error}") from None
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error):
+    except _DAMAGED:
         raise BadInput(f"{path}: not an npz file of arrays, or a damaged one") from None
+
+
+_DAMAGED = (
+    ValueError, EOFError, TypeError, AttributeError, KeyError, OverflowError, SyntaxError,
+    RecursionError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
+    """One array, whose header must not say that it is larger than the member is."""
+    with archive.open(info) as member:
+        np.lib.format.read_magic(member)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        if prod(shape) * dtype.itemsize > info.file_size:
+            raise ValueError("its header promises more than there is")
+    with archive.open(info) as member:
+        array: Array = np.lib.format.read_array(member, allow_pickle=False)
+        return array
 
 
 def inputs(path: str | Path, graph: Graph) -> dict[str, Array]:

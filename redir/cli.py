@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from redir import arrays, compiler, groups, models, paths, runtime, showcase, tables
+from redir import arrays, compiler, groups, limits, models, paths, runtime, showcase, tables
 from redir.cost import Cost, layers, open_layers, total
 from redir.coupling import Coupling, blocked
 from redir.diagram import drawing
@@ -52,7 +52,8 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         _print_anything()
         options = _parser().parse_args(argv)
-        code: int = options.run(options)
+        with limits.allowing(getattr(options, "max_bytes", 0)):
+            code: int = options.run(options)
         sys.stdout.flush()
     except Broken as error:
         return _fail(str(error), 1)
@@ -117,6 +118,13 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _add_overridable(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-bytes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="memory that the model may ask for (default: 16 times its size, at least 2^30)",
+    )
     command.add_argument(
         "--overridable-initializers",
         choices=("input", "constant"),

@@ -13,10 +13,18 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from redir.ir import Graph, Link, Node, Port, Value, width
+from redir import limits
+from redir.ir import WIDEST, Graph, Link, Node, Port, Value, width
 from redir.levels import zeros
 from redir.ops import is_absent, tensor_of
 from redir.tensor import Array, DType
+
+_BYTES = 32  # that are held for each channel
+
+
+def _is_narrow(value: Value) -> bool:
+    """Whether the sizes of a value can be numbers of channels."""
+    return all(not isinstance(d, int) or d <= WIDEST for d in value.type.shape or ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +41,8 @@ class Coupling:
     @cached_property
     def declared(self) -> tuple[tuple[Node, Link], ...]:
         """Every link that an operator declares, with its node."""
-        return tuple((node, link) for node in self.graph.nodes for link in node.op.links(node))
+        followed = (n for n in self.graph.nodes if all(map(_is_narrow, (*n.inputs, *n.outputs))))
+        return tuple((node, link) for node in followed for link in node.op.links(node))
 
     @cached_property
     def links(self) -> tuple[tuple[Node, Link], ...]:
@@ -69,7 +78,10 @@ class Coupling:
         """Every axis whose number of channels is known, in the order of the graph."""
         values = [*self.graph.inputs.values(), *(v for n in self.graph.nodes for v in n.outputs)]
         return tuple(
-            (v, a) for v in values for a in range(v.rank or 0) if v.type.size(a) is not None
+            (v, a)
+            for v in filter(_is_narrow, values)
+            for a in range(v.rank or 0)
+            if v.type.size(a) is not None
         )
 
     @cached_property
@@ -81,6 +93,7 @@ class Coupling:
     @cached_property
     def _labels(self) -> Array:
         total = sum(map(width, self.ports))
+        limits.ask(_BYTES * total, f"following {total:,} channels")
         if not self.links:
             return np.arange(total)
         rows = [self.starts[k.a] + np.arange(k.index.size) for _, k in self.links]

@@ -32,6 +32,14 @@ class Unsupported(RedirError):
     """Something well-formed that redir cannot do, such as run an unknown operator."""
 
 
+class TooLarge(Unsupported):
+    """A file asks for more memory than one of its size may; the message says for what."""
+
+
+class OutOfSteps(TooLarge):
+    """What a file asks for does not end in a reasonable time, with inputs of any size."""
+
+
 class Broken(RedirError):
     """A pass broke one of its promises; the message carries the counterexample."""
 

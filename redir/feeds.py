@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import prod
 
 import numpy as np
 
-from redir.errors import RedirError, Unsupported
+from redir import limits
+from redir.errors import OutOfSteps, RedirError, Unsupported
 from redir.ir import Graph
 from redir.tensor import NO_DTYPE, Array, TensorType
 
@@ -51,6 +53,7 @@ def _array(
         else symbols.setdefault(d or f"{name} {axis}", 2 if axis == 0 else size)
         for axis, d in enumerate(type_.shape)
     )
+    limits.ask(8 * prod(shape), f"input {name!r}")
     if type_.dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     if type_.dtype.kind in "iu":
@@ -72,6 +75,8 @@ def runnable(
     for size in SIZES:
         try:
             run(normal_feeds(graph, seed, size))
+        except OutOfSteps:
+            raise
         except RedirError as error:
             last = error
             continue

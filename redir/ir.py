@@ -9,6 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from redir.errors import IllTyped
 from redir.show import show
 from redir.tensor import Array, SparseTensor, Tensor, Type
 
@@ -53,7 +54,7 @@ class Op:
     implied(node) the attributes that shapes say and that only a file writes down; form(node) the
     operator itself, or an ``opaque`` one where the node has what it does not understand;
     step(node) what it may turn into where a last bit tips it, None where it does not jump: see
-    ``ops.steps``.
+    ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take.
     Two versions of an operator are equal: patterns match the operator, not its version. An opaque
     one is carried through as it is, and equals none of its name that is not.
     """
@@ -82,6 +83,7 @@ class Op:
     form: Callable[[Node], Op] = field(
         repr=False, compare=False, kw_only=True, default=lambda node: node.op
     )
+    needs: Callable[..., int] = field(repr=False, compare=False, kw_only=True, default=lambda *_: 0)
 
     @property
     def standard(self) -> str:
@@ -174,6 +176,8 @@ class Node:
             left = {k: a for k, a in self.attrs.items() if k not in implied or a != implied[k]}
             set_(self, "attrs", MappingProxyType(left))
         types = self.op.infer(self)
+        if len(types) != self.arity:
+            raise IllTyped(f"{self}: it has {len(types)} results, not {self.arity}")
         set_(self, "outputs", tuple(Value(t, self, i) for i, t in enumerate(types)))
 
     def on(self, inputs: Iterable[Value], **attrs: Attr) -> Node:
@@ -221,6 +225,9 @@ class Value:
     def rank(self) -> int | None:
         """The number of axes where it is known."""
         return None if self.type.shape is None else len(self.type.shape)
+
+
+WIDEST = 2**24  # an axis of more numbers than this is none of channels
 
 
 def width(port: Port) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from redir import arrays, text
+from redir import arrays, limits, text
 from redir.backends import onnx as onnx_backend
 from redir.errors import BadInput, RedirError
 from redir.files import replacing
@@ -36,11 +36,17 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
 
     Raises:
         BadInput: the file is missing, damaged or of no kind that redir reads.
+        TooLarge: it asks for much more memory than a file of its size should.
         MissingExtra: it is a PyTorch model, and torch is not installed.
     """
     name, path = str(path), Path(path)
     if "\0" in name:
         raise BadInput(f"{name!r}: a name holds no NUL")
+    with limits.following(path.stat().st_size if path.is_file() else 0):
+        return _loaded(name, path, overridable_initializers)
+
+
+def _loaded(name: str, path: Path, overridable_initializers: Overridable) -> Graph:
     if path.suffix == ".onnx":
         return onnx_frontend.load(path, overridable_initializers=overridable_initializers)
     if path.suffix == ".redir":

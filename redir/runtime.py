@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
+from math import inf, isinf
 from typing import Any
 
 import numpy as np
 
-from redir import ops
+from redir import limits, ops
 from redir.backends.onnx import save
-from redir.errors import MissingExtra, Unsupported
+from redir.errors import MissingExtra, OutOfSteps, TooLarge, Unsupported
 from redir.files import temporary_folder
 from redir.interpret import evaluate
 from redir.ir import Graph, Value
 from redir.tensor import Array, TensorType
+from redir.text import tensors
 
 try:
     import onnxruntime
@@ -63,6 +67,8 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4
+    stored = sum(t.nbytes for t in tensors(graph))
+    _limit_memory(options, stored)
     if exact:
         options.add_session_config_entry(*EXACT_PRODUCTS)
     with temporary_folder() as folder:
@@ -72,7 +78,23 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
             made = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         except Exception as error:
             raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
-    return Session(made, tuple(output.name for output in made.get_outputs()))
+    names = tuple(output.name for output in made.get_outputs())
+    return Session(made, names, _PATIENCE + stored / _BYTES_A_SECOND)
+
+
+_PATIENCE = 20.0  # seconds that any model may run for
+_BYTES_A_SECOND = 10**7  # of the constants of a larger model, which may run for longer
+
+
+def _limit_memory(options: Any, stored: int) -> None:
+    """Let onnxruntime fail, rather than the machine, on a model of ``stored`` bytes."""
+    with limits.following(stored):
+        most = {"max_mem": limits.limit(), "arena_extend_strategy": 1}  # what is asked for, no more
+    where = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg(most))
+    options.add_session_config_entry("session.use_env_allocators", "1")
 
 
 @cache
@@ -97,21 +119,50 @@ def mixes_bytes(graph: Graph) -> bool:
 
 @dataclass(frozen=True)
 class Session:
-    """A model that onnxruntime holds, called with feeds by name."""
+    """A model that onnxruntime holds, called with feeds by name; it may run for ``seconds``."""
 
     held: onnxruntime.InferenceSession
     names: tuple[str, ...]  # of the outputs
+    seconds: float
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         """The outputs by name.
 
         Raises:
             Unsupported: onnxruntime fails on these feeds.
+            TooLarge: it takes more time or memory than a model of its size may.
         """
         try:
-            return dict(zip(self.names, self.held.run(None, dict(feeds)), strict=True))
+            with _ending_after(self.seconds) as options:
+                return dict(zip(self.names, self.held.run(None, dict(feeds), options), strict=True))
         except Exception as error:
+            if options.terminate:
+                long = f"the model runs for more than {self.seconds:.0f} s in onnxruntime"
+                raise OutOfSteps(long) from None
+            if _NO_ROOM in str(error):
+                raise TooLarge(
+                    f"the model needs more than {limits.readable(limits.limit())} to run in "
+                    "onnxruntime (--max-bytes raises it)"
+                ) from None
             raise Unsupported(f"onnxruntime fails on these inputs: {_line(error)}") from error
+
+
+_NO_ROOM = "Available memory of"
+
+
+@contextmanager
+def _ending_after(seconds: float) -> Iterator[Any]:
+    """Options of a run that ends, at the next operator, when it has taken so long."""
+    options = onnxruntime.RunOptions()
+    if isinf(seconds):
+        yield options
+        return
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
 
 
 def _line(error: Exception) -> str:
@@ -140,6 +191,13 @@ def _timed(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int) -> Iterator[t
         times = _seconds(a, feeds), _seconds(b, feeds)
         if number:
             yield times
+        else:
+            a, b = _trusted(a), _trusted(b)
+
+
+def _trusted(run: Run) -> Run:
+    """``run`` without a watch on its time, which would be measured too."""
+    return replace(run, seconds=inf) if isinstance(run, Session) else run
 
 
 def _seconds(run: Run, feeds: Mapping[str, Array]) -> float:

@@ -6,10 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from keyword import iskeyword
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from redir import limits
 
 Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = "np.dtype[Any]"
@@ -192,6 +195,7 @@ class SparseTensor:
 
     def dense(self) -> Array:
         """The dense tensor of ``shape``."""
+        limits.ask(prod(self.shape) * self.values.array.itemsize, "a sparse constant")
         array = np.zeros(self.shape, self.values.array.dtype)
         where = self.indices.array
         flat = where if where.ndim == 1 else np.ravel_multi_index(tuple(where.T), self.shape)

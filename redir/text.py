@@ -44,12 +44,22 @@ def parse(text: str, find: Find | None = None) -> Graph:
         IllTyped: a node does not fit its operands, or a type written is not the one inferred.
     """
     try:
+        return _parsed(text, find or _nowhere)
+    except (RecursionError, MemoryError):  # as Python's own parser has it
+        raise BadInput("the text is nested too deeply") from None
+
+
+def _parsed(text: str, find: Find) -> Graph:
+    try:
         tree = ast.parse(text)
     except SyntaxError as error:
-        raise BadInput(f"line {error.lineno}: {error.msg}") from None
+        reason = error.msg.replace("unexpected ", "misplaced ")  # which sounds like a fault of ours
+        raise BadInput(f"line {error.lineno}: {reason}") from None
+    except ValueError:
+        raise BadInput("a text holds no NUL") from None
     if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
         raise BadInput("a graph is one function definition")
-    return _Reader(find or _nowhere).graph(tree.body[0], {})
+    return _Reader(find).graph(tree.body[0], {})
 
 
 def write_whole(graph: Graph) -> str:

@@ -342,6 +342,7 @@ def _op(name: str, domain: str, version: int) -> Op:
         step=entry.step,
         repeatable=schema.repeatable,
         form=_form,
+        needs=schema.needs,
     )
 
 

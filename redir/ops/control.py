@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from redir import limits
 from redir.errors import Unsupported
 from redir.interpret import evaluate
 from redir.ir import Graph, Node
@@ -41,6 +42,7 @@ def _body(node: Node, name: str = "body") -> Graph:
 
 
 def _call(body: Graph, given: Sequence[Any], captured: Mapping[str, Array]) -> list[Any]:
+    limits.step(len(body.nodes))
     own = [name for name in body.inputs if name not in captured]
     return list(evaluate(body, {**dict(zip(own, given, strict=True)), **captured}).values())
 
@@ -96,6 +98,7 @@ def run_loop(node: Node, *arrays: Any) -> Sequence[Any]:
         go, *out = _call(_body(node), given, _captured(node, arrays))
         carried, emitted = out[: len(carried)], out[len(carried) :]
         scanned.append(emitted)
+        limits.ask(sum(np.asarray(e).nbytes for e in emitted) * len(scanned), str(node))
         going, count = np.asarray(go).item(), count + 1
     many = node.arity - len(carried)
     return [

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, SparseTensorProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    SparseTensorProto,
+    TensorProto,
+    TypeProto,
+    external_data_helper,
+    helper,
+    numpy_helper,
+)
 
 from redir.errors import BadInput
 from redir.ir import Attr, Graph
@@ -22,6 +31,8 @@ from redir.tensor import (
     Type,
     bits,
 )
+
+_LARGEST = 2**31  # the size of an axis of a sparse tensor
 
 _CONTAINERS = {
     "sequence_type": "Sequence",
@@ -98,8 +109,19 @@ def type_to(type_: Type) -> TypeProto:
 
 
 def tensor_from(proto: TensorProto) -> Tensor:
-    """The constant that a protobuf holds inside itself."""
-    return Tensor.take(numpy_helper.to_array(proto))
+    """The constant that a protobuf holds inside itself.
+
+    Raises:
+        BadInput: its numbers lie elsewhere, or are not as many as its shape says.
+    """
+    if external_data_helper.uses_external_data(proto):
+        raise BadInput(f"tensor {proto.name!r} lies in another file, where redir reads none")
+    if any(d < 0 for d in proto.dims):
+        raise BadInput(f"tensor {proto.name!r} is damaged: its shape is {list(proto.dims)}")
+    try:
+        return Tensor.take(numpy_helper.to_array(proto))
+    except (ValueError, TypeError, KeyError, OverflowError, RuntimeError) as error:
+        raise BadInput(f"tensor {proto.name!r} is damaged: {error}") from None
 
 
 def tensor_to(tensor: Tensor, name: str = "") -> TensorProto:
@@ -111,8 +133,23 @@ def tensor_to(tensor: Tensor, name: str = "") -> TensorProto:
 
 
 def sparse_from(proto: SparseTensorProto) -> SparseTensor:
-    """The sparse constant that a protobuf holds."""
-    return SparseTensor(tensor_from(proto.values), tensor_from(proto.indices), tuple(proto.dims))
+    """The sparse constant that a protobuf holds.
+
+    Raises:
+        BadInput: its places do not lie in its shape.
+    """
+    values, places = tensor_from(proto.values), tensor_from(proto.indices)
+    shape, index = tuple(proto.dims), places.array
+    fits = (
+        values.array.ndim == 1
+        and index.dtype == np.int64
+        and index.shape in {values.array.shape, (*values.array.shape, len(shape))}
+        and all(0 <= d < _LARGEST for d in shape)
+    )
+    ends = np.array([prod(shape)], object) if index.ndim == 1 else np.array(shape, object)
+    if not fits or not bool(np.all((index >= 0) & (index < ends))):
+        raise BadInput(f"the sparse tensor {proto.values.name!r} is damaged: its places do not fit")
+    return SparseTensor(values, places, shape)
 
 
 def sparse_to(sparse: SparseTensor, name: str = "") -> SparseTensorProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,11 +13,12 @@ import onnx
 from onnx import defs, helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from redir.errors import IllTyped, Unsupported
-from redir.ir import Graph, Node
+from redir import limits
+from redir.errors import BadInput, IllTyped, Unsupported
+from redir.ir import Graph, Node, Value
 from redir.ops import protos
-from redir.ops.core import is_absent, tensor_of
-from redir.tensor import UNKNOWN, Array, Tensor, Type
+from redir.ops.core import Const, is_absent, tensor_of
+from redir.tensor import UNKNOWN, Array, Tensor, TensorType, Type
 
 _SMALL = 1024  # constants of more elements than this never say a shape
 _WORDS = re.compile(r"[\w ,.>+-]*", re.ASCII)
@@ -174,6 +176,39 @@ def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
     except Exception as error:  # the kernels raise whatever numpy raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unsupported(f"{node}: the reference kernel failed: {reason}") from error
+
+
+_UNFIT = (IllTyped, BadInput, AttributeError, IndexError, KeyError, AssertionError, ValueError,
+          TypeError, OverflowError)  # fmt: skip
+
+
+def needs(node: Node, *arrays: Any) -> int:
+    """The bytes of the results of a node on these arrays, as far as inference tells."""
+    return sum(limits.nbytes(t) for t in _types_on(node, arrays))
+
+
+def _types_on(node: Node, arrays: Sequence[Any]) -> Sequence[Type]:
+    """The types of the results; where they are open, by the sizes and small numbers given."""
+    types = [v.type for v in node.outputs]
+    known = all(t.static is not None for t in types)
+    if known or node.bodies or not all(a is None or isinstance(a, _ARRAYS) for a in arrays):
+        return types
+    pairs = zip(node.inputs, arrays, strict=True)
+    try:
+        inputs = tuple(v if a is None else _given(np.asarray(a)) for v, a in pairs)
+        return [v.type for v in replace(node, inputs=inputs).outputs]
+    except _UNFIT:
+        return types
+
+
+def _given(array: Array) -> Value:
+    if array.size <= _SMALL:
+        value: Value = Const(value=Tensor(array))
+        return value
+    return Value(TensorType(array.dtype, array.shape))
+
+
+_ARRAYS = (np.ndarray, np.generic)
 
 
 def _plain(result: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from redir.ir import Node
 from redir.ops import layout, schema
@@ -25,6 +26,8 @@ def _is_close(size: Dim, scale: float) -> bool:
     if not isinstance(size, int) or float(scale).is_integer():
         return False
     product = size * scale
+    if not isfinite(product):
+        return False
     exact = product == round(product) and (scale * 2**20).is_integer()
     return abs(product - round(product)) < _CLOSE * max(1.0, product) and not exact
 
