@@ -688,9 +688,9 @@ def test_a_failure_while_writing_leaves_the_old_files(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(backend, "write", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(BadInput, match="No space"):
         save(from_proto(weights_model(9)), tmp_path / "out.onnx")
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(BadInput, match="No space"):
         save(graph, tmp_path / "out.onnx")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
