@@ -25,6 +25,7 @@ from redir.backends.onnx_notes import (
     fits,
     info_of,
     noted_infos,
+    read,
     restore,
     shell_of,
     tensor_notes,
@@ -81,7 +82,7 @@ def _model(graph: Graph) -> tuple[onnx.ModelProto, list[Stored]]:
     """The model without its initializers, and those."""
     opset = graph.opset or {"": ops.OPSET}
     own = graph.shell and not graph.shell.startswith(_FROM_TORCH)
-    model = onnx.ModelProto.FromString(graph.shell) if own else _new(opset)
+    model = read(onnx.ModelProto(), graph.shell) if own else _new(opset)
     given = {name for n in graph.walk() if n.source for name in n.source.outputs}
     given.update(name for n in graph.walk() for body in n.bodies for name in body.inputs)
     given.update(t.name for t in model.graph.initializer)
@@ -239,7 +240,7 @@ class _Writer:
         env = dict(zip(captured, operands, strict=True))
 
         def body(graph: Graph) -> onnx.GraphProto:
-            shell = onnx.GraphProto.FromString(graph.shell)
+            shell = read(onnx.GraphProto(), graph.shell)
             outer = {graph.inputs[n]: names[v] for n, v in env.items() if n in graph.inputs}
             return self.graph(graph, shell, outer)
 

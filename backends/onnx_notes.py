@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
+from redir.errors import BadInput
 from redir.ir import Node, Source, Value
 from redir.ops import protos
 from redir.tensor import Type
+
+_Proto = TypeVar("_Proto", onnx.GraphProto, onnx.ModelProto)
 
 
 def info_of(name: str, type_: Type) -> onnx.ValueInfoProto:
@@ -21,9 +25,20 @@ def info_of(name: str, type_: Type) -> onnx.ValueInfoProto:
 
 def shell_of(node: Node) -> onnx.GraphProto:
     """What the frontend kept of a node's file for us."""
-    shell = onnx.GraphProto()
-    shell.ParseFromString(node.source.shell if node.source else b"")
-    return shell
+    return read(onnx.GraphProto(), node.source.shell if node.source else b"")
+
+
+def read(proto: _Proto, held: bytes) -> _Proto:
+    """What a frontend kept, read into ``proto``.
+
+    Raises:
+        BadInput: a text holds it, and it is damaged.
+    """
+    try:
+        proto.ParseFromString(held)
+    except DecodeError:
+        raise BadInput("a note in the text, shell=..., is damaged") from None
+    return proto
 
 
 def add_metadata(proto: Any, source: Source) -> None:

@@ -309,6 +309,8 @@ class _Scope:
 
     def _op(self, proto: onnx.NodeProto, declared: Sequence[Type | None]) -> Op:
         domain = _domain(proto.domain)
+        if domain == ops.Const.domain:
+            raise BadInput(f"{spoken(proto)} is of the domain {domain!r}, which is redir's own")
         version = self.file.opset.get(domain, 1)
         function = (domain, proto.op_type, proto.overload) in self.file.functions
         op = None if function else ops.lookup(proto.op_type, version, domain)

@@ -27,7 +27,7 @@ from redir.palette import unpacked
 from redir.pipeline import Pipeline, available, promised
 from redir.presets import PRESETS
 from redir.signals import Stopped, stoppable
-from redir.text import parse, write_whole
+from redir.text import parse
 from redir.verify import verify
 
 
@@ -178,7 +178,7 @@ def _note(options: argparse.Namespace, text: str) -> None:
 
 def _save(graph: Graph, out: str) -> None:
     if out == "-":
-        print(write_whole(graph), end="")
+        print(graph, end="")
     else:
         models.save(graph, out)
 

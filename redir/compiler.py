@@ -297,14 +297,15 @@ def renamed(before: Graph, after: Graph) -> dict[str, Any]:
     ``channels`` gives, for each axis that was narrowed, the old index of each channel that is left.
     """
     sources = [n.source for n in after.nodes if not n.inputs and n.source]
-    left = {source.origin: source for source in sources} | {s.outputs[0]: s for s in sources}
+    left = {source.origin: source for source in sources}
+    left |= {source.outputs[0]: source for source in sources if source.outputs}
     names = [_name(n) for n in before.nodes if not n.inputs and _name(n)]
     return {name: _entry(name, left.get(name)) for name in names}
 
 
 def _entry(name: str, source: Source | None) -> dict[str, Any]:
     """What is left of the constant ``name``: it, or what was computed from it alone."""
-    if source is None:
+    if source is None or not source.outputs:
         return {"name": None, "channels": {}}
     if source.outputs[:1] == (name,):
         return {"name": name, "channels": {str(a): list(kept) for a, kept in source.channels}}

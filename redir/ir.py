@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -55,6 +55,8 @@ class Op:
     operator itself, or an ``opaque`` one where the node has what it does not understand;
     step(node) what it may turn into where a last bit tips it, None where it does not jump: see
     ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take.
+    ``stated`` are the types of the results, if their file's word is all that is known of them;
+    ``table(name, version, domain)`` finds the operator again where it is unpickled.
     Two versions of an operator are equal: patterns match the operator, not its version. An opaque
     one is carried through as it is, and equals none of its name that is not.
     """
@@ -65,6 +67,10 @@ class Op:
     opaque: bool = field(default=False, repr=False, kw_only=True)
     infer: Callable[[Node], Sequence[Type]] = field(repr=False, compare=False, kw_only=True)
     evaluate: Callable[..., Sequence[Any]] = field(repr=False, compare=False, kw_only=True)
+    stated: tuple[Type, ...] | None = field(repr=False, compare=False, kw_only=True, default=None)
+    table: Callable[[str, int, str], Op | None] | None = field(
+        repr=False, compare=False, kw_only=True, default=None
+    )
     links: Callable[[Node], Iterable[Link]] = field(
         repr=False, compare=False, kw_only=True, default=lambda _: ()
     )
@@ -93,6 +99,12 @@ class Op:
     def __call__(self, *inputs: Value, **attrs: Attr) -> Value:
         """Apply the operator; make a ``Node`` where it has several outputs."""
         return Node(self, inputs, attrs).outputs[0]
+
+    def __reduce__(self) -> Any:
+        if self.table is not None:
+            return self.table, (self.name, self.version, self.domain)
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        return _op, ({f.name: held[f.name] for f in fields(self) if held[f.name] is not f.default},)
 
     def __str__(self) -> str:
         """The name, with the domain before it unless it is a standard one."""
@@ -190,6 +202,9 @@ class Node:
             else replace(self, inputs=inputs, attrs={**self.attrs, **attrs})
         )
 
+    def __deepcopy__(self, _: object) -> Node:
+        return self  # nothing of it can be changed
+
     @property
     def name(self) -> str:
         """What its file called the node, or else its first result; empty where it named neither."""
@@ -220,6 +235,9 @@ class Value:
     index: int = 0
 
     __match_args__ = ("node",)
+
+    def __deepcopy__(self, _: object) -> Value:
+        return self  # nothing of it can be changed
 
     @property
     def rank(self) -> int | None:
@@ -305,10 +323,48 @@ class Graph:
         return self if same else replace(self, outputs=outputs)
 
     def __str__(self) -> str:
-        """The textual form, which ``redir.text.parse`` reads back."""
+        """The textual form, whole: ``redir.text.parse`` reads it back."""
+        return show(self, Tensor.spelled, notes=True)
+
+    def __repr__(self) -> str:
+        """The textual form for people: large tensors by their digests, and no notes."""
         return show(self)
 
-    __repr__ = __str__
+    def __deepcopy__(self, _: object) -> Graph:
+        return self  # nothing of it can be changed
+
+    def __reduce__(self) -> Any:
+        """Pickle the nodes side by side: one inside the other, they would nest too deep."""
+        numbers = {value: i for i, value in enumerate(self.inputs.values())}
+        count, rows = len(self.inputs), []
+        for node in self.nodes:
+            operands = [numbers[v] for v in node.inputs]
+            numbers.update((v, count + i) for i, v in enumerate(node.outputs))
+            count += len(node.outputs)
+            rows.append((node.op, operands, dict(node.attrs), node.arity, node.source))
+        inputs = [(name, v.type) for name, v in self.inputs.items()]
+        outputs = [(name, numbers[v]) for name, v in self.outputs.items()]
+        rest = (self.name, dict(self.opset), dict(self.defaults), self.shell)
+        return _graph, (inputs, rows, outputs, rest)
+
+
+def _op(held: dict[str, Any]) -> Op:
+    return Op(**held)
+
+
+def _graph(
+    inputs: Sequence[tuple[str, Type]],
+    rows: Sequence[tuple[Op, Sequence[int], dict[str, Any], int, Source | None]],
+    outputs: Sequence[tuple[str, int]],
+    rest: tuple[Any, ...],
+) -> Graph:
+    """The graph that was pickled; values are numbered in the order in which they are defined."""
+    given = {name: Value(type_) for name, type_ in inputs}
+    values = list(given.values())
+    for op, operands, attrs, arity, source in rows:
+        node = Node(op, tuple(values[i] for i in operands), attrs, arity=arity, source=source)
+        values += node.outputs
+    return Graph(given, {name: values[i] for name, i in outputs}, *rest)
 
 
 def _is(a: object, b: object) -> bool:

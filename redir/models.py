@@ -18,6 +18,7 @@ from redir.errors import BadInput, RedirError
 from redir.files import replacing
 from redir.frontends import onnx as onnx_frontend
 from redir.ir import Graph
+from redir.show import show
 from redir.tensor import Array, Tensor, TensorType
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _save_text(graph: Graph, path: Path) -> None:
     }
     with replacing(_beside(path), path) as (beside, file):
         _write_npz(beside, bank)
-        file.write(str(graph).encode())
+        file.write(show(graph, notes=True).encode())
 
 
 def _save_torch(graph: Graph, path: Path) -> None:

@@ -85,7 +85,7 @@ def _check(step: Pass, before: Graph, after: Graph, how: str) -> Verdict | None:
 
 def _show(step: Pass, after: Graph, watch: Watch) -> None:
     if watch.show in {"all", step.name}:
-        watch.say(f"# after {step}\n{after}")
+        watch.say(f"# after {step}\n{after!r}")
     if watch.explain:
         for line in step.explain(after):
             watch.say(f"{step}: {line}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from keyword import iskeyword
 from math import prod
 from typing import Any, TypeAlias
+from unicodedata import is_normalized
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +37,9 @@ class TensorType:
 
     def __str__(self) -> str:
         """Print as Python that reads as a type: ``float32[batch, 3, _]``."""
-        name = "Unknown" if self.dtype == NO_DTYPE else dtype_name(self.dtype)
-        return name if name == "Unknown" else f"{name}[{_dims(self.shape)}]"
+        if self == UNKNOWN:
+            return "Unknown"
+        return f"{dtype_name(self.dtype)}[{_dims(self.shape)}]"
 
     @property
     def static(self) -> tuple[int, ...] | None:
@@ -80,11 +83,15 @@ UNKNOWN = TensorType()
 
 def dtype_name(dtype: DType) -> str:
     """The name of an element type; strings are kept as Python objects."""
+    if dtype == NO_DTYPE:
+        return "Unknown"
     return "string" if dtype == np.dtype(object) else dtype.name
 
 
 def dtype_named(name: str) -> DType:
     """The element type that ``dtype_name`` named."""
+    if name == "Unknown":
+        return NO_DTYPE
     return np.dtype(object) if name == "string" else np.dtype(name)
 
 
@@ -105,8 +112,14 @@ def _dims(shape: Shape | None) -> str:
 def _dim(dim: Dim) -> str:
     if dim is None:
         return "_"
-    plain = isinstance(dim, int) or (dim.isidentifier() and not iskeyword(dim) and dim != "_")
+    plain = isinstance(dim, int) or (is_plain(dim) and dim != "_")
     return str(dim) if plain else repr(dim)
+
+
+def is_plain(name: str) -> bool:
+    """Whether Python reads a name as it is written."""
+    plain = name.isidentifier() and not iskeyword(name)
+    return plain and is_normalized("NFKC", name)
 
 
 _SMALL = 32  # elements of a tensor that is printed whole
@@ -166,6 +179,18 @@ class Tensor:
         """Print the numbers of a small tensor, and the digest of a large one."""
         held = self.array.tolist() if self.is_spelled else self.digest
         return f"Tensor({self.type}, {held!r})"
+
+    def spelled(self) -> str:
+        """Print the numbers of a small tensor, and the bytes of a large one in base 85."""
+        if self.is_spelled:
+            return repr(self)
+        return f"Tensor({self.type}, {base64.b85encode(_bytes(self.array))!r})"
+
+    def __reduce__(self) -> Any:
+        return Tensor.take, (self.array,)
+
+    def __deepcopy__(self, _: object) -> Tensor:
+        return self  # nothing of it can be changed
 
     def __eq__(self, other: object) -> bool:
         """Compare by identity first, then by type, then by content."""

@@ -87,7 +87,7 @@ def check_on(pass_: Pass, graph: Graph) -> Graph:
     Raises:
         Broken: a law or promise was refuted, or the pass raised an error.
     """
-    text = str(graph)
+    text = repr(graph)
     try:
         after, again = pass_(graph), pass_(graph, check=True)
         pass_(after)
@@ -96,7 +96,7 @@ def check_on(pass_: Pass, graph: Graph) -> Graph:
         why = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
         raise Broken(f"{pass_}: {why}\n{text}") from error
     if why is not None:
-        raise Broken(f"{pass_}: {why}\n{text}\nbecame\n{after}")
+        raise Broken(f"{pass_}: {why}\n{text}\nbecame\n{after!r}")
     return after
 
 
@@ -116,19 +116,19 @@ def check_removal(graph: Graph, share: float = 0.5, seed: int = 0) -> Graph:
         after = without(coupling, chosen)
         why = SAME_OUTPUTS.refute(silenced(coupling, chosen), after)
     except Exception as error:  # whatever a wrong link leads to
-        raise Broken(f"removal: {type(error).__name__}: {error}\n{graph}") from error
+        raise Broken(f"removal: {type(error).__name__}: {error}\n{graph!r}") from error
     if why is not None:
-        raise Broken(f"removal: {why}\n{graph}\nbecame\n{after}")
+        raise Broken(f"removal: {why}\n{graph!r}\nbecame\n{after!r}")
     return after
 
 
 def _refuted(graph: Graph, text: str, after: Graph, again: Graph) -> Iterator[str]:
     """The laws of the framework, that are not kept."""
-    found = str(after)
-    if str(graph) != text:
+    found = repr(after)
+    if repr(graph) != text:
         yield "it wrote to the graph it was given"
-    if str(again) != found:
-        yield f"a second run gave something else\n{again}"
+    if repr(again) != found:
+        yield f"a second run gave something else\n{again!r}"
     if after is not graph and found == text:
         yield "it changed nothing, but gave a copy"
     if _unrepeatable(graph) != _unrepeatable(after):
@@ -137,7 +137,7 @@ def _refuted(graph: Graph, text: str, after: Graph, again: Graph) -> Iterator[st
     if interface is not None:
         yield interface
     arrays = {t.digest: t.array for t in tensors(after)}
-    if str(parse(found, lambda digest, _: arrays[digest])) != found:
+    if repr(parse(found, lambda digest, _: arrays[digest])) != found:
         yield "its text reads back as something else"
 
 

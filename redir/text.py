@@ -5,6 +5,8 @@ def main(x: float32[batch, 3]):
     w: float32[3, 2] = Const(value=Tensor(float32[3, 2], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
     y: float32[batch, 2] = MatMul(x, w)
     return {'y': y}
+
+source(y, name='last', doc='what the file said of the node')
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import numpy as np
 from redir import ops
 from redir.errors import BadInput, IllTyped
 from redir.ir import Attr, Graph, Node, Op, Source, Value
-from redir.show import is_numbered, show
+from redir.ops import protos
+from redir.show import given_names, split
 from redir.tensor import (
     UNKNOWN,
     Array,
@@ -57,20 +60,15 @@ def _parsed(text: str, find: Find) -> Graph:
         raise BadInput(f"line {error.lineno}: {reason}") from None
     except ValueError:
         raise BadInput("a text holds no NUL") from None
-    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
-        raise BadInput("a graph is one function definition")
-    return _Reader(find).graph(tree.body[0], {})
-
-
-def write_whole(graph: Graph) -> str:
-    """The text with every tensor in it: what ``-`` writes and reads."""
-    return show(graph, _whole)
-
-
-def _whole(attr: Any) -> str:
-    if not isinstance(attr, Tensor) or attr.is_spelled:
-        return repr(attr)
-    return f"Tensor({attr.type}, {base64.b85encode(np.ascontiguousarray(attr.array).tobytes())!r})"
+    if not tree.body or not isinstance(tree.body[0], ast.FunctionDef):
+        raise BadInput("a graph is one function definition, and lines of notes behind it")
+    reader = _Reader(find)
+    for note in tree.body[1:]:
+        try:
+            reader.note(note)
+        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            raise BadInput(f"line {note.lineno}: {error}") from None
+    return reader.graph(tree.body[0], {})
 
 
 def _nowhere(digest: str, _: TensorType) -> Array:
@@ -81,6 +79,22 @@ class _Reader:
     def __init__(self, find: Find) -> None:
         self.find = find
         self.opset: Mapping[str, int] = {}
+        self.sources: dict[str, dict[str, Any]] = {}
+        self.shells: dict[str, bytes] = {}
+
+    def note(self, line: ast.stmt) -> None:
+        """Remember what a line behind the graph says of a node, or of a graph."""
+        match line:
+            case ast.Expr(ast.Call(ast.Name("shell"), [ast.Name(name), ast.Constant(bytes(held))])):
+                self.shells[name] = held
+            case ast.Expr(ast.Call(ast.Name("source"), [ast.Name(name)], keywords)):
+                said = {str(k.arg): self._attr(k.value, {}) for k in keywords}
+                odd = [key for key, held in said.items() if not _is_said(key, held)]
+                if odd:
+                    raise BadInput(f"line {line.lineno}: {odd[0]!r} says nothing of a source")
+                self.sources[name] = said
+            case _:
+                raise BadInput(f"line {line.lineno}: expected source(...) or shell(...)")
 
     def graph(self, function: ast.FunctionDef, outer: Mapping[str, int]) -> Graph:
         try:
@@ -110,7 +124,8 @@ class _Reader:
                 raise BadInput(f"line {function.lineno}: nothing is known of {sorted(header)}")
             if outputs is not None:
                 inputs = {odd.get(n, n): v for n, v in given.items()}
-                return Graph(inputs, outputs, name, stated, **header)
+                shell = self.shells.get(function.name, b"")
+                return Graph(inputs, outputs, name, stated, shell=shell, **header)
         raise BadInput(f"{function.name} returns nothing")
 
     def _header(self, function: ast.FunctionDef) -> tuple[str, dict[str, Any]]:
@@ -155,9 +170,12 @@ class _Reader:
         bodies: Mapping[str, Graph],
     ) -> None:
         stated = [types.get(n, UNKNOWN) for n in names]
-        attrs = {str(k.arg): self._attr(k.value, bodies) for k in call.keywords}
-        kept = tuple(n if not is_numbered(n) else "" for n in names)
-        source = Source(outputs=kept) if any(kept) else None
+        attrs: dict[str, Any] = {}
+        for word in call.keywords:
+            held = self._attr(word.value, bodies)
+            attrs.update(held if word.arg is None else {word.arg: held})
+        said = {"outputs": given_names(names), **self.sources.get(names[0], {})}
+        source = Source(**said) if any(said["outputs"]) or len(said) > 1 else None
         node = Node(
             self._op(call, stated),
             tuple(_defined(env, a) for a in call.args),
@@ -171,16 +189,24 @@ class _Reader:
             env[name] = value
 
     def _op(self, call: ast.Call, types: list[Type]) -> Op:
-        name = ast.unparse(call.func)
-        if name in {"Const", "Absent"}:
-            return ops.Const if name == "Const" else ops.Absent
-        domain = next((d for d in self.opset if d and name.startswith(f"{d}.")), None)
-        domain = name.rpartition(".")[0] if domain is None else domain
-        last = name[len(domain) + 1 :] if domain else name
-        version = self.opset.get(domain, 1)
-        op = ops.lookup(last, version, domain)
+        match call.func:
+            case ast.Name("Const"):
+                return ops.Const
+            case ast.Name("Absent"):
+                return ops.Absent
+            case ast.Call(ast.Name("Op" | "Opaque" as how), parts):
+                domain, last, version = map(ast.literal_eval, parts)
+                if not _are((domain, last, version), str, str, int):
+                    raise BadInput(f"line {call.lineno}: expected {how}(domain, name, version)")
+            case _:
+                how = "Op"
+                domain, last = split(ast.unparse(call.func), self.opset)
+                version = self.opset.get(domain, 1)
+        op = ops.lookup(last, version, domain) if how == "Op" else None
+        if how == "Opaque":
+            return ops.opaque(last, domain, version, types)
         if op is None and not domain:
-            raise BadInput(f"line {call.lineno}: operator set {version} has no operator {name!r}")
+            raise BadInput(f"line {call.lineno}: operator set {version} has no operator {last!r}")
         return op or ops.opaque(last, domain, version, types)
 
     def _attr(self, tree: ast.expr, bodies: Mapping[str, Graph]) -> Any:
@@ -190,10 +216,14 @@ class _Reader:
             case ast.Call(ast.Name("SparseTensor"), keywords=keywords):
                 parts = {str(k.arg): self._attr(k.value, bodies) for k in keywords}
                 return SparseTensor(**parts)
+            case ast.Call(ast.Name("Floats" | "Strings" as kind), []):
+                return protos.EMPTY[kind]
             case ast.Name(name) if name in bodies:
                 return bodies[name]
-            case ast.Call(ast.Name(), keywords=[_, *_]) | ast.Subscript():
+            case ast.Name("Unknown") | ast.Subscript():
                 return _type(tree)
+            case ast.Tuple(parts):
+                return tuple(self._attr(part, bodies) for part in parts)
             case ast.Dict(keys, values):
                 pairs = zip(keys, values, strict=True)
                 return {ast.literal_eval(k): self._attr(v, bodies) for k, v in pairs if k}
@@ -203,6 +233,8 @@ class _Reader:
         shape = type_.static if isinstance(type_, TensorType) else None
         if shape is None or not isinstance(type_, TensorType):
             raise BadInput(f"{type_} is not the type of a tensor")
+        if type_.dtype == np.dtype(object):
+            return Tensor(_strings(data, shape))
         if isinstance(data, str):
             return Tensor(self.find(data, type_))
         if isinstance(data, bytes):
@@ -211,10 +243,49 @@ class _Reader:
         return Tensor(np.array(data, type_.dtype).reshape(shape))
 
 
+def _strings(data: Any, shape: tuple[int, ...]) -> Array:
+    """An array of nested lists of strings, or of the one string of a tensor of rank 0."""
+    array = np.empty(shape, object)
+    array[...] = np.array(data, object).reshape(shape)
+    return array
+
+
+def _is_said(key: str, held: Any) -> bool:
+    """Whether a source may hold ``held`` in its field ``key``."""
+    parts = held if isinstance(held, tuple) else ()
+    plural = isinstance(held, tuple)
+    match key:
+        case "name" | "overload" | "doc" | "origin":
+            return isinstance(held, str)
+        case "shell":
+            return isinstance(held, bytes)
+        case "outputs":
+            return plural and all(isinstance(p, str) for p in parts)
+        case "metadata":
+            return plural and all(_are(p, str, str) for p in parts)
+        case "declared":
+            return plural and all(isinstance(p, Type | None) for p in parts)
+        case "channels":
+            return plural and all(_are(p, int, tuple) and _are_all(p[1], int) for p in parts)
+        case "axes":
+            return plural and _are_all(parts, int)
+    return False
+
+
+def _are(held: Any, *kinds: type) -> bool:
+    return (
+        isinstance(held, tuple)
+        and len(held) == len(kinds)
+        and all(isinstance(part, kind) for part, kind in zip(held, kinds, strict=True))
+    )
+
+
+def _are_all(held: tuple[Any, ...], kind: type) -> bool:
+    return all(isinstance(part, kind) for part in held)
+
+
 def _literal(tree: ast.expr) -> Attr:
     """A literal, in which ``inf`` and ``nan`` are numbers too."""
-    if isinstance(tree, ast.Tuple):
-        return tuple(_literal(t) for t in tree.elts)
     match tree:
         case ast.Name("inf" | "nan" as name):
             return float(name)

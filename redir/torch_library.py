@@ -7,6 +7,7 @@ it finds must be a function: tensors and numbers in, tensors out, nothing writte
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,11 @@ class Runner:
         many = found if isinstance(found, tuple | list) else [found]
         return [np.asarray(t) for t in many]
 
+    def __reduce__(self) -> Any:
+        """Pickle the operator's name: neither of the two fields can be."""
+        schema = self.target._schema  # noqa: SLF001 - where torch says what it is called
+        return _runner, (schema.name, schema.overload_name or "default")
+
     def _restored(self, name: str, held: Any) -> Any:
         """An argument as the operator takes it."""
         (kind,) = (kinds_of(a.type) for a in self.target._schema.arguments if a.name == name)  # noqa: SLF001
@@ -111,3 +117,9 @@ class Runner:
         many = held if isinstance(held, list) else [held]
         plain = [a.item() if hasattr(a, "item") else a for a in many]
         return plain if isinstance(held, list) else plain[0]
+
+
+def _runner(name: str, overload: str) -> Runner:
+    torch = importlib.import_module("torch")
+    space, _, plain = name.partition("::")
+    return Runner(torch, getattr(getattr(getattr(torch.ops, space), plain), overload))

@@ -364,6 +364,11 @@ def test_custom_operators_have_the_type_and_rank_that_the_file_states_but_no_siz
     assert hidden.inputs[0].type == TensorType(np.dtype(np.float32), (None, None))
 
 
+def test_the_domain_of_constants_is_no_file_s() -> None:
+    with pytest.raises(BadInput, match="redir's own"):
+        from_proto(model_of("g () => (float[2] y) { y = redir.Const () }"))
+
+
 def test_custom_operators_cannot_be_run() -> None:
     with pytest.raises(Unsupported, match="Mix"):
         evaluate(from_proto(CUSTOM), {"x": np.ones((1, 2), np.float32)})

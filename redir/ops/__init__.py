@@ -343,6 +343,7 @@ def _op(name: str, domain: str, version: int) -> Op:
         repeatable=schema.repeatable,
         form=_form,
         needs=schema.needs,
+        table=lookup,
     )
 
 
@@ -351,7 +352,7 @@ def _form(node: Node) -> Op:
     if beyond(node) is None:
         return node.op
     op = opaque(node.op.name, node.op.domain, node.op.version, (), schema.checked(schema.evaluate))
-    return replace(op, infer=schema.infer)
+    return replace(op, infer=schema.infer, stated=None, table=lookup)
 
 
 def beyond(node: Node) -> str | None:

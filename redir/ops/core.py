@@ -30,8 +30,12 @@ def _const(node: Node) -> Sequence[Array]:
     return [held.array]
 
 
-Const = Op("Const", "redir", infer=_const_type, evaluate=_const)
-Absent = Op("Absent", "redir", infer=lambda _: [UNKNOWN], evaluate=lambda _: [None])
+def _own(name: str, *_: object) -> Op:
+    return Const if name == "Const" else Absent
+
+
+Const = Op("Const", "redir", infer=_const_type, evaluate=_const, table=_own)
+Absent = Op("Absent", "redir", infer=lambda _: [UNKNOWN], evaluate=lambda _: [None], table=_own)
 
 
 def constant(array: Array) -> Value:
@@ -62,11 +66,21 @@ def opaque(
         name,
         domain,
         version,
-        infer=lambda _: types,
+        infer=_as_stated,
         evaluate=evaluate or _unknown,
-        repeatable=lambda _: False,
+        repeatable=_never,
         opaque=True,
+        stated=tuple(types),
     )
+
+
+def _as_stated(node: Node) -> Sequence[Type]:
+    assert node.op.stated is not None
+    return node.op.stated
+
+
+def _never(_: Node) -> bool:
+    return False
 
 
 def _unknown(node: Node, *_: Any) -> Sequence[Any]:

@@ -164,18 +164,33 @@ class EmptyList(tuple[Attr, ...]):
     __slots__ = ()
     kind: int = AttributeProto.INTS
 
+    def __reduce__(self) -> tuple[type[EmptyList], tuple[()]]:
+        """Pickle as the type alone."""
+        return type(self), ()
 
-class _NoFloats(EmptyList):
+
+class Floats(EmptyList):
+    """No floats."""
+
     __slots__ = ()
     kind = AttributeProto.FLOATS
 
+    def __repr__(self) -> str:
+        return "Floats()"
 
-class _NoStrings(EmptyList):
+
+class Strings(EmptyList):
+    """No strings."""
+
     __slots__ = ()
     kind = AttributeProto.STRINGS
 
+    def __repr__(self) -> str:
+        return "Strings()"
 
-_EMPTY = {AttributeProto.FLOATS: _NoFloats(), AttributeProto.STRINGS: _NoStrings()}
+
+EMPTY = {"Floats": Floats(), "Strings": Strings()}  # by their names in the text
+_EMPTY = {held.kind: held for held in EMPTY.values()}
 
 
 def attr_from(proto: AttributeProto, body: Callable[[onnx.GraphProto], Graph]) -> Attr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -95,14 +95,14 @@ def _no_graph(_: onnx.GraphProto) -> Graph:
 
 def checked(kernel: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
     """``kernel``, which refuses a node that has what the schema does not have."""
+    return partial(_evaluated, kernel)
 
-    def evaluate(node: Node, *arrays: Any) -> Sequence[Any]:
-        odd = foreign(node)
-        if odd is not None:
-            raise Unsupported(f"{node}: version {node.op.version} of it has no {odd}")
-        return kernel(node, *arrays)
 
-    return evaluate
+def _evaluated(kernel: Callable[..., Sequence[Any]], node: Node, *arrays: Any) -> Sequence[Any]:
+    odd = foreign(node)
+    if odd is not None:
+        raise Unsupported(f"{node}: version {node.op.version} of it has no {odd}")
+    return kernel(node, *arrays)
 
 
 def odd_attribute(node: Node) -> str | None:

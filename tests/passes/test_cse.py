@@ -46,7 +46,7 @@ def trained(x: Value) -> Value:
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
 def test_golden_pair(case: Path) -> None:
     before, after = case.read_text(encoding="utf-8").split("# after\n")
-    assert str(check_on(Cse(), parse(before))) == after
+    assert repr(check_on(Cse(), parse(before))) == after
 
 
 LEFT_ALONE = {

@@ -57,7 +57,7 @@ def width(graph: Graph) -> int | None:
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
 def test_golden_pair(case: Path) -> None:
     before, after = case.read_text(encoding="utf-8").split("# after\n")
-    assert str(check_on(DEAD, parse(before))) == after
+    assert repr(check_on(DEAD, parse(before))) == after
 
 
 REMOVED = {

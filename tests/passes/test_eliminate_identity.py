@@ -48,7 +48,7 @@ def masked() -> Graph:
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
 def test_golden_pair(case: Path) -> None:
     before, after = case.read_text(encoding="utf-8").split("# after\n")
-    assert str(check_on(EliminateIdentity(), parse(before))) == after
+    assert repr(check_on(EliminateIdentity(), parse(before))) == after
 
 
 CUSTOM: Op = ops.opaque("Identity", "custom", 1, [X.type])

@@ -43,7 +43,7 @@ OLD = ops.lookup("BatchNormalization", 7)
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
 def test_golden_pair(case: Path) -> None:
     before, after = case.read_text(encoding="utf-8").split("# after\n")
-    assert str(check_on(FoldBatchnorm(), parse(before))) == after
+    assert repr(check_on(FoldBatchnorm(), parse(before))) == after
 
 
 def test_the_norm_that_the_cases_below_spoil_is_folded() -> None:

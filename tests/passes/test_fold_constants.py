@@ -38,7 +38,7 @@ def sizes(x: Value, *axes: int) -> Value:
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
 def test_golden_pair(case: Path) -> None:
     before, after = case.read_text(encoding="utf-8").split("# after\n")
-    assert str(check_on(FoldConstants(), parse(before))) == after
+    assert repr(check_on(FoldConstants(), parse(before))) == after
 
 
 NOTHING = Graph({}, {"y": ops.Relu(const([1], "float32"))})

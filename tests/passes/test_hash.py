@@ -55,7 +55,7 @@ def bell(*shape: int) -> Array:
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
 def test_golden_pair(case: Path) -> None:
     before, after = case.read_text(encoding="utf-8").split("# after\n")
-    assert str(check_on(Hash(bandwidth=0.1), parse(before))) == after
+    assert repr(check_on(Hash(bandwidth=0.1), parse(before))) == after
 
 
 @given(WEIGHTS, BANDWIDTHS)

@@ -49,7 +49,7 @@ SUM = [[3, 4]]
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
 def test_golden_pair(case: Path) -> None:
     before, after = case.read_text(encoding="utf-8").split("# after\n")
-    assert str(check_on(Merge(), parse(before))) == after
+    assert repr(check_on(Merge(), parse(before))) == after
 
 
 def test_the_channels_that_the_cases_below_spoil_merge() -> None:

@@ -26,9 +26,10 @@ from redir.passes.palettize import Palettize
 from redir.pipeline import Pipeline
 from redir.reducing import reduced
 from redir.runtime import session
+from redir.show import show
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass
-from redir.text import parse, write_whole
+from redir.text import parse
 from tests.real.inputs import SHARED, feeds_of, loaded, name_of
 from tests.source_files import imported
 
@@ -79,7 +80,7 @@ def test_golden_pair(case: Path) -> None:
     spec, before, after = case.read_text(encoding="utf-8").split("# ")
     step = Pipeline.parse(spec.strip()).passes[0]
     found = check_on(step, parse(before.removeprefix("before\n")))
-    assert write_whole(found) == after.removeprefix("after\n")
+    assert show(found, Tensor.spelled) == after.removeprefix("after\n")
 
 
 # Every bit, every width

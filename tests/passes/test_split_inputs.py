@@ -69,7 +69,7 @@ SPLIT = KERNELS[np.array([[0, 1]] * 12)][:, :, 0]
 def test_golden_pair(case: Path) -> None:
     before, after = case.read_text(encoding="utf-8").split("# after\n")
     cost = case.stem.partition(".")[0].rpartition("-")[2]
-    assert str(check_on(SplitInputs(cost), parse(before))) == after
+    assert repr(check_on(SplitInputs(cost), parse(before))) == after
 
 
 # What it leaves alone

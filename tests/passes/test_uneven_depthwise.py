@@ -35,7 +35,7 @@ def test_golden_pair(case: Path) -> None:
     spec, text = case.read_text(encoding="utf-8").removeprefix("# ").split("\n", 1)
     before, after = text.split("# after\n")
     (step,) = Pipeline.parse(spec).passes
-    assert str(check_on(step, parse(before))) == after
+    assert repr(check_on(step, parse(before))) == after
 
 
 def const(array: object, dtype: str = "float32") -> Value:

@@ -93,9 +93,9 @@ def test_a_second_round_trip_changes_nothing(written: Path, tmp_path: Path) -> N
 
 @each_model
 def test_the_text_parses_back(path: Path) -> None:
-    text = str(loaded(path))
+    text = repr(loaded(path))
     held = {tensor.digest: tensor.array for tensor in tensors(loaded(path))}
-    assert str(parse(text, lambda digest, _: held[digest])) == text
+    assert repr(parse(text, lambda digest, _: held[digest])) == text
 
 
 @pytest.mark.parametrize(
