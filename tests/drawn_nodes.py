@@ -82,6 +82,73 @@ class Operands:
         return Case(Node(op, inputs, attrs, arity=arity), self.arrays)
 
 
+# Attributes that any node may get: values other than the default, by name, or by operator and name.
+OPTIONS: dict[str, list[Any]] = {
+    "align_corners": [1],
+    "allowzero": [1],
+    "alpha": [0.5, 2.0],
+    "antialias": [1],
+    "approximate": ["tanh"],
+    "auto_pad": ["SAME_UPPER", "SAME_LOWER", "VALID"],
+    "beta": [0.5],
+    "bias": [0.5, 2.0],
+    "ceil_mode": [1],
+    "count_include_pad": [1],
+    "cubic_coeff_a": [-0.5],
+    "detect_negative": [0],
+    "detect_positive": [0],
+    "dilations": [(2,), (2, 2)],
+    "epsilon": [0.5],
+    "exclude_outside": [1],
+    "exclusive": [1],
+    "extrapolation_value": [3.0],
+    "gamma": [0.5],
+    "is_causal": [1],
+    "lambd": [1.5],
+    "largest": [0],
+    "left_window_size": [0, 1],
+    "momentum": [0.5],
+    "nearest_mode": ["floor", "ceil", "round_prefer_ceil"],
+    "output_padding": [(1,)],
+    "output_shape": [(6,)],
+    "p": [1],
+    "pads": [(1, 0), (0, 1, 1, 0)],
+    "precision": [1],
+    "qk_matmul_output_mode": [1, 2, 3],
+    "ratio": [0.25],
+    "reverse": [1],
+    "right_window_size": [0, 1],
+    "round_mode": ["down"],
+    "saturate": [0],
+    "seed": [1],
+    "select_last_index": [1],
+    "softmax_precision": [1],
+    "sorted": [0],
+    "spatial": [0],
+    "spatial_scale": [0.5],
+    "storage_order": [1],
+    "training_mode": [1],
+    "upper": [0],
+    "BitShift.direction": ["RIGHT"],
+    "DequantizeLinear.output_dtype": [1],
+    "Resize.mode": ["cubic"],
+    "RoiAlign.coordinate_transformation_mode": ["output_half_pixel"],
+    "ScatterND.reduction": ["mul", "max", "min"],
+}
+
+
+def with_options(draw: Draw, case: Case) -> Case:
+    """``case`` with some of the ``OPTIONS`` that its version of the operator has."""
+    op, attrs = case.node.op, dict(case.node.attrs)
+    allowed = defs.get_schema(op.name, op.version, op.domain).attributes
+    for name in sorted(allowed):
+        values = OPTIONS.get(f"{op.name}.{name}", [] if name in attrs else OPTIONS.get(name, []))
+        if values and draw(st.integers(0, 3)) == 0:
+            attrs[name] = draw(st.sampled_from(values))
+            attrs = {k: a for k, a in attrs.items() if name != "auto_pad" or k != "pads"}
+    return Case(Node(op, case.node.inputs, attrs, arity=case.node.arity), case.arrays)
+
+
 Drawer = Callable[[Draw, str, int], Case]
 DRAWERS: dict[str, Drawer] = {}
 
@@ -248,6 +315,8 @@ def split(draw: Draw, name: str, version: int) -> Case:
     attrs: dict[str, Any] = {"axis": axis}
     attrs |= {"split": tuple(parts)} if version < 13 else {}
     more = [o.const(np.array(parts, np.int64))] if version >= 13 else []
+    if version >= 18 and draw(st.booleans()):
+        attrs, more = {**attrs, "num_outputs": len(parts)}, []
     return o.case(lookup(name, version), value, *more, arity=len(parts), **attrs)
 
 

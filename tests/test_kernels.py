@@ -143,6 +143,8 @@ SPATIAL: list[tuple[int, dict[str, Any]]] = [
     (2, {"strides": [3, 2], "dilations": [2, 3], "pads": [0, 2, 1, 0]}),
     (2, {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     (2, {"auto_pad": "SAME_LOWER"}),
+    (1, {"auto_pad": "SAME_LOWER", "strides": [3]}),
+    (2, {"auto_pad": "SAME_UPPER", "strides": [1, 3]}),
     (2, {"auto_pad": "VALID", "strides": [2, 1]}),
     (3, {}),
     (3, {"strides": [2, 1, 2], "pads": [1, 0, 1, 0, 1, 1], "dilations": [1, 2, 1]}),
@@ -285,6 +287,15 @@ def test_constants_are_read_by_the_kernels() -> None:
     assert evaluate(Graph({}, {"y": y}), {})["y"].tolist() == [3]
 
 
+@pytest.mark.parametrize("how", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
+def test_max_pool_that_pads_automatically(how: str, strides: tuple[int, ...]) -> None:
+    x = whole(np.random.default_rng(0), 2, 3, 7, 8)
+    attrs = {"kernel_shape": (2, 4), "strides": strides, "auto_pad": how}
+    model = model_of("MaxPool", {"x": x}, attrs)
+    np.testing.assert_array_equal(ours(model, {"x": x}), runtime(model, {"x": x}))
+
+
 @pytest.mark.parametrize("rank", [1, 3])
 def test_global_max_pool(rank: int) -> None:
     x = whole(np.random.default_rng(0), 2, 3, *(4, 3, 2)[:rank])
@@ -403,7 +414,11 @@ def check_integers(name: str, arrays: Mapping[str, Array], attrs: Mapping[str, A
 @pytest.mark.parametrize("name", ["QLinearConv", "ConvInteger"])
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("attrs", [{}, {"strides": [2, 1], "pads": [1, 0, 2, 1]}], ids=str)
+@pytest.mark.parametrize(
+    "attrs",
+    [{}, {"strides": [2, 1], "pads": [1, 0, 2, 1]}, {"strides": [2, 1], "auto_pad": "SAME_LOWER"}],
+    ids=str,
+)
 def test_convolution_of_integers(
     name: str, attrs: dict[str, Any], groups: int, *, signed: bool
 ) -> None:

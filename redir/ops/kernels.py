@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
 from typing import Any
@@ -58,11 +58,11 @@ def lrn(node: Node, *arrays: Any) -> Sequence[Any]:
 
 def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     """The largest number under each window; the reference mixes up pads that are not alike."""
-    if node.arity > 1 or node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
+    if node.arity > 1:
         return schema.evaluate(node, *arrays)
     (x,) = arrays
     rank, kernel = x.ndim - 2, node.attrs["kernel_shape"]
-    window = _Window.of(node, rank)
+    window = _Window.of(node, rank).around(node, x.shape[2:], kernel)
     sizes = window.steps(x.shape[2:], kernel, ceil=bool(node.attrs.get("ceil_mode", 0)))
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     reach = zip(sizes, window.strides, window.spans(kernel), x.shape[2:], window.pads, strict=False)
@@ -114,6 +114,16 @@ class _Window:
         pads = attrs.get("pads", (0,) * 2 * rank)
         return cls(attrs.get("strides", ones), attrs.get("dilations", ones), pads)
 
+    def around(self, node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> _Window:
+        """This window with the pads that ``auto_pad`` asks for around axes of ``sizes``."""
+        how = node.attrs.get("auto_pad", "NOTSET")
+        if not how.startswith("SAME"):
+            return self if how == "NOTSET" else replace(self, pads=(0,) * 2 * len(sizes))
+        reach = zip(sizes, self.strides, self.spans(kernel), strict=True)
+        total = [max(0, (-(-n // s) - 1) * s + e - n) for n, s, e in reach]
+        less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+        return replace(self, pads=less + more if how == "SAME_UPPER" else more + less)
+
     def spans(self, kernel: Sequence[int]) -> list[int]:
         """The extent of the dilated kernel along each axis."""
         return [(k - 1) * d + 1 for k, d in zip(kernel, self.dilations, strict=True)]
@@ -137,11 +147,9 @@ class _Window:
 
 def conv(node: Node, *arrays: Any) -> Sequence[Any]:
     """One matrix product for each place of the kernel; the reference is ten times slower."""
-    if node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
-        return schema.evaluate(node, *arrays)
     x, w, *bias = arrays
     rank = x.ndim - 2
-    window = _Window.of(node, rank)
+    window = _Window.of(node, rank).around(node, x.shape[2:], w.shape[2:])
     ends = zip(window.pads[:rank], window.pads[rank:], strict=True)
     padded = np.pad(x, [(0, 0), (0, 0), *ends])
     sizes = window.steps(x.shape[2:], w.shape[2:], ceil=False)

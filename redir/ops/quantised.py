@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from redir.ir import Link, Node, Value
-from redir.ops import kernels, schema
+from redir.ops import kernels
 from redir.ops.core import is_absent, tensor_of
 from redir.ops.ties import along, convolved, first_operand, has_vectors, multiplied
 from redir.tensor import Array
@@ -107,8 +107,6 @@ def _audible(links: Iterable[Link], factors: Sequence[_Factor]) -> Iterator[Link
 
 def run_conv(node: Node, *arrays: Any) -> Sequence[Any]:
     """In whole numbers; the reference rounds with the zero point added, and is slow."""
-    if node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
-        return schema.evaluate(node, *arrays)
     x, x_scale, x_zero, w, w_scale, w_zero, *rest = _read(node, arrays)
     rows = (-1, *[1] * (x.ndim - 1))
     total = kernels.conv(node, _centred(x, x_zero, ()), _centred(w, w_zero, rows), *rest[2:])[0]
