@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,14 +28,17 @@ from redir.backends import (
     torch_reductions,
 )
 from redir.backends.torch_flow import Flow, emit
+from redir.backends.torch_frozen import frozen_lines
+from redir.backends.torch_interface import states
 from redir.backends.torch_names import identifier, is_class
+from redir.backends.torch_scope import scope
 from redir.backends.torch_tree import Writer, class_lines, modules
 from redir.errors import BadInput, MissingExtra
 from redir.escapes import in_docstring
 from redir.files import replacing
 from redir.ir import Graph
 from redir.palette import packings, unpacked
-from redir.tensor import Array
+from redir.torch_tensors import to_tensor
 
 try:
     from safetensors.numpy import save as packed
@@ -95,7 +96,7 @@ def beside(path: Path) -> Path:
 def to_torch(graph: Graph) -> nn.Module:
     """The module that ``redir.save(graph, "model.py")`` writes, with its weights, in evaluation.
 
-    It can be trained, moved and exported like any other.
+    It can be trained, moved, exported, copied and pickled like any other.
 
     Raises:
         MissingExtra: torch is not installed.
@@ -109,26 +110,36 @@ def loaded(graph: Graph) -> tuple[nn.Module, Flow]:
     if torch is None:
         raise MissingExtra("making a PyTorch module", "torch")
     text, flow = _written(graph, _title(graph.name))
-    name = f"redir_{_title(graph.name)}"
-    scope = ModuleType(name)
-    sys.modules[name] = scope  # where dataclasses and pickles look for it
-    exec(compile(text, f"<{name}>", "exec"), scope.__dict__)  # noqa: S102 - the text is our own
-    module = scope.build()
-    module.load_state_dict({n: _tensor(a) for n, a in flow.state.items()})
+    module = scope(text).build()
+    module.load_state_dict({n: to_tensor(a) for n, a in flow.state.items()})
     return module.eval(), flow
 
 
 def open_batches(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The ``dynamic_shapes`` that leave the first size of each tensor open where it can be."""
+    """The ``dynamic_shapes`` that leave the first size of each tensor open where it can be.
+
+    None, which opens no size, where ``forward`` gathers some in ``**kwargs``: torch cannot then.
+    """
     if torch is None:
         raise MissingExtra("reading a PyTorch module", "torch")
-    given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    return torch.utils._pytree.tree_map(_open_batch, dict(given))  # noqa: SLF001 - as torch documents
+    signature = inspect.signature(module.forward)
+    given = signature.bind(*args, **kwargs).arguments
+    gathers = any(signature.parameters[n].kind is inspect.Parameter.VAR_KEYWORD for n in given)
+    return None if gathers else {name: _open_batch(held) for name, held in given.items()}
 
 
 def _open_batch(held: Any) -> Any:
-    is_tensor = isinstance(held, torch.Tensor)
-    return {0: torch.export.Dim.AUTO} if is_tensor and held.dim() else None
+    """What is open in an argument, nested as torch wants it: objects are lists of their parts."""
+    if isinstance(held, torch.Tensor):
+        return {0: torch.export.Dim.AUTO} if held.dim() else None
+    trees = torch.utils._pytree  # noqa: SLF001 - as torch documents
+    kind = trees._get_node_type(held)  # noqa: SLF001
+    if kind not in trees.SUPPORTED_NODES:
+        return None
+    parts, context = trees.SUPPORTED_NODES[kind].flatten_fn(held)
+    opened = [_open_batch(part) for part in parts]
+    plain = kind in trees.BUILTIN_TYPES
+    return trees.SUPPORTED_NODES[kind].unflatten_fn(opened, context) if plain else opened
 
 
 def source(graph: Graph) -> str:
@@ -150,14 +161,16 @@ def _written(graph: Graph, title: str) -> tuple[str, Flow]:
     given = torch_outputs.classes(nested)
     writer.taken.update(given)
     if nested is not None:
+        state = {s.output for s in states(graph)}
+        outputs = [name for name in graph.outputs if name not in state]
         root.result = lambda names: torch_outputs.shown(
-            nested, dict(zip(graph.outputs, names, strict=True))
+            nested, dict(zip(outputs, names, strict=True))
         )
     written = writer.write()
     sections = [list(_helper(name)) for name in _all_helpers(flow.helpers)]
     sections += given.values()
     sections += [list(class_lines(w)) for w in written]
-    sections += [_build(writer.made[()]), _load(packs="unpack" in flow.helpers)]
+    sections += [_build(writer.made[()], frozen_lines(flow)), _load(packs="unpack" in flow.helpers)]
     body = "\n\n\n".join("\n".join(lines) for lines in sections)
     head = "\n".join([*_head(graph, flow), "", *_imports(body)])
     text = f"{head}\n\n\n{body}\n"
@@ -246,12 +259,11 @@ def _all_helpers(names: Iterable[str]) -> list[str]:
     return sorted({*names, *(m for many in called.values() for m in many)})
 
 
-def _build(call: str) -> list[str]:
-    return [
-        "def build():",
-        '    """Build the network, its weights not set."""',
-        f"    return {call}",
-    ]
+def _build(call: str, frozen: Sequence[str]) -> list[str]:
+    head = ["def build():", '    """Build the network, its weights not set."""']
+    if not frozen:
+        return [*head, f"    return {call}"]
+    return [*head, f"    model = {call}", *frozen, "    return model"]
 
 
 def _load(*, packs: bool) -> list[str]:
@@ -266,17 +278,6 @@ def _load(*, packs: bool) -> list[str]:
         f"    model.load_state_dict({given})",
         "    return model.to(device).eval()",
     ]
-
-
-# Weights
-
-
-def _tensor(array: Array) -> Any:
-    """An array as a tensor of torch, which has element types that numpy has not."""
-    flat = np.array(array)
-    if flat.dtype.kind == "V":
-        return torch.from_numpy(flat.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(flat)
 
 
 __all__ = ["TABLE", "beside", "identifier", "save", "source", "to_torch"]

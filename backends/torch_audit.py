@@ -26,11 +26,13 @@ _IMPORTS = frozenset(
 )
 _METHODS = frozenset({"__init__", "__getitem__", "forward"})
 _FREE = CALLED | frozenset(
-    "bool dict divmod enumerate next object reversed slice str sum zip".split()
+    """bool dict divmod enumerate isinstance next object reversed slice str sum ValueError
+    zip""".split()
 )
 _FILES = frozenset({"compile", "from_file", "hub", "load", "open", "os", "save", "sys"})
 _SPACES = frozenset({("torch",), ("F",), ("nn",), ("torch", "linalg"), ("torch", "fft")})
 _RESULTS = ("torch", "return_types")
+_LEAVES = ("torch", "utils", "_pytree", "tree_leaves")
 _OPERATOR = 5  # parts of torch.ops.SPACE.NAME.OVERLOAD
 
 
@@ -113,7 +115,7 @@ def _is_reached(node: ast.Attribute) -> bool:
         return len(path) <= _OPERATOR
     if node.attr.startswith("__") and ast.unparse(node) != "super().__init__":
         return False
-    if path[:1] not in _SPACES:
+    if path[:1] not in _SPACES or path in {_LEAVES[:3], _LEAVES}:
         return True
     return path in _SPACES | {_RESULTS} or (
         path[:-1] in _SPACES | {_RESULTS} and path[-1] not in _FILES

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from redir import ops
+from redir.backends.torch_interface import Signature, State, signature, states, text_of
 from redir.backends.torch_names import (
     HIERARCHY,
     RESERVED,
@@ -30,7 +31,7 @@ from redir.backends.torch_names import (
 )
 from redir.backends.torch_text import Path, path_mark, value_mark, values_in
 from redir.backends.torch_types import dtype_of, rank_of
-from redir.backends.torch_values import Ints, bare, literal, torch_dtype
+from redir.backends.torch_values import Ints, bare, literal, real, torch_dtype
 from redir.errors import Unsupported
 from redir.interpret import compute
 from redir.ir import Graph, Node, Value
@@ -46,7 +47,10 @@ Emit: TypeAlias = "Callable[[Site], Result]"
 
 @dataclass(frozen=True)
 class Step:
-    """One statement of a forward: ``targets = text``, run in the module ``scope``."""
+    """One statement of a forward: ``targets = text``, run in the module ``scope``.
+
+    One without targets is run for what it does.
+    """
 
     scope: Path
     targets: str
@@ -71,6 +75,7 @@ class Body:
     defaults: dict[int, Path] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
+    signature: Signature | None = None
 
 
 @dataclass(eq=False)
@@ -80,8 +85,8 @@ class Flow:
     ``closed`` are paths that are known to become layers.
 
     ``state`` are the arrays by the name that torch's ``state_dict`` has for them, ``origin`` the
-    names that they have in the graph; ``classes`` the names of classes by path where the graph
-    knows them.
+    names that they have in the graph, ``frozen`` those that are not to be trained; ``classes`` the
+    names of classes by path where the graph knows them.
     """
 
     table: Mapping[str, Emit]
@@ -92,6 +97,7 @@ class Flow:
     origin: dict[str, str] = field(default_factory=dict)
     classes: dict[Path, str] = field(default_factory=dict)
     helpers: set[str] = field(default_factory=set)
+    frozen: set[str] = field(default_factory=set)
     taken: set[Path] = field(default_factory=set)
     closed: frozenset[Path] = frozenset()
     count: int = 0
@@ -150,13 +156,22 @@ class Scene:
         self.constants: dict[Value, tuple[Array, str]] = {}
         self.turned: set[Value] = set()
         self.buffers: set[Value] = set()
+        self.frozen: set[Value] = set()
         self.placed: dict[Value, str] = {}
         self.done: set[Node] = set()
         self.types: dict[Value, tuple[int | None, DType]] = {}
         known = given or {}
-        own = [n for n in graph.inputs if n not in known]
-        self.body = Body(base, tuple(own), [flow.value() for _ in own])
-        self.env.update({graph.inputs[n]: v for n, v in zip(own, self.body.inputs, strict=True)})
+        self.reached: list[Step] = []
+        self.states = [] if base else states(graph)
+        own = [n for n in graph.inputs if n not in {*known, *(s.input for s in self.states)}]
+        taken = None if base else signature(graph)
+        names = own if taken is None else [p.name for p in taken.parameters]
+        self.body = Body(base, tuple(names), [flow.value() for _ in names], signature=taken)
+        if taken is None:
+            inputs = zip(own, self.body.inputs, strict=True)
+            self.env.update({graph.inputs[n]: v for n, v in inputs})
+        else:
+            self._take(taken)
         self.constants.update({graph.inputs[n]: held for n, held in known.items()})
         flow.bodies.append(self.body)
 
@@ -181,10 +196,59 @@ class Scene:
 
     def run(self) -> None:
         """Emit every node, and then the outputs."""
+        held = {s.input for s in self.states}
         for name, tensor in self.graph.defaults.items():
-            self._default(name, tensor)
+            if name not in held:
+                self._default(name, tensor)
+        places = {s.output: self._state(s) for s in self.states}
         self.nodes(self.graph)
-        self.body.outputs = [self._output(v) for v in self.graph.outputs.values()]
+        self._reach_late()
+        outputs = {n: self._output(v) for n, v in self.graph.outputs.items()}
+        self.body.outputs = [v for n, v in outputs.items() if n not in places]
+        for name, path in places.items():
+            text = f"{path_mark(path)}.copy_({value_mark(outputs[name])}.detach())"
+            self.body.steps.append(Step(self.base, "", text))
+
+    def _take(self, taken: Signature) -> None:
+        """Reach the inputs in the arguments, and hold the constants among them to what they are."""
+        fixed = []
+        for leaf in taken.leaves:
+            argument = self.body.inputs[leaf.parameter]
+            reached = leaf.reached(value_mark(argument))
+            if leaf.input:
+                self.env[self.graph.inputs[leaf.input]] = index = (
+                    self.flow.value() if leaf.steps else argument
+                )
+                if leaf.steps:
+                    self.reached.append(Step(self.base, value_mark(index), reached))
+            elif leaf.constant:
+                name = text_of(leaf.reached(taken.parameters[leaf.parameter].name))
+                fixed.append(f"({name}, {reached}, {leaf.constant})")
+        if fixed:
+            self.flow.helpers.add("fixed")
+            self.body.steps.append(Step(self.base, "", f"fixed({', '.join(fixed)})"))
+        self.body.steps += self.reached
+
+    def _reach_late(self) -> None:
+        """Reach each input right before the first step that reads it."""
+        steps = self.body.steps
+        for step in self.reached:
+            steps.remove(step)
+            (value,) = values_in(step.targets)
+            readers = (k for k, s in enumerate(steps) if value in values_in(s.text))
+            steps.insert(next(readers, len(steps)), step)
+
+    def _state(self, state: State) -> Path:
+        """Hold a buffer that forward changes, and read what it is before."""
+        value = self.graph.inputs[state.input]
+        scopes = self._scopes(value)
+        path = self._place(state.buffer, scopes, weight=False)
+        self._hold(path, self.graph.defaults[state.input].array, trained=False)
+        self.flow.origin[".".join(path)] = state.input
+        self.env[value] = index = self.flow.value()
+        top = common([*scopes, path[:-1]])
+        self.body.steps.append(Step(top, value_mark(index), f"{path_mark(path)}.clone()"))
+        return path
 
     def nodes(self, graph: Graph) -> None:
         """Emit the nodes of the graph, or of a body in its place."""
@@ -203,6 +267,7 @@ class Scene:
         turned = "transposed" in notes and array.ndim == 2  # noqa: PLR2004
         self.turned |= {value} if turned else set()
         self.buffers |= {value} if "buffer" in notes else set()
+        self.frozen |= {value} if "frozen" in notes else set()
 
     def _default(self, name: str, tensor: Tensor) -> None:
         index = self.env[self.graph.inputs[name]]
@@ -360,18 +425,14 @@ class Scene:
         if value in self.placed:
             return self.placed[value]
         array, name = self.constants[value]
-        scopes = [self.flow.clear(self.scope(n)) for n in self.readers(value)]
-        if self.base or not scopes or value in self.graph.outputs.values():
-            scopes = [self.base]
-        path = self._path(name)
-        numeric = array.dtype.kind in "fV" and array.ndim > 0 and value not in self.buffers
+        scopes, path = self._scopes(value), self._path(name)
+        numeric = array.dtype.kind in "fcV" and array.ndim > 0 and value not in self.buffers
         named = path is not None and not path[-1].startswith("running_")
-        if path is None or self.flow.clear(path[:-1]) != path[:-1]:
-            path = (*common(scopes), tensor_name(name, weight=weight))
-        path = self.flow.free(path)
+        path = self._place(name, scopes, weight=weight)
         held = array.T if value in self.turned else array
         self._hold(path, np.ascontiguousarray(held), trained=numeric and (weight or named))
         self.flow.origin[".".join(path)] = name
+        self.flow.frozen |= {".".join(path)} if value in self.frozen and numeric else set()
         text = path_mark(path) + (".T" if value in self.turned else "")
         self.placed[value] = text
         if any(s != path[: len(s)] for s in scopes):
@@ -380,6 +441,19 @@ class Scene:
             self.body.steps.append(Step(top, value_mark(index), text))
             self.placed[value] = value_mark(index)
         return self.placed[value]
+
+    def _scopes(self, value: Value) -> list[Path]:
+        """The modules that read a value."""
+        scopes = [self.flow.clear(self.scope(n)) for n in self.readers(value)]
+        unknown = self.base or not scopes or value in self.graph.outputs.values()
+        return [self.base] if unknown else scopes
+
+    def _place(self, name: str, scopes: Sequence[Path], *, weight: bool) -> Path:
+        """Where a tensor of a name that modules in ``scopes`` read is held: a place of its own."""
+        path = self._path(name)
+        if path is None or self.flow.clear(path[:-1]) != path[:-1]:
+            path = (*common(scopes), tensor_name(name, weight=weight))
+        return self.flow.free(path)
 
     def _path(self, name: str) -> Path | None:
         """The path of a tensor by its name, if that is one."""
@@ -424,6 +498,10 @@ class Site:
         """An attribute, also one that the shapes say."""
         attrs = self.node.attrs
         return attrs[name] if name in attrs else self.node.op.implied(self.node).get(name, default)
+
+    def real(self, name: str, default: float = 0.0) -> str:
+        """An attribute that is a real number, as text."""
+        return real(self.attr(name, default), self.kind(0) if self.node.inputs else NO_DTYPE)
 
     def has(self, place: int) -> bool:
         """Whether an operand is given."""
@@ -590,8 +668,9 @@ class Site:
             found = values_in(str(known)) if known is not None else []
             if found:
                 return f", device={value_mark(found[0])}.device"
-        inputs = self.scene.body.inputs
-        return f", device={value_mark(inputs[0])}.device" if inputs else ""
+        inputs = map(self.scene.env.get, self.scene.graph.inputs.values())
+        first = next((v for v in inputs if isinstance(v, int)), None)
+        return f", device={value_mark(first)}.device" if first is not None else ""
 
     def let(self, text: str) -> str:
         """Compute ``text`` in a statement of its own, and mention the result."""
@@ -676,14 +755,15 @@ class Site:
         """
         values = [v for _, v in tensors.values()]
         path = self._layer_path(kind, next(iter(values), None), nodes)
-        self.flow.layers[path] = text
+        dtype = _common_type([array for array, _ in tensors.values()])
+        self.flow.layers[path] = _typed(text, dtype)
         for name, (array, value) in tensors.items():
-            torch_dtype(array.dtype)
             key = ".".join((*path, name))
-            self.flow.state[key] = array
+            self.flow.state[key] = array.astype(dtype) if _is_real(array) else array
             held = self.scene.resolve(value) if value is not None else None
             if held in self.scene.constants:
                 self.flow.origin[key] = self.scene.constants[held][1]
+            self.flow.frozen |= {key} if held in self.scene.frozen else set()
         return path_mark(path)
 
     def _layer_path(self, kind: str, weight: Value | None, nodes: Sequence[Node]) -> Path:
@@ -758,3 +838,21 @@ def _first_name(node: Node) -> str:
 def renames(node: Node) -> bool:
     """Whether the node gives a constant a second name: two parameters that were equal."""
     return node.op.name == "Identity" and ops.tensor_of(node.inputs[0]) is not None
+
+
+def _is_real(array: Array) -> bool:
+    return array.dtype.kind in "fV"
+
+
+def _common_type(arrays: Sequence[Array]) -> DType:
+    """The element type of a layer that holds ``arrays``: one that holds all real numbers."""
+    kinds = {a.dtype for a in arrays if _is_real(a)}
+    return np.result_type(*kinds, *([] if len(kinds) == 1 else [np.float32])) if kinds else NO_DTYPE
+
+
+def _typed(layer: str, dtype: DType) -> str:
+    """The call that makes a layer, with the element type of its tensors unless that is usual."""
+    if dtype in (NO_DTYPE, np.float32):
+        return layer
+    before, comma = layer[:-1], "" if layer.endswith("()") else ", "
+    return f"{before}{comma}dtype={torch_dtype(dtype)})"

@@ -67,27 +67,22 @@ def _is_inf(site: Site) -> Result:
 
 def _with_number(module: str, function: str, name: str, default: float) -> Emit:
     def emit(site: Site) -> Result:
-        number = short(site.attr(name, default))
+        number = site.real(name, default)
         return site.activation(f"nn.{module}({number})", f"F.{function}({{}}, {number})")
 
     return emit
 
 
-def short(number: float) -> str:
-    """An attribute, which a file keeps as float32."""
-    return literal(np.float32(number))
-
-
 def _selu(site: Site) -> Result:
-    alpha, gamma = site.attr("alpha", 1.67326319), site.attr("gamma", 1.05070102)
-    usual = abs(alpha - 1.67326319) < 1e-6 and abs(gamma - 1.05070102) < 1e-6  # noqa: PLR2004
-    if usual:
+    given = (("alpha", 1.67326319), ("gamma", 1.05070102))
+    if all(abs(site.attr(name, usual) - usual) < 1e-6 for name, usual in given):  # noqa: PLR2004
         return site.activation("nn.SELU()", "F.selu({})")
-    return f"{short(gamma)} * F.elu({site.ref(0)}, {short(alpha)})"
+    alpha, gamma = (site.real(name, usual) for name, usual in given)
+    return f"{gamma} * F.elu({site.ref(0)}, {alpha})"
 
 
 def _celu(site: Site) -> Result:
-    return f"F.celu({site.ref(0)}, {short(site.attr('alpha', 1.0))})"
+    return f"F.celu({site.ref(0)}, {site.real('alpha', 1.0)})"
 
 
 def _gelu(site: Site) -> Result:
@@ -97,32 +92,32 @@ def _gelu(site: Site) -> Result:
 
 
 def _hard_sigmoid(site: Site) -> Result:
-    alpha, beta = site.attr("alpha", 0.2), site.attr("beta", 0.5)
-    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:  # noqa: PLR2004
+    sixth = abs(site.attr("alpha", 0.2) - 1 / 6) < 1e-6  # noqa: PLR2004
+    if sixth and site.attr("beta", 0.5) == 0.5:  # noqa: PLR2004
         return site.activation("nn.Hardsigmoid()", "F.hardsigmoid({})")
-    return f"torch.clamp({site.ref(0)} * {short(alpha)} + {short(beta)}, 0.0, 1.0)"
+    alpha, beta = site.real("alpha", 0.2), site.real("beta", 0.5)
+    return f"torch.clamp({site.ref(0)} * {alpha} + {beta}, 0.0, 1.0)"
 
 
 def _swish(site: Site) -> Result:
-    alpha = site.attr("alpha", 1.0)
-    if alpha == 1:
+    if site.attr("alpha", 1.0) == 1:
         return site.activation("nn.SiLU()", "F.silu({})")
-    return f"{site.ref(0)} * torch.sigmoid({short(alpha)} * {site.ref(0)})"
+    return f"{site.ref(0)} * torch.sigmoid({site.real('alpha', 1.0)} * {site.ref(0)})"
 
 
 def _thresholded(site: Site) -> Result:
-    return f"F.threshold({site.ref(0)}, {short(site.attr('alpha', 1.0))}, 0.0)"
+    return f"F.threshold({site.ref(0)}, {site.real('alpha', 1.0)}, 0.0)"
 
 
 def _shrink(site: Site) -> Result:
-    x, bound, bias = site.ref(0), short(site.attr("lambd", 0.5)), short(site.attr("bias", 0.0))
+    x, bound, bias = site.ref(0), site.real("lambd", 0.5), site.real("bias", 0.0)
     above = f"torch.where({x} > {bound}, {x} - {bias}, torch.zeros_like({x}))"
     return f"torch.where({x} < -{bound}, {x} + {bias}, {above})"
 
 
 def _clip(site: Site) -> Result:
     if site.version < 11:  # noqa: PLR2004 - the bounds were attributes
-        bounds = {k: short(site.attr(k)) for k in ("min", "max") if site.attr(k) is not None}
+        bounds = {k: site.real(k) for k in ("min", "max") if site.attr(k) is not None}
     else:
         places = {"min": 1, "max": 2}
         bounds = {k: _bound(site, p) for k, p in places.items() if site.has(p)}
@@ -160,7 +155,7 @@ def _dropout(site: Site) -> Result:
     if site.wants(1):
         ones = f"torch.ones_like({site.ref(0)}, dtype=torch.bool)"
         return [site.value(0), ones]
-    layer = site.module(f"nn.Dropout({short(ratio)})")
+    layer = site.module(f"nn.Dropout({literal(np.float32(ratio))})")
     return [f"{layer}({site.ref(0)})"] if layer else [site.value(0)]
 
 

@@ -40,6 +40,15 @@ def expand(x, sizes):
     return x.broadcast_to(torch.broadcast_shapes(x.shape, tuple(sizes)))
 
 
+def fixed(*arguments):
+    """Refuse an argument other than the one that the network was read with."""
+    for name, given, known in arguments:
+        if given is not known and (isinstance(given, torch.Tensor) or given != known):
+            raise ValueError(
+                f"{name}: the network was read with {known!r} here, and takes no other"
+            )
+
+
 def gather_nd(x, index, batch):
     """The slices of ``x`` at each row of ``index``, behind ``batch`` axes that both have."""
     if batch:

@@ -320,7 +320,7 @@ def _global_norm(site: Site) -> Result:
 
 def _epsilon(site: Site) -> str:
     """The argument for epsilon, if it is not what torch takes."""
-    eps = literal(np.float32(site.attr("epsilon", 1e-5)))
+    eps = site.real("epsilon", 1e-5)
     return "" if eps == "1e-05" else f", eps={eps}"
 
 
@@ -377,7 +377,7 @@ def _normed(site: Site, tensors: Tensors, more: str, nodes: Sequence[Node] = ())
 
 def _rms_norm(site: Site) -> Result:
     axis, scale = site.axis(-1), site.array(1)
-    more = f", eps={literal(np.float32(site.attr('epsilon', 1e-5)))}"
+    more = f", eps={site.real('epsilon', 1e-5)}"
     if scale is not None and scale.ndim == site.rank() - axis and site.owned(1):
         size = number_mark("features", scale.size) if scale.ndim == 1 else str(scale.shape)
         text = f"nn.RMSNorm({size}{more})"
@@ -405,7 +405,7 @@ def _local_response(site: Site) -> Result:
     if size % 2 == 0:
         raise site.refused("an even size")
     given = (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
-    numbers = ", ".join(literal(np.float32(site.attr(n, default))) for n, default in given)
+    numbers = ", ".join(site.real(n, default) for n, default in given)
     return f"F.local_response_norm({site.ref(0)}, {size}, {numbers})"
 
 
@@ -421,11 +421,11 @@ def _gemm(site: Site) -> Result:
         return f"{_linear(site, bias, turned=turned)}({site.ref(0)})"
     a = site.ref(0) + (".T" if site.attr("transA", 0) else "")
     b = site.ref(1, weight=True) + (".T" if turned else "")
-    product = f"{a} @ {b}" if alpha == 1 else f"{literal(np.float32(alpha))} * ({a} @ {b})"
+    product = f"{a} @ {b}" if alpha == 1 else f"{site.real('alpha', 1.0)} * ({a} @ {b})"
     if not site.has(2) or beta == 0:
         return product
     c = site.ref(2, weight=True)
-    return f"{product} + {c}" if beta == 1 else f"{product} + {literal(np.float32(beta))} * {c}"
+    return f"{product} + {c}" if beta == 1 else f"{product} + {site.real('beta', 1.0)} * {c}"
 
 
 def _is_bias(site: Site, weight: Array) -> bool:
@@ -598,10 +598,10 @@ def _attention(site: Site) -> Result:
     if flat:
         pairs = zip(refs, counts, strict=True)
         refs = [site.let(f"{r}.unflatten(-1, ({n}, -1)).transpose(1, 2)") for r, n in pairs]
-    scale = site.attr("scale")
+    scaled = site.attr("scale") is not None
     options = f", attn_mask={site.ref(3)}" if site.has(3) else ""
     options += ", is_causal=True" if site.attr("is_causal", 0) else ""
-    options += f", scale={literal(np.float32(scale))}" if scale is not None else ""
+    options += f", scale={site.real('scale', 0.0)}" if scaled else ""
     shared = counts[0] != kv if flat else site.size(0, 1) != site.size(1, 1)
     options += ", enable_gqa=True" if shared else ""
     found = f"F.scaled_dot_product_attention({', '.join(refs)}{options})"

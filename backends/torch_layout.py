@@ -494,7 +494,7 @@ def _reversed(pads: list[int], rank: int) -> str:
 
 def _fill(site: Site) -> str:
     if site.version < 11:  # noqa: PLR2004 - an attribute
-        return literal(np.float32(site.attr("value", 0.0)))
+        return site.real("value", 0.0)
     return site.number(2) if site.has(2) else "0"
 
 
@@ -556,7 +556,7 @@ def _options(site: Site, mode: str, how: str) -> list[str]:
         raise site.refused("antialias or exclude_outside")
     default = "floor" if site.version < 11 else "round_prefer_floor"  # noqa: PLR2004
     options = [f'"{mode}"', f'"{how}"', f'"{site.attr("nearest_mode", default)}"']
-    cubic = literal(np.float32(site.attr("cubic_coeff_a", -0.75)))
+    cubic = site.real("cubic_coeff_a", -0.75)
     return [*options, cubic] if mode == "cubic" else options
 
 

@@ -57,6 +57,7 @@ _ARGUMENTS = re.compile(
     r"(self|size|stride|kernel_size|((in|out)_)?(channels|features))\d*"
 )  # of a constructor, in which a class of this name could not be reached
 _LOCAL = RESERVED | IMPORTED | HELPERS | CALLED
+_OWN = IMPORTED | HELPERS | CALLED | {"self"}
 _CLASSES = IMPORTED | HELPERS | frozenset(dir(builtins))
 
 
@@ -65,6 +66,13 @@ def identifier(name: str, taken: frozenset[str] = _LOCAL) -> str:
     text = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")[:_LONGEST].rstrip("_")
     text = text if text and not text[0].isdigit() else f"t_{text}".rstrip("_")
     return f"{text}_" if keyword.iskeyword(text) or text in taken else text
+
+
+def argument(name: str) -> str:
+    """What an argument of forward is called: ``name`` itself where the source can go by it."""
+    good = _PART.fullmatch(name) and not name.startswith("__") and len(name) <= _LONGEST
+    usable = good and not name[0].isdigit() and not keyword.iskeyword(name)
+    return name if usable and name not in _OWN else identifier(name, _OWN)
 
 
 _PART = re.compile(r"[A-Za-z_]\w*|\d+", re.ASCII)

@@ -66,7 +66,7 @@ def _is_atom(text: str) -> bool:
 def _cut_once(text: str, after: str) -> str:
     """An index of an index: one of both, where no axis is cut twice."""
     first, second = _CUT.fullmatch(text), _CUT.fullmatch(f"x{after}")
-    if first is None or second is None:
+    if first is None or second is None or re.search("[\"']", text):
         return text + after
     items = [[i.strip() for i in cut[2].split(",")] for cut in (first, second)]
     size = max(map(len, items))

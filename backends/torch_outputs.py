@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from redir.backends.torch_interface import shell
 from redir.backends.torch_names import identifier, is_field
 from redir.ir import Graph
 
 _RESULTS = re.compile(r"torch\.(Size|return_types\.[a-z_0-9]+)", re.ASCII)
-SHELL = b"torch:"  # what the shell of a graph starts with that came from PyTorch
 
 
 def structure(graph: Graph) -> Any:
     """How the outputs were nested, if the graph came from PyTorch and they were."""
-    if not graph.shell.startswith(SHELL):
-        return None
-    held = json.loads(graph.shell[len(SHELL) :])["outputs"]
+    held = shell(graph).get("outputs")
     return held if isinstance(held, dict) else None
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from redir.backends.torch_flow import Emit, Result, Site
-from redir.backends.torch_functions import short
-from redir.backends.torch_values import torch_dtype
+from redir.backends.torch_values import real, torch_dtype
 from redir.ops import protos
 
 
@@ -29,8 +28,8 @@ def _scaled(site: Site, template: str) -> str:
     else:
         found = template.format("torch.randn")
         scale, shift = site.attr("scale", 1.0), site.attr("mean", 0.0)
-    found = found if scale == 1 else f"{found} * {short(scale)}"
-    return found if shift == 0 else f"{found} + {short(shift)}"
+    found = found if scale == 1 else f"{found} * {real(scale)}"
+    return found if shift == 0 else f"{found} + {real(shift)}"
 
 
 def _bernoulli(site: Site) -> Result:

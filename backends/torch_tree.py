@@ -11,6 +11,7 @@ from functools import cached_property
 import networkx as nx
 
 from redir.backends.torch_flow import Body, Flow, Step
+from redir.backends.torch_interface import Signature
 from redir.backends.torch_names import IMPORTED, common, identifier, is_class
 from redir.backends.torch_nesting import nested
 from redir.backends.torch_text import (
@@ -53,6 +54,7 @@ class Module:
     tensors: dict[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     defaults: dict[int, Path] = field(default_factory=dict)
+    signature: Signature | None = None
     result: Callable[[list[str]], str] = ", ".join
 
     @property
@@ -129,7 +131,7 @@ def _planted(flow: Flow, body: Body) -> Module:
     steps = _needed(body, [_outside(flow, s) for s in body.steps])
     module = _Arranger(flow).module(body.path, steps, body.outputs)
     module.inputs, module.defaults = body.inputs, body.defaults
-    module.names = () if body.path else body.names
+    module.names, module.signature = (() if body.path else body.names), body.signature
     return module
 
 
@@ -143,7 +145,7 @@ def _needed(body: Body, steps: list[Step]) -> list[Step]:
     """The steps that the outputs need."""
     wanted, kept = set(body.outputs), []
     for step in reversed(steps):
-        if wanted & set(values_in(step.targets)):
+        if not step.targets or wanted & set(values_in(step.targets)):
             kept.append(step)
             wanted.update(values_in(step.text))
     return kept[::-1]
@@ -518,11 +520,15 @@ class _Names:
     def _name_inputs(self, is_root: bool) -> None:  # noqa: FBT001
         named = dict(zip(self.module.inputs, self.module.names, strict=False))
         for value in self.module.inputs:
-            name = identifier(named[value]) if value in named else self._letter()
+            name = self._wish(named[value]) if value in named else self._letter()
             name = name if name not in self.used else self._letter()
             self.names[value] = name
             self.used.add(name)
             self.given |= {name} if is_root or value in named else set()
+
+    def _wish(self, name: str) -> str:
+        """The name of an argument: as callers have it, where the model says how it is called."""
+        return identifier(name) if self.module.signature is None else name
 
     def _letter(self) -> str:
         free = (n for n in _LETTERS if n not in self.used)
@@ -532,7 +538,9 @@ class _Names:
 
     def lines(self) -> Iterator[str]:
         """The lines of the forward."""
-        yield from wrapped(f"def forward({', '.join(['self', *self._parameters()])}):", 4)
+        taken = self.module.signature
+        parts = ", ".join(["self", *self._parameters()]) if taken is None else taken.text
+        yield from wrapped(f"def forward({parts}):", 4)
         for value, path in self.module.defaults.items():
             name = self.names[value]
             yield f"        if {name} is None:"
@@ -545,7 +553,8 @@ class _Names:
         else:
             lines.append(("return", shown))
         for left, text in lines:
-            yield from wrapped(f"return {text}" if left == "return" else f"{left} = {text}", 8)
+            start = {"return": "return ", "": ""}.get(left, f"{left} = ")
+            yield from wrapped(start + text, 8)
 
     def _parameters(self) -> list[str]:
         needed = [self.names[v] for v in self.module.inputs if v not in self.module.defaults]

@@ -9,10 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from redir.errors import Unsupported
+from redir.tensor import NO_DTYPE, DType
 
 _TYPES = frozenset(
     """bool uint8 int8 int16 int32 int64 uint16 uint32 uint64 float16 bfloat16 float32 float64
-    complex64 complex128""".split()
+    complex64 complex128 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz
+    float8_e8m0fnu""".split()
 )
 
 
@@ -77,12 +79,17 @@ def torch_dtype(dtype: np.dtype[Any]) -> str:
     return f"torch.{name}"
 
 
+_SINGLE = 4  # bytes of a float32
 _HUGE = 1e38  # shortened, the largest number of a type may be larger than that
 
 
 def literal(number: Any) -> str:
-    """A number as Python reads it back, as short as its element type allows."""
-    kind = np.asarray(number).dtype.kind
+    """A number as Python reads it back, as short as its element type allows.
+
+    torch computes with a Python number in float32 or wider, so that no type may round it that is
+    narrower.
+    """
+    kind, size = np.asarray(number).dtype.kind, np.asarray(number).dtype.itemsize
     if kind == "b":
         return str(bool(number))
     if kind in "iu":
@@ -90,4 +97,13 @@ def literal(number: Any) -> str:
     if not isfinite(float(number)):
         return f'float("{float(number)}")'
     exact, short = float(number), float(str(number))
-    return repr(exact if abs(exact) > _HUGE else short)
+    return repr(exact if abs(exact) > _HUGE or size < _SINGLE else short)
+
+
+def real(number: float, dtype: DType = NO_DTYPE) -> str:
+    """An attribute that is a real number, for operands of ``dtype``.
+
+    ONNX rounds it to float32: it is as short as that allows, unless torch kept more of it.
+    """
+    short = np.float32(number)
+    return literal(short if short == number and dtype != np.float64 else np.float64(number))

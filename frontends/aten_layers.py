@@ -409,7 +409,8 @@ def _rms_norm(
     weight: Value | None = None,
     epsilon: float | None = None,
 ) -> Value:
-    small = float(np.finfo(c.dtype).eps) if epsilon is None else float(epsilon)
+    usual = 2.0**-7 if c.dtype.kind == "V" else float(np.finfo(c.dtype).eps)  # bfloat16
+    small = usual if epsilon is None else float(epsilon)
     ones = c.const(np.ones([whole(n) for n in sizes]), c.dtype)
     scale = ones if weight is None else weight
     return c.main("RMSNormalization", x, scale, axis=-len(sizes), epsilon=small)

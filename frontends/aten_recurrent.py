@@ -115,9 +115,11 @@ def _biases(kind: _Kind, ours: Sequence[Value], theirs: Sequence[Value]) -> Valu
 
 
 def _named(array: Array, param: Value) -> Value:
-    name = param.node.name if param.node is not None else ""
-    attrs = {"value": Tensor.take(array)}
-    return Node(ops.Const, (), attrs, source=Source(outputs=(name,))).outputs[0]
+    """A constant made of a parameter and others like it: by its name, frozen if it is."""
+    node, attrs = param.node, {"value": Tensor.take(array)}
+    notes = node.source.metadata if node is not None and node.source is not None else ()
+    source = Source(outputs=(node.name if node is not None else "",), metadata=notes)
+    return Node(ops.Const, (), attrs, source=source).outputs[0]
 
 
 RULES.update({f"{name}.input": _rule(kind) for name, kind in _KINDS.items()})

@@ -23,7 +23,7 @@ def viewed(node: Any) -> Any:
     if node.op != "call_function" or not node.args:
         return None
     if node.target is operator.getitem:
-        return viewed(node.args[0])
+        return written_inside(node) or viewed(node.args[0])
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return None
@@ -31,6 +31,31 @@ def viewed(node: Any) -> Any:
         return node.args[0] if _shares(node) else None
     shares = schema.is_mutable or any(r.alias_info is not None for r in schema.returns)
     return node.args[0] if shares else None
+
+
+INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+"""Contexts around a graph of their own, and where among their arguments that is."""
+
+
+def written_inside(node: Any) -> Any:
+    """The node that a part of what a context gives is another name of, if it wrote to one."""
+    place = INLINED.get(str(getattr(node.args[0], "target", "")))
+    if place is None:
+        return None
+    context = node.args[0]
+    inner = getattr(context.graph.owning_module, context.args[place].target).graph
+    (output,) = (n for n in inner.nodes if n.op == "output")
+    found = output.args[0][node.args[1]]
+    while found.op == "call_function" and is_write(found):
+        found = found.args[0]
+    places = [n for n in inner.nodes if n.op == "placeholder"]
+    return context.args[place + 1 + places.index(found)] if found in places else None
+
+
+def is_write(node: Any) -> bool:
+    """Whether a node changes one of its operands."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
 
 
 def _shares(node: Any) -> bool:
@@ -56,7 +81,7 @@ def put(c: Call, view: Any, base: Value, value: Value) -> Value:
         Unsupported: that kind of view is not followed.
     """
     if view.target is operator.getitem:
-        return _put_part(c, view, base, value)
+        return value if written_inside(view) else _put_part(c, view, base, value)
     same_order = view.target._schema.is_mutable or name_of(view) in _SAME_ORDER
     try:
         if same_order:

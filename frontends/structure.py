@@ -10,7 +10,7 @@ from typing import Any
 Path = tuple[str | int, ...]
 
 
-def _children(spec: Any) -> list[tuple[str | int, Any]]:
+def children(spec: Any) -> list[tuple[str | int, Any]]:
     """The parts of a tree spec, by key or place."""
     parts = spec.children()
     return list(zip(_names(spec, len(parts)) or range(len(parts)), parts, strict=True))
@@ -31,6 +31,18 @@ def _names(spec: Any, count: int) -> Sequence[str | int] | None:
     return [str(k) for k in held] if named else None
 
 
+def way(spec: Any) -> str:
+    """How the parts of a tree spec are reached in an object of it.
+
+    It is ``item`` by key or place, ``field`` by name, or ``leaf`` where only torch knows.
+    """
+    if _is_namedtuple(spec):
+        return "field"
+    if spec.type in {list, tuple} or issubclass(spec.type, Mapping):
+        return "item"
+    return "leaf" if _names(spec, len(spec.children())) is None else "field"
+
+
 def _is_namedtuple(spec: Any) -> bool:
     return spec.type is namedtuple  # noqa: PYI024 - as torch marks them
 
@@ -44,7 +56,7 @@ def paths(spec: Any) -> Iterator[Path]:
     if spec.is_leaf():
         yield ()
         return
-    for key, part in _children(spec):
+    for key, part in children(spec):
         for rest in paths(part):
             yield (key, *rest)
 
@@ -59,7 +71,7 @@ def layout(spec: Any, leaves: Iterator[Any]) -> Any:
     """A tree spec in plain words: ``leaves`` in its places, classes by their names."""
     if spec.is_leaf():
         return next(leaves)
-    parts = [(key, layout(part, leaves)) for key, part in _children(spec)]
+    parts = [(key, layout(part, leaves)) for key, part in children(spec)]
     if spec.type in {list, tuple}:
         return {spec.type.__name__: [part for _, part in parts]}
     pairs = [list(pair) for pair in parts]

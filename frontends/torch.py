@@ -10,6 +10,7 @@ import json
 import operator
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ import numpy as np
 from redir import ops, torch_library
 from redir.errors import BadInput, IllTyped, MissingExtra, Unsupported
 from redir.frontends import (
+    arguments,
     aten_layers,
     aten_layout,
     aten_new,
@@ -37,6 +39,7 @@ from redir.frontends import (
 from redir.frontends.lowering import INT64, Call, NotLowered, Sym, rule_of
 from redir.ir import Graph, Node, Source, Value
 from redir.tensor import UNKNOWN, Array, Dim, DType, Shape, Tensor, TensorType, Type, dtype_named
+from redir.torch_tensors import to_array
 
 try:
     import torch
@@ -51,6 +54,8 @@ TABLES = (
     aten_recurrent,
     aten_sums,
 )  # importing them filled the table of rules
+_ASSIGNED = re.compile(r"The tensor attributes? (.*) w(?:as|ere) assigned during export")
+_ATTRIBUTE = re.compile(r"self\.([\w.]+)")
 SHELL = b"torch:"  # what a graph's shell starts with that came from here
 
 
@@ -64,7 +69,8 @@ def from_torch(
 
     ``dynamic_shapes`` says which sizes are open, as ``torch.export.export`` has it; the names of
     its ``Dim`` become those of the dimensions. What a module does in evaluation is read: call
-    ``eval()`` on it first. A buffer that it counts in stays as it is.
+    ``eval()`` on it first. A buffer that ``forward`` changes is an input with a default, and an
+    output.
 
     Raises:
         MissingExtra: torch is not installed.
@@ -73,15 +79,39 @@ def from_torch(
     """
     _require()
     args, kwargs = tuple(args), dict(kwargs or {})
-    try:
-        program = torch.export.export(
-            module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
-        )
-    except Exception as error:  # whatever the module raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"torch.export cannot follow {type(module).__name__}: {reason}") from error
+    with warnings.catch_warnings(record=True) as said:
+        warnings.filterwarnings("always", _ASSIGNED.pattern, UserWarning)
+        try:
+            program = torch.export.export(
+                module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
+            )
+        except Exception as error:  # whatever the module raises
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            name = type(module).__name__
+            raise BadInput(f"torch.export cannot follow {name}: {reason}") from error
+    _pass_on(said, program)
     named = structure.dim_names(module, args, kwargs, dynamic_shapes)
-    return from_program(program, _symbols(program, named))
+    return _read(program, _symbols(program, named), arguments.of_module(module))
+
+
+def _pass_on(said: Sequence[warnings.WarningMessage], program: Any) -> None:
+    """Repeat what torch warned of while it exported a program, but for what is settled here.
+
+    Raises:
+        Unsupported: forward reads an attribute that it assigns, which torch keeps as it was.
+    """
+    read = {s.target for s in program.graph_signature.input_specs if s.target}
+    for each in said:
+        text = str(each.message)
+        names = _ASSIGNED.match(text)
+        odd = [n for n in _ATTRIBUTE.findall(names[1]) if n in read] if names else []
+        if odd:
+            raise Unsupported(
+                f"forward reads {odd[0]}, which it assigns and which is no buffer: "
+                f"call register_buffer({odd[0]!r}, ...) in the module"
+            )
+        if "._flat_weights[" not in text:  # which recurrent layers assign to themselves
+            warnings.warn_explicit(text, each.category, each.filename, each.lineno)
 
 
 def from_program(program: Any, symbols: Mapping[str, str] | None = None) -> Graph:
@@ -92,7 +122,14 @@ def from_program(program: Any, symbols: Mapping[str, str] | None = None) -> Grap
         Unsupported: the program does what no graph can hold.
     """
     _require()
-    return _Program(program, dict(symbols or {})).graph()
+    return _read(program, dict(symbols or {}), arguments.of_program(program))
+
+
+def _read(program: Any, symbols: dict[str, str], parameters: list[dict[str, Any]]) -> Graph:
+    """The graph of a program; once more if it changes buffers, which are constants at first."""
+    reader = _Program(program, symbols, parameters)
+    graph, changed = reader.graph(), reader.changed()
+    return _Program(program, symbols, parameters, changed).graph() if changed else graph
 
 
 def load(path: str | os.PathLike[str]) -> Graph:
@@ -156,14 +193,8 @@ def _array(tensor: Any) -> Array:
         raise Unsupported("a parameter is sparse or quantised by torch: redir reads dense ones")
     if tensor.is_meta:
         raise Unsupported("a parameter has no numbers, for it is on torch's meta device")
-    dense = tensor.detach().cpu().resolve_conj().resolve_neg()
-    dtype = _dtype(dense.dtype)
-    if dtype.kind == "V":  # numpy has no such type of its own
-        same_size = {1: torch.uint8, 2: torch.int16}[dtype.itemsize]
-        viewed: Array = dense.view(same_size).numpy().view(dtype)
-        return viewed
-    array: Array = dense.numpy()
-    return array
+    _dtype(tensor.dtype)
+    return to_array(tensor)
 
 
 # What a rule raises on arguments that it does not know.
@@ -180,28 +211,48 @@ class _Program:
 
     program: Any
     symbols: dict[str, str]
+    parameters: list[dict[str, Any]]
+    state: frozenset[str] = frozenset()
     env: dict[Any, Any] = field(default_factory=dict)
     numbers: dict[Any, Value] = field(default_factory=dict)
     shapes: dict[Value, Shape] = field(default_factory=dict)
     transposed: set[Value] = field(default_factory=set)
     domains: set[str] = field(default_factory=set)
     named: Counter[str] = field(default_factory=Counter)
+    held: dict[str, tuple[Any, Value]] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
 
     def graph(self) -> Graph:
         inputs = self._interface()
         self._run(self.program.graph_module)
         outputs, layout = self._outputs(inputs)
-        if not outputs:
+        shell = {"inputs": self._taken(inputs), "outputs": layout, "state": []}
+        defaults = {}
+        for name in sorted(self.state):
+            before = _free(name, {**inputs, **outputs})
+            after = _free(f"{name}_next", {**inputs, **outputs})
+            node, inputs[before] = self.held[name]
+            outputs[after] = self.read(self._mutated.get(name, node))
+            defaults[before] = Tensor(_array(self._tensor(name)))
+            shell["state"].append([name, before, after])
+        if not outputs and not self.changed():
             raise BadInput("the module gives no tensor")
-        given = [self._leaf(s.arg, inputs) for s in self._specs("USER_INPUT")]
-        shell = {
-            "inputs": structure.layout(self.program.call_spec.in_spec, iter(given)),
-            "outputs": layout,
-        }
-        graph = Graph(inputs, outputs, shell=SHELL + json.dumps(shell).encode())
+        graph = Graph(inputs, outputs)
         newest = max((n.op.version for n in graph.walk() if n.op.domain == ""), default=0)
         opset = {"": max(newest, ops.OPSET), **dict.fromkeys(sorted(self.domains), 1)}
-        return Graph(inputs, outputs, graph.name, opset, shell=graph.shell)
+        held = SHELL + json.dumps(shell).encode()
+        return Graph(inputs, outputs, graph.name, opset, defaults, held)
+
+    def changed(self) -> frozenset[str]:
+        """The names of the tensors that the program, now read, has written to."""
+        written = {n for n, (node, value) in self.held.items() if self.env[node] is not value}
+        names = written | self._mutated.keys()
+        parameter = next(iter(sorted(names & self._parameters)), None)
+        if parameter is not None:
+            raise Unsupported(
+                f"{parameter}: forward writes to this parameter, and redir follows only buffers"
+            )
+        return frozenset(names)
 
     # Inputs and constants
 
@@ -233,11 +284,21 @@ class _Program:
             node = self._placeholders[spec.arg.name]
             held.setdefault(_identity(self._tensor(spec.target)), []).append((spec.target, node))
         for tied in held.values():
-            nodes = [node for _, node in tied if node.users]
+            first = tied[0][0]
+            self.first.update((name, first) for name, _ in tied)
+            nodes = [node for _, node in tied if node.users or first in self.state]
             if nodes:
-                turned = all(map(_only_multiplies, nodes))
-                value = self._constant(tied[0][0], transposed=turned)
+                value = self._before(first, nodes)
                 self.env.update(dict.fromkeys(nodes, value))
+                self.held[first] = nodes[-1], value
+
+    def _before(self, name: str, nodes: Sequence[Any]) -> Value:
+        """What a tensor of the module is when forward begins: a constant unless it is state."""
+        if name not in self.state:
+            return self._constant(name, transposed=all(map(_only_multiplies, nodes)))
+        value = Value(Tensor(_array(self._tensor(name))).type)
+        self.shapes[value] = value.type.shape or ()
+        return value
 
     @cached_property
     def _parameters(self) -> set[str]:
@@ -255,6 +316,8 @@ class _Program:
             raise Unsupported(f"{name}: {error}") from None
         notes = [("transposed", "1,0")] if transposed else []
         notes += [] if name in self._parameters else [("buffer", name)]
+        if name in self._parameters and not self._tensor(name).requires_grad:
+            notes.append(("frozen", name))
         source = Source(outputs=(name,), metadata=tuple(notes))
         held = Tensor(array.T if transposed else array)
         value = Node(ops.Const, (), {"value": held}, source=source).outputs[0]
@@ -263,6 +326,14 @@ class _Program:
         return value
 
     # Outputs
+
+    @cached_property
+    def _mutated(self) -> dict[str, Any]:
+        """The new values of buffers where a functional program gives them as outputs."""
+        (node,) = (n for n in self.program.graph.nodes if n.op == "output")
+        specs = self.program.graph_signature.output_specs
+        pairs = zip(specs, node.args[0], strict=True)
+        return {self.first[s.target]: n for s, n in pairs if s.kind.name == "BUFFER_MUTATION"}
 
     def _outputs(self, inputs: Mapping[str, Value]) -> tuple[dict[str, Value], Any]:
         (node,) = (n for n in self.program.graph.nodes if n.op == "output")
@@ -288,10 +359,21 @@ class _Program:
             return read
         return ops.Squeeze(read.compute(), ops.constant(np.array([0])))
 
-    def _leaf(self, arg: Any, inputs: Mapping[str, Value]) -> Any:
+    def _taken(self, inputs: Mapping[str, Value]) -> dict[str, Any]:
+        """The parameters of forward, and what each part of them is."""
+        spec, given = self.program.call_spec.in_spec, self._specs("USER_INPUT")
+        leaves = [
+            {**leaf, "is": self._leaf(s.arg, inputs)}
+            for leaf, s in zip(arguments.leaves(spec, self.parameters), given, strict=True)
+        ]
+        leaves += arguments.left_out(spec, self.parameters)
+        return {"parameters": self.parameters, "leaves": leaves}
+
+    @staticmethod
+    def _leaf(arg: Any, inputs: Mapping[str, Value]) -> Any:
         if arg.name in inputs:
             return arg.name
-        return {"constant": structure.plain(getattr(arg, "value", None))}
+        return {"constant": arguments.literal(getattr(arg, "value", None))}
 
     # What torch says
 
@@ -330,7 +412,7 @@ class _Program:
         target = node.target
         if isinstance(target, torch._ops.HigherOrderOperator):
             self.env[node] = self._inlined(node, owner)
-        elif _writes(node):
+        elif inplace.is_write(node):
             self._write_in_place(node)
         elif node.users and self._is_value(node):
             self.env[node] = self._lowered(node)
@@ -343,15 +425,19 @@ class _Program:
 
     def _inlined(self, node: Any, owner: Any) -> tuple[Any, ...]:
         """What a context such as ``no_grad`` gives: that of the graph inside it."""
-        before = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}.get(str(node.target))
+        before = inplace.INLINED.get(str(node.target))
         if before is None:
             raise Unsupported(f"{self._place(node)}: redir does not read torch's {node.target}")
         inner = getattr(owner, node.args[before].target)
-        places = (n for n in inner.graph.nodes if n.op == "placeholder")
-        for place, arg in zip(places, node.args[before + 1 :], strict=True):
-            self.env[place] = self._argument(arg)
-        given = self._run(inner)
-        return tuple(self._argument(g) for g in given)
+        places = [n for n in inner.graph.nodes if n.op == "placeholder"]
+        pairs = list(zip(places, node.args[before + 1 :], strict=True))
+        around = {place: self._argument(arg) for place, arg in pairs}
+        self.env.update(around)
+        given = tuple(self._argument(g) for g in self._run(inner))
+        for place, arg in pairs:
+            if self.env[place] is not around[place]:
+                self._write(node, arg, self.env[place])
+        return given
 
     def _place(self, node: Any) -> str:
         path = _path(node)
@@ -360,8 +446,16 @@ class _Program:
     def read(self, node: Any) -> Any:
         """What a node gives; a view of what was written to since is made again."""
         if node not in self.env:
-            self.env[node] = self.read(node.args[0]) if _writes(node) else self._lowered(node)
+            same = self._another_name_of(node)
+            self.env[node] = self._lowered(node) if same is None else self.read(same)
         return self.env[node]
+
+    @staticmethod
+    def _another_name_of(node: Any) -> Any:
+        """The node that a result is the same tensor as, as what is written to in place."""
+        if node.target is operator.getitem:
+            return inplace.written_inside(node)
+        return node.args[0] if inplace.is_write(node) else None
 
     def _argument(self, arg: Any) -> Any:
         """An argument as rules take it."""
@@ -522,7 +616,7 @@ class _Program:
         for owner in self.program.graph_module.modules():
             for node in owner.graph.nodes if hasattr(owner, "graph") else ():
                 computes = node.op == "call_function" and node.target is not operator.getitem
-                if computes and self._is_value(node) and (node.users or _writes(node)):
+                if computes and self._is_value(node) and (node.users or inplace.is_write(node)):
                     yield node
 
     def _source(self, node: Any) -> Source:
@@ -578,10 +672,11 @@ def _path(node: Any) -> str:
     return stack[-1][1] if stack else ""
 
 
-def _writes(node: Any) -> bool:
-    """Whether a node changes one of its operands."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """The name, or one like it that nothing has."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _identity(tensor: Any) -> object:

@@ -113,7 +113,7 @@ def moved(before: Graph, after: Graph, names: Mapping[str, str]) -> dict[str, An
         axes = {str(1 - int(a)) if name in turned else a: c for a, c in entry["channels"].items()}
         kept = names.get(entry["name"])
         found[name] = {"name": kept, "channels": dict(sorted(axes.items()))}
-    return found
+    return found | {n: {"name": names.get(n), "channels": {}} for n in before.defaults}
 
 
 def chosen(

@@ -75,7 +75,8 @@ def from_torch(
 
     ``dynamic_shapes`` says which sizes are open, as ``torch.export.export`` has it; the names of
     its ``Dim`` become those of the dimensions. What a module does in evaluation is read: call
-    ``eval()`` on it first. A buffer that it counts in stays as it is.
+    ``eval()`` on it first. A buffer that ``forward`` changes is an input with a default, and an
+    output.
 
     Raises:
         MissingExtra: torch is not installed.
@@ -200,7 +201,7 @@ def _save_torch(graph: Graph, path: Path) -> None:
 def to_torch(graph: Graph) -> nn.Module:
     """The PyTorch module that ``save(graph, "model.py")`` writes, with its weights.
 
-    It is in evaluation mode, and can be trained, moved and exported like any other.
+    It is in evaluation mode; it can be trained, moved, exported, copied and pickled like any other.
 
     Raises:
         MissingExtra: torch is not installed.

@@ -16,6 +16,7 @@ import numpy as np
 
 from redir.errors import Unsupported
 from redir.ir import Node
+from redir.torch_tensors import to_array, to_tensor
 
 DOMAIN = "aten"  # of PyTorch's own operators; a library's are in torch.LIBRARY
 LIBRARIES = frozenset({"aten", "prims", "quantized_decomposed", "torchvision"})
@@ -91,7 +92,7 @@ class Runner:
 
     def __call__(self, node: Node, *arrays: Any) -> Sequence[Any]:
         """The results of ``node`` on arrays, None for operands that are absent."""
-        tensors = [None if a is None else self.torch.from_numpy(np.array(a)) for a in arrays]
+        tensors = [None if a is None else to_tensor(a) for a in arrays]
         given: dict[str, Any] = {k: a for k, a in node.attrs.items() if k != "operands"}
         for name, tensor in zip(node.attrs["operands"], tensors, strict=True):
             if name.endswith("[]"):
@@ -100,7 +101,7 @@ class Runner:
                 given[name] = tensor
         found = self.target(**{k: self._restored(k, a) for k, a in given.items()})
         many = found if isinstance(found, tuple | list) else [found]
-        return [np.asarray(t) for t in many]
+        return [to_array(t) if hasattr(t, "dtype") else np.asarray(t) for t in many]
 
     def __reduce__(self) -> Any:
         """Pickle the operator's name: neither of the two fields can be."""
