@@ -43,6 +43,7 @@ from redir.torch_tensors import to_array
 
 try:
     import torch
+    from torch.export.pt2_archive import _package as pt2_archive
 except ImportError:  # the extra is optional
     torch = None
 
@@ -142,8 +143,9 @@ def load(path: str | os.PathLike[str]) -> Graph:
     _require()
     try:
         with Path(path).open("rb") as file:
-            pt2.check(file, lambda data: torch.load(data, map_location="cpu", weights_only=True))
-            program = torch.export.load(file)
+            copy = pt2.checked(file, _find)
+        # not torch.export.load, which reads older formats too, and pickles in them
+        program = pt2_archive.load_pt2(copy).exported_programs["model"]
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
     except BadInput as error:
@@ -155,6 +157,11 @@ def load(path: str | os.PathLike[str]) -> Graph:
         return from_program(program)
     except Unsupported as error:
         raise Unsupported(f"{path}: {error}") from None
+
+
+def _find(space: str, name: str) -> object:
+    """An operator that a program may hold: a function, or one that writes to its operands."""
+    return torch_library.function(torch, space, name, mutable=True)
 
 
 def _require() -> None:
