@@ -40,8 +40,9 @@ class FoldConstants(Pass):
 
     A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
     constants it is computed from; so is what would make the graph store more numbers than it did.
-    Only operators are computed of which runtimes agree in every version; a DequantizeLinear, which
-    keeps a weight small in its file, is none of them.
+    Only operators are computed of which runtimes agree in every version, and only on numbers on
+    which they do (not where whole numbers are divided by zero, or a sum overflows); a
+    DequantizeLinear, which keeps a weight small in its file, is none of them.
     """
 
     limit: int = 4096
@@ -99,6 +100,8 @@ class FoldConstants(Pass):
         if not all(_is_of(r, v) for r, v in zip(results, node.outputs, strict=True)):
             return None  # the kernel and the inference disagree: one of them is wrong
         if sum(r.nbytes for r in results) > allowed:
+            return None
+        if not node.op.agreed(node, arrays, results):
             return None
         return [_constant(node, r, i) for i, r in enumerate(results)]
 

@@ -53,6 +53,7 @@ class Op:
     ``kept`` are left; repeatable(node) whether two evaluations agree and have no effect;
     implied(node) the attributes that shapes say and that only a file writes down; form(node) the
     operator itself, or an ``opaque`` one where the node has what it does not understand;
+    agreed(node, arrays, results) whether every runtime gives these results: see ``ops.agreement``;
     step(node) what it may turn into where a last bit tips it, None where it does not jump: see
     ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take.
     ``stated`` are the types of the results, if their file's word is all that is known of them;
@@ -85,6 +86,9 @@ class Op:
     )
     step: Callable[[Node], Callable[..., bool] | None] = field(
         repr=False, compare=False, kw_only=True, default=lambda _: None
+    )
+    agreed: Callable[[Node, Sequence[Any], Sequence[Any]], bool] = field(
+        repr=False, compare=False, kw_only=True, default=lambda *_: True
     )
     form: Callable[[Node], Op] = field(
         repr=False, compare=False, kw_only=True, default=lambda node: node.op

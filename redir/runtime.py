@@ -19,7 +19,9 @@ from redir.backends.onnx import save
 from redir.errors import MissingExtra, OutOfSteps, TooLarge, Unsupported
 from redir.files import temporary_folder
 from redir.interpret import evaluate
-from redir.ir import Graph, Value
+from redir.ir import Graph, Node, Value
+from redir.ops import tensor_of
+from redir.ops.agreement import traps
 from redir.tensor import Array, TensorType
 from redir.text import tensors
 
@@ -71,6 +73,8 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
     _limit_memory(options, stored)
     if exact:
         options.add_session_config_entry(*EXACT_PRODUCTS)
+    guard = Guard.of(graph)
+    guard.check({})
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         save(graph, path)
@@ -79,7 +83,7 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
         except Exception as error:
             raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
     names = tuple(output.name for output in made.get_outputs())
-    return Session(made, names, _PATIENCE + stored / _BYTES_A_SECOND)
+    return Session(made, names, guard, _PATIENCE + stored / _BYTES_A_SECOND)
 
 
 _PATIENCE = 20.0  # seconds that any model may run for
@@ -118,11 +122,72 @@ def mixes_bytes(graph: Graph) -> bool:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """What must not be given to onnxruntime, which it does not survive.
+
+    ``divisions`` are those of whole numbers that may be the least by -1, each with a graph for
+    either operand.
+    """
+
+    divisions: tuple[tuple[Node, Graph, Graph], ...]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Guard:
+        """The divisions of a graph, but for those in the bodies of its control flow."""
+        reach: dict[Value, frozenset[str]] = {v: frozenset({n}) for n, v in graph.inputs.items()}
+        found = []
+        for node in graph.nodes:
+            needs = frozenset[str]().union(*(reach[v] for v in node.inputs))
+            reach.update(dict.fromkeys(node.outputs, needs))
+            if node.op in _DIVIDING and _may_trap(node):
+                inputs = {name: v for name, v in graph.inputs.items() if name in needs}
+                left, right = (Graph(inputs, {"": v}, defaults=graph.defaults) for v in node.inputs)
+                found.append((node, left, right))
+        return cls(tuple(found))
+
+    def check(self, feeds: Mapping[str, Array]) -> None:
+        """Compute the divisors that these feeds reach, and what is divided by -1.
+
+        Raises:
+            Unsupported: the least number is divided by -1.
+        """
+        for node, left, right in self.divisions:
+            if bool(feeds) != bool(right.inputs):
+                continue  # constants are folded, and divided, before anything is given
+            by = _computed(right, feeds)
+            if np.any(by == -1) and traps((_computed(left, feeds), by)):
+                raise Unsupported(f"{node} divides the least number of its type by -1")
+
+
+def _computed(graph: Graph, feeds: Mapping[str, Array]) -> Array:
+    """The one output; 0 where the interpreter cannot compute it."""
+    try:
+        return np.asarray(evaluate(graph, feeds)[""])
+    except Unsupported:
+        return np.zeros((), np.int64)
+
+
+_DIVIDING = (ops.Div, ops.Mod)
+
+
+def _may_trap(node: Node) -> bool:
+    """Whether the operands are whole numbers, and may be the least and -1 as far as is known."""
+    if node.inputs[0].type.dtype.kind != "i":
+        return False
+    held = [tensor_of(v) for v in node.inputs]
+    least = np.iinfo(node.inputs[0].type.dtype).min
+    return all(
+        t is None or bool(np.any(t.array == n)) for t, n in zip(held, (least, -1), strict=True)
+    )
+
+
+@dataclass(frozen=True)
 class Session:
     """A model that onnxruntime holds, called with feeds by name; it may run for ``seconds``."""
 
     held: onnxruntime.InferenceSession
     names: tuple[str, ...]  # of the outputs
+    guard: Guard
     seconds: float
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
@@ -132,6 +197,7 @@ class Session:
             Unsupported: onnxruntime fails on these feeds.
             TooLarge: it takes more time or memory than a model of its size may.
         """
+        self.guard.check(feeds)
         try:
             with _ending_after(self.seconds) as options:
                 return dict(zip(self.names, self.held.run(None, dict(feeds), options), strict=True))

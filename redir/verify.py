@@ -278,7 +278,7 @@ def _shaken(graph: Graph, moved: set[Tensor]) -> Graph:
         if tensor not in moved:
             return None
         array = tensor.array
-        size = float(np.abs(array).max(initial=0.0)) or 1.0
+        size = float(np.abs(array[np.isfinite(array)]).max(initial=0.0)) or 1.0
         noise = rng.standard_normal(array.shape) * size
         return Tensor.take((array + noise).astype(array.dtype))
 

@@ -14,6 +14,7 @@ from onnx import defs
 
 from redir.ir import Attr, Node, Op
 from redir.ops import (
+    agreement,
     control,
     einsum,
     kernels,
@@ -60,6 +61,7 @@ class Entry:
     narrow: Any = lambda node, inputs, _: node.on(inputs)
     implied: Any = lambda _: {}
     step: Any = lambda _: None
+    agreed: Any = agreement.finite
     attributes: str = ""
     newest: int = READ
 
@@ -310,6 +312,20 @@ _STEPS = {
     "NonMaxSuppression": steps.suppression,
     "TopK": steps.sorting,
 }
+_AGREED = {
+    "BitShift": agreement.shift,
+    "Cast": agreement.conversion,
+    "CastLike": agreement.conversion,
+    "Div": agreement.division,
+    "Mod": agreement.division,
+    "Pow": agreement.power,
+    "ReduceProd": agreement.multiplication,
+    **dict.fromkeys(
+        ("ReduceL1", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare"),
+        agreement.summation,
+    ),
+}
+ENTRIES.update({name: replace(ENTRIES[name], agreed=rule) for name, rule in _AGREED.items()})
 ENTRIES.update({name: replace(ENTRIES[name], step=step) for name, step in _STEPS.items()})
 
 
@@ -340,6 +356,7 @@ def _op(name: str, domain: str, version: int) -> Op:
         narrow=entry.narrow,
         implied=entry.implied,
         step=entry.step,
+        agreed=entry.agreed,
         repeatable=schema.repeatable,
         form=_form,
         needs=schema.needs,
