@@ -7,12 +7,14 @@ and no ONNX file is made on the way.
 from __future__ import annotations
 
 import json
+import logging
 import operator
 import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -142,10 +144,10 @@ def load(path: str | os.PathLike[str]) -> Graph:
     """
     _require()
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).open("rb") as file, _quiet():
             copy = pt2.checked(file, _find)
-        # not torch.export.load, which reads older formats too, and pickles in them
-        program = pt2_archive.load_pt2(copy).exported_programs["model"]
+            # not torch.export.load, which reads older formats too, and pickles in them
+            program = pt2_archive.load_pt2(copy).exported_programs["model"]
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
     except BadInput as error:
@@ -162,6 +164,19 @@ def load(path: str | os.PathLike[str]) -> Graph:
 def _find(space: str, name: str) -> object:
     """An operator that a program may hold: a function, or one that writes to its operands."""
     return torch_library.function(torch, space, name, mutable=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to what is raised: torch logs and warns of the same, with the stack."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _require() -> None:

@@ -166,6 +166,10 @@ class Source:
         return replace(self, channels=tuple(sorted(left.items())))
 
 
+# What inference raises on a node that lacks what every such node has, or has something else there.
+_UNFIT = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """One application of an operator. Its types are inferred, never asserted."""
@@ -186,12 +190,15 @@ class Node:
         set_ = object.__setattr__
         set_(self, "inputs", tuple(self.inputs))
         set_(self, "attrs", MappingProxyType(dict(self.attrs)))
-        set_(self, "op", self.op.form(self))
-        implied = self.op.implied(self)
-        if any(self.attrs.get(name) == what for name, what in implied.items()):
-            left = {k: a for k, a in self.attrs.items() if k not in implied or a != implied[k]}
-            set_(self, "attrs", MappingProxyType(left))
-        types = self.op.infer(self)
+        try:
+            set_(self, "op", self.op.form(self))
+            implied = self.op.implied(self)
+            if any(self.attrs.get(name) == what for name, what in implied.items()):
+                left = {k: a for k, a in self.attrs.items() if k not in implied or a != implied[k]}
+                set_(self, "attrs", MappingProxyType(left))
+            types = self.op.infer(self)
+        except _UNFIT as error:
+            raise IllTyped(f"{self}: it is not well formed: {error}") from error
         if len(types) != self.arity:
             raise IllTyped(f"{self}: it has {len(types)} results, not {self.arity}")
         set_(self, "outputs", tuple(Value(t, self, i) for i, t in enumerate(types)))

@@ -9,7 +9,7 @@ import pytest
 from tests.damaged.cases import make
 from tests.damaged.driver import context, findings
 
-FEW = {"onnx": 24, "text": 10, "npz": 10}
+FEW = {"onnx": 12, "text": 6, "npz": 6}
 MANY = {"onnx": 2000, "pt2": 500, "text": 500, "npz": 500}
 SHARDS = 10
 
