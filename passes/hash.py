@@ -13,8 +13,8 @@ from redir import ops
 from redir.density import RULES, Cells, bandwidth_of, cells, density
 from redir.deviation import error_bound, measured_error, relative_error, rows, second_moments
 from redir.errors import BadPipeline, Unsupported
-from redir.feeds import normal_feeds
 from redir.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
+from redir.inputs import normal_feeds
 from redir.interpret import values
 from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of

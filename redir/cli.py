@@ -22,6 +22,7 @@ from redir.escapes import visible, visible_lines
 from redir.files import discard_all, replacing
 from redir.guarantees import operations
 from redir.ir import Graph
+from redir.open_sizes import check_shapes, parsed_shapes
 from redir.optimize import Record, Watch, optimize
 from redir.palette import unpacked
 from redir.pipeline import Pipeline, available, promised
@@ -133,6 +134,16 @@ def _add_overridable(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_shapes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--input",
+        metavar="NAME=SHAPE",
+        action="append",
+        default=[],
+        help="a size for what an input leaves open, as in x=1x3x640x640; may be repeated",
+    )
+
+
 def _load(options: argparse.Namespace, model: str) -> Graph:
     graph = _loaded(options, model)
     _say_overridable(options, graph)
@@ -217,6 +228,7 @@ def _add_compress(commands: Any) -> None:
     command.add_argument("--preset", choices=PRESETS, help="default: exact")
     command.add_argument("-p", "--pipeline", metavar="PIPELINE", help="passes to run instead")
     command.add_argument("--cost", metavar="COST", help=_COST)
+    _add_shapes(command)
     command.add_argument("--eval", metavar="FILE.npz", help="inputs by name, and their labels")
     command.add_argument("--json", metavar="FILE|-", help="write what was done as JSON")
     command.add_argument("--seed", type=int, default=0, help="of the inputs used for checks")
@@ -236,7 +248,8 @@ def _compress(options: argparse.Namespace) -> int:
     graph = _load(options, options.model)
     paths.check(_read(options, graph), options.out, options.json)
     data = arrays.labelled(options.eval, graph) if options.eval else None
-    result = compiler.run(graph, pipeline, seed=options.seed)
+    shapes = parsed_shapes(options.input)
+    result = compiler.run(graph, pipeline, seed=options.seed, input_shapes=shapes)
     _say_pinned(options, result.graph)
     _say_open(options, graph)
     _say_saturated(options, graph)
@@ -302,6 +315,7 @@ def _add_opt(commands: Any) -> None:
         "out", metavar="OUT", nargs="?", default="-", help="default: text on stdout"
     )
     command.add_argument("-p", "--pipeline", metavar="PIPELINE", required=True)
+    _add_shapes(command)
     command.add_argument("--verify-each", choices=("off", "structure", "numeric"), default="off")
     command.add_argument("--print-ir-after", metavar="PASS|all", help="the text, on stderr")
     command.add_argument("--time-passes", action="store_true", help="seconds, on stderr")
@@ -315,7 +329,9 @@ def _opt(options: argparse.Namespace) -> int:
     graph = _load(options, options.model)
     paths.check(_read(options, graph), options.out)
     compiler.refuse_nan(graph)
-    watch = Watch(options.verify_each, options.print_ir_after, options.explain, _say)
+    shapes = parsed_shapes(options.input)
+    check_shapes(graph, shapes)
+    watch = Watch(options.verify_each, options.print_ir_after, options.explain, _say, shapes)
     after, records = optimize(graph, pipeline, watch)
     _save(after, options.out)
     if options.verify_each == "numeric":
@@ -370,6 +386,7 @@ def _add_verify(commands: Any) -> None:
     command.add_argument("a", metavar="A")
     command.add_argument("b", metavar="B")
     command.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name")
+    _add_shapes(command)
     _add_overridable(command)
     command.add_argument("--samples", type=int, default=3, help="of drawn inputs (default: 3)")
     command.add_argument("--rtol", type=float, help="default: judged by a float64 reference")
@@ -384,11 +401,22 @@ def _verify(options: argparse.Namespace) -> int:
         bound = getattr(options, name)
         if bound is not None and not bound >= 0:
             raise BadInput(f"--{name} {bound}: expected 0 or more")
+    if options.inputs and options.input:
+        raise BadInput("--inputs and --input are both given: the arrays have their shapes")
+    shapes = parsed_shapes(options.input)
     a, b = _loaded(options, options.a), _loaded(options, options.b)
     _say_overridable(options, a, b)
     _say_saturated(options, a)
     feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
-    found = verify(a, b, feeds, samples=options.samples, rtol=options.rtol, atol=options.atol)
+    found = verify(
+        a,
+        b,
+        feeds,
+        samples=options.samples,
+        rtol=options.rtol,
+        atol=options.atol,
+        input_shapes=shapes,
+    )
     if options.json:
         _dump(found.as_dict(), "-")
     else:

@@ -13,9 +13,10 @@ from redir import models
 from redir.cost import Cost, total
 from redir.cost_models import CostModel, cost_model
 from redir.errors import BadInput, Broken, MissingExtra, Unsupported
-from redir.feeds import runnable
 from redir.guarantees import SAME_OUTPUTS
+from redir.inputs import runnable
 from redir.ir import Graph, Node, Source
+from redir.open_sizes import Shapes
 from redir.ops import tensor_of
 from redir.pipeline import Pass, Pipeline
 from redir.presets import preset as preset_named
@@ -185,15 +186,19 @@ class Result:
         }
 
 
-def run(graph: Graph, pipeline: Pipeline, *, seed: int = 0) -> Result:
+def run(
+    graph: Graph, pipeline: Pipeline, *, seed: int = 0, input_shapes: Shapes | None = None
+) -> Result:
     """Run ``pipeline`` and check after each pass what it promises of the outputs.
+
+    Inputs to check on are drawn, of ``input_shapes`` where the model leaves their sizes open.
 
     Raises:
         Broken: a pass that promises the same outputs changed them, or made what does not run.
-        BadInput: a weight is NaN.
+        BadInput: a weight is NaN, or a shape does not fit the model.
     """
     refuse_nan(graph)
-    feeds, why = _feeds(graph, seed)
+    feeds, why = _feeds(graph, seed, input_shapes)
     after, steps, verdicts = graph, [], []
     for step in pipeline.passes:
         after, record, verdict = _step(step, after, feeds, why)
@@ -222,10 +227,12 @@ def _order(verdict: Verdict) -> int:
     return _WORST.index(verdict.verdict)
 
 
-def _feeds(graph: Graph, seed: int) -> tuple[Sequence[Mapping[str, Array]], str]:
+def _feeds(
+    graph: Graph, seed: int, input_shapes: Shapes | None
+) -> tuple[Sequence[Mapping[str, Array]], str]:
     """Inputs on which the model runs, or none and why."""
     try:
-        return list(runnable(graph, runner(graph), 1, seed)), ""
+        return list(runnable(graph, runner(graph), 2, seed, input_shapes)), ""
     except Unsupported as error:
         return (), str(error)
 

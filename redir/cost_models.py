@@ -11,7 +11,7 @@ import numpy as np
 
 from redir.cost import macs, nbytes, products
 from redir.errors import BadPipeline, Unsupported
-from redir.feeds import runnable
+from redir.inputs import runnable
 from redir.ir import Graph
 from redir.runtime import pair_ratio, session
 from redir.timings import Timings

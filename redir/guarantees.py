@@ -9,7 +9,7 @@ import numpy as np
 
 from redir import ops
 from redir.errors import Unsupported
-from redir.feeds import whole_feeds
+from redir.inputs import whole_feeds
 from redir.interpret import evaluate
 from redir.ir import Graph, Value
 from redir.ops import tensor_of
@@ -111,8 +111,8 @@ def _outputs(before: Graph, after: Graph) -> str | None:
     old, new = widened(before), widened(after)
     shaken = None if is_whole(before) else widened(_rounded(before))
     for seed in range(3):
-        feeds = whole_feeds(old, seed)
         try:
+            feeds = whole_feeds(old, seed)
             expected = evaluate(old, feeds)
         except Unsupported:
             return None  # what cannot be run cannot be refuted

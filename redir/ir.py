@@ -55,7 +55,10 @@ class Op:
     operator itself, or an ``opaque`` one where the node has what it does not understand;
     agreed(node, arrays, results) whether every runtime gives these results: see ``ops.agreement``;
     step(node) what it may turn into where a last bit tips it, None where it does not jump: see
-    ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take.
+    ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take;
+    misfit(node, inputs) why the node cannot run on operands of other sizes, empty if it can;
+    wants(node, inputs, wanted) the numbers that it wants of each operand, by those that are wanted
+    of its results: see ``ops.wants``.
     ``stated`` are the types of the results, if their file's word is all that is known of them;
     ``table(name, version, domain)`` finds the operator again where it is unpickled.
     Two versions of an operator are equal: patterns match the operator, not its version. An opaque
@@ -94,6 +97,12 @@ class Op:
         repr=False, compare=False, kw_only=True, default=lambda node: node.op
     )
     needs: Callable[..., int] = field(repr=False, compare=False, kw_only=True, default=lambda *_: 0)
+    misfit: Callable[[Node, tuple[Value, ...]], str] = field(
+        repr=False, compare=False, kw_only=True, default=lambda *_: ""
+    )
+    wants: Callable[[Node, Sequence[Value], Sequence[Any]], Sequence[Any]] = field(
+        repr=False, compare=False, kw_only=True, default=lambda *_: ()
+    )
 
     @property
     def standard(self) -> str:

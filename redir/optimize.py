@@ -10,6 +10,7 @@ from typing import Literal
 from redir.errors import BadInput, Broken
 from redir.guarantees import SAME_OUTPUTS
 from redir.ir import Graph
+from redir.open_sizes import Shapes
 from redir.pipeline import Pass, Pipeline
 from redir.verify import Verdict, verify
 
@@ -19,14 +20,16 @@ class Watch:
     """What to check and print after each pass.
 
     ``verify``: ``structure`` checks the guarantees that need no run, ``numeric`` all of them, and
-    both models on drawn inputs. ``show``: the pass after which to print the text, or ``all``.
-    ``explain``: say why each pass left what it left. ``say`` gets what is to be printed.
+    both models on drawn inputs, of ``input_shapes`` where sizes are open. ``show``: the pass after
+    which to print the text, or ``all``. ``explain``: say why each pass left what it left. ``say``
+    gets what is to be printed.
     """
 
     verify: Literal["off", "structure", "numeric"] = "off"
     show: str | None = None
     explain: bool = False
     say: Callable[[str], object] = str  # to nobody
+    input_shapes: Shapes | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def optimize(graph: Graph, pipeline: Pipeline, watch: Watch) -> tuple[Graph, lis
         start = time.perf_counter()
         after = step.run(graph)
         seconds = time.perf_counter() - start
-        verdict = _check(step, graph, after, watch.verify)
+        verdict = _check(step, graph, after, watch)
         exact = SAME_OUTPUTS in step.guarantees
         records.append(Record(str(step), seconds, after, exact, verdict))
         _show(step, after, watch)
@@ -69,7 +72,8 @@ def optimize(graph: Graph, pipeline: Pipeline, watch: Watch) -> tuple[Graph, lis
     return graph, records
 
 
-def _check(step: Pass, before: Graph, after: Graph, how: str) -> Verdict | None:
+def _check(step: Pass, before: Graph, after: Graph, watch: Watch) -> Verdict | None:
+    how = watch.verify
     for promise in step.guarantees:
         due = how == "numeric" or (how == "structure" and not promise.numeric)
         why = promise.refute(before, after) if due else None
@@ -77,7 +81,7 @@ def _check(step: Pass, before: Graph, after: Graph, how: str) -> Verdict | None:
             raise Broken(f"{step} breaks its promise {promise.name!r}: {why}")
     if how != "numeric" or after is before:
         return None
-    verdict = verify(before, after)
+    verdict = verify(before, after, input_shapes=watch.input_shapes)
     if verdict.verdict == "fail" and SAME_OUTPUTS in step.guarantees:
         raise Broken(f"{step} changed the outputs: {verdict.reason}")
     return verdict

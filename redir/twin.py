@@ -8,8 +8,8 @@ import numpy as np
 
 from redir import ops
 from redir.errors import Unsupported
-from redir.feeds import whole_feeds
 from redir.guarantees import EXACT
+from redir.inputs import whole_feeds
 from redir.interpret import compute
 from redir.ir import Graph, Node, Op, Value
 from redir.ops import tensor_of

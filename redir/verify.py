@@ -10,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from redir.errors import BadInput, Unsupported
-from redir.feeds import runnable
 from redir.groups import and_more
 from redir.guarantees import constants
+from redir.inputs import runnable
 from redir.interpret import evaluate
 from redir.ir import Graph, Value
+from redir.open_sizes import Shapes
 from redir.rewrite import map_constants
 from redir.runtime import Session, runner, session
 from redir.steps import by_pieces
@@ -88,20 +89,27 @@ def verify(
     seed: int = 0,
     rtol: float | None = None,
     atol: float | None = None,
+    input_shapes: Shapes | None = None,
 ) -> Verdict:
-    """Compare ``b`` with ``a`` on ``feeds``, or on ``samples`` drawn ones.
+    """Compare ``b`` with ``a`` on ``feeds``, or on ``samples`` drawn ones of ``input_shapes``.
+
+    Sizes that are open and not given are chosen so that the model fits.
 
     Without ``rtol`` and ``atol``, ``b`` may be as far from the float64 reference of ``a`` as eight
     times ``a`` itself, and 64 units in the last place of the output's magnitude. With them,
     |b - a| may be at most atol + rtol |a|.
 
     Raises:
-        BadInput: the two have different inputs or outputs.
+        BadInput: the two have different inputs or outputs, or a shape does not fit them.
     """
     _same_names(a, b)
     try:
         run = runner(a)
-        given = list(feeds) if feeds is not None else list(runnable(a, run, samples, seed))
+        given = (
+            list(feeds)
+            if feeds is not None
+            else list(runnable(a, run, samples, seed, input_shapes))
+        )
         old = [run(f) for f in given]
     except Unsupported as error:
         return Verdict("skipped", str(error))

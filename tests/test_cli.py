@@ -1181,3 +1181,62 @@ def test_script_refuses_half_a_file_of_arrays_in_one_line() -> None:
     damaged("e.npz", slice(500))()
     done = script(EVAL + "e.npz")
     assert (done.code, done.err.count("\n"), "Traceback" in done.err) == (2, 1, False)
+
+
+# --input
+
+
+def write_open(name: str) -> None:
+    """A Conv of windows of 3x3 on x (n, 3, h, w)."""
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], "conv")],
+        "main",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [stored("w", np.ones((4, 3, 3, 3)))],
+    )
+    opset = [helper.make_opsetid("", 21)]
+    write(helper.make_model(graph, opset_imports=opset, ir_version=10), name)
+
+
+SIZED = {
+    "compress": ["compress", "open.onnx", "out.onnx"],
+    "opt": ["opt", "open.onnx", "out.onnx", "-p", "merge", "--verify-each", "numeric"],
+    "verify": ["verify", "open.onnx", "open.onnx"],
+}
+
+
+@pytest.mark.parametrize("command", SIZED.values(), ids=SIZED)
+def test_the_shape_of_an_input_may_be_given(
+    command: list[str],
+) -> None:
+    write_open("open.onnx")
+    assert cli.main([*command, "--input", "x=1x3x5x9"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("z=1x3x5x9", "no input 'z'"),
+        ("x=1x4x5x9", "the shape 1x4x5x9 does not fit it"),
+        ("x=1x3x5", "the shape 1x3x5 does not fit it"),
+        ("x", "expected NAME=SHAPE"),
+        ("x=1x3x2x2", "a window of [3, 3] on [2, 2]"),
+    ],
+)
+@pytest.mark.parametrize("command", SIZED.values(), ids=SIZED)
+def test_a_shape_that_does_not_fit_is_refused(
+    command: list[str],
+    shape: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_open("open.onnx")
+    assert cli.main([*command, "--input", shape]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("out.onnx").exists()
+
+
+def test_arrays_and_shapes_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", "a", "b", "--inputs", "x.npz", "--input", "x=1"]) == 2
+    assert "both given" in capsys.readouterr().err

@@ -9,9 +9,9 @@ import pytest
 
 from redir import ops
 from redir.backends.onnx import to_proto
-from redir.feeds import whole_feeds
 from redir.frontends.onnx import from_proto
 from redir.guarantees import constants
+from redir.inputs import whole_feeds
 from redir.interpret import evaluate
 from redir.ir import Graph, Node, Value
 from redir.pipeline import Pipeline

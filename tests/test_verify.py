@@ -170,7 +170,7 @@ def test_other_names_cannot_be_compared(kind: str) -> None:
     a = linear(W)
     names: dict[str, Any] = {"inputs": a.inputs, "outputs": a.outputs}
     names[kind] = {"other": next(iter(names[kind].values()))}
-    with pytest.raises(BadInput, match=rf"different {kind}: \['.'\] and \['other'\]"):
+    with pytest.raises(BadInput, match=f"different {kind}: only the first has '.' and only"):
         verify(a, Graph(**names))
 
 

@@ -17,6 +17,7 @@ from redir.ops import (
     agreement,
     control,
     einsum,
+    fits,
     kernels,
     layout,
     mixing,
@@ -27,6 +28,7 @@ from redir.ops import (
     spread,
     steps,
     ties,
+    wants,
 )
 from redir.ops.core import Absent, Const, constant, is_absent, opaque, tensor_of
 
@@ -361,6 +363,8 @@ def _op(name: str, domain: str, version: int) -> Op:
         form=_form,
         needs=schema.needs,
         table=lookup,
+        misfit=(fits.RULES if domain == "" else {}).get(name, lambda *_: ""),
+        wants=(wants.RULES if domain == "" else {}).get(name, lambda *_: ()),
     )
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from redir.coupling import Coupling
-from redir.feeds import normal_feeds
 from redir.groups import families
 from redir.guarantees import constants
+from redir.inputs import normal_feeds
 from redir.ir import Graph
 from redir.models import load
 from redir.passes.prune import Prune

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from redir import ops
 from redir.backends.onnx import to_proto
-from redir.feeds import whole_feeds
 from redir.guarantees import constants
+from redir.inputs import whole_feeds
 from redir.interpret import evaluate
 from redir.ir import Attr, Graph, Node, Value
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels

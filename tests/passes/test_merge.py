@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redir import ops
 from redir.errors import BadPipeline
-from redir.feeds import normal_feeds
+from redir.inputs import normal_feeds
 from redir.interpret import evaluate
 from redir.ir import Graph, Value
 from redir.passes.merge import Merge
