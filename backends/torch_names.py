@@ -27,7 +27,7 @@ RESERVED = frozenset(
     register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
     register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
     register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
-    self set_extra_state set_submodule share_memory state_dict T_destination to to_empty train
+    set_extra_state set_submodule share_memory state_dict T_destination to to_empty train
     training type xpu zero_grad torch nn math load
     _apply _backward_hooks _backward_pre_hooks _buffers _call_impl _compiled_call_impl
     _forward_hooks _forward_hooks_always_called _forward_hooks_with_kwargs _forward_pre_hooks
@@ -56,7 +56,7 @@ CALLED = frozenset("float int len list max min range super tuple".split())
 _ARGUMENTS = re.compile(
     r"(self|size|stride|kernel_size|((in|out)_)?(channels|features))\d*"
 )  # of a constructor, in which a class of this name could not be reached
-_LOCAL = RESERVED | IMPORTED | HELPERS | CALLED
+_LOCAL = RESERVED | IMPORTED | HELPERS | CALLED | {"self"}
 _OWN = IMPORTED | HELPERS | CALLED | {"self"}
 _CLASSES = IMPORTED | HELPERS | frozenset(dir(builtins))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from redir import arrays, compiler, groups, limits, models, paths, runtime, showcase, tables
+from redir.backends.torch_interface import states
 from redir.cost import Cost, layers, open_layers, total
 from redir.coupling import Coupling, blocked
 from redir.diagram import drawing
@@ -158,13 +159,25 @@ def _loaded(options: argparse.Namespace, model: str) -> Graph:
 
 
 def _say_overridable(options: argparse.Namespace, *graphs: Graph) -> None:
-    count = max(len(graph.defaults) for graph in graphs)
+    state = {each.input for graph in graphs for each in states(graph)}
+    count = max(len(graph.defaults.keys() - state) for graph in graphs)
+    if state:
+        _note(
+            options,
+            f"note: {_few(sorted(state))}, state that the module keeps, is an input whose default "
+            "is its value, and an output whose name ends in _next",
+        )
     if count:
         _note(
             options,
             f"warning: {count} initializers are inputs too and may be overridden, so they stay as "
             "they are; --overridable-initializers=constant takes them for constants",
         )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _find_factory(model: str) -> None:

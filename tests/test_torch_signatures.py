@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -224,3 +225,60 @@ def test_a_saved_program_takes_what_the_module_took(tmp_path: Path) -> None:
 
 def test_text_reads_arguments_where_it_uses_them() -> None:
     assert 'self.layer(batch["a key"])' in source(read("dict")[3])
+
+
+ODD = (
+    "",
+    "[",
+    "[]",
+    "[" * 100000,
+    '{"inputs": 3, "outputs": 3, "state": 3}',
+    '{"inputs": {"parameters": [{}], "leaves": []}, "outputs": {"dict": 3}, "state": [1]}',
+    '{"inputs": {"parameters": [], "leaves": [{"of": 9, "reach": [], "is": "x"}]}}',
+    '{"inputs": {"parameters": [{"name": 3}], "leaves": []}, "outputs": {"list": ["?"]}}',
+    '{"state": [["a", "b"]], "outputs": {"object": "os.system", "fields": 3}}',
+)
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_a_shell_that_says_something_odd_says_nothing(text: str) -> None:
+    module, _, _, graph = read("keyword left out")
+    again = redir.to_torch(replace(graph, shell=b"torch:" + text.encode()))
+    torch.testing.assert_close(again(X), module(X))
+
+
+@pytest.mark.parametrize("default", ["__import__('os')", "(lambda: 1)()", "1 +", "x", "[" * 500])
+def test_a_default_in_a_shell_is_a_constant(default: str) -> None:
+    graph = read("keyword left out")[3]
+    held = json.loads(graph.shell.removeprefix(b"torch:"))
+    held["inputs"]["parameters"][1]["default"] = default
+    text = source(replace(graph, shell=b"torch:" + json.dumps(held).encode()))
+    assert "def forward(self, x, *, mask=None, scale=2.0):" in text
+
+
+@pytest.mark.parametrize("name", ["x y", "class", "torch", "self", "fixed", "", "a=print(1)"])
+def test_an_argument_in_a_shell_is_a_name(name: str) -> None:
+    graph = read("keyword left out")[3]
+    held = json.loads(graph.shell.removeprefix(b"torch:"))
+    held["inputs"]["parameters"][0]["name"] = name
+    module = redir.to_torch(replace(graph, shell=b"torch:" + json.dumps(held).encode()))
+    first = next(iter(inspect.signature(module.forward).parameters))
+    assert first.isidentifier()
+    assert first != name
+    assert module(X).shape == (2, 3)
+
+
+class Inner(nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.ModuleDict({"self": nn.Linear(4, 4)})
+
+    def forward(self, x: Any) -> Any:
+        return self.attention["self"](torch.relu(x))
+
+
+def test_a_part_that_is_called_self_keeps_its_name() -> None:
+    module = Inner().eval()
+    again = redir.to_torch(redir.from_torch(module, (X,)))
+    assert again.state_dict().keys() == module.state_dict().keys()
+    torch.testing.assert_close(again(X), module(X))

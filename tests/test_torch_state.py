@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 import redir
+from redir.cli import main
 from redir.errors import Unsupported
 from redir.interpret import evaluate
 
@@ -192,6 +193,24 @@ def test_onnx_has_state_as_an_input_and_an_output(tmp_path: Path) -> None:
         "calls"
     ]
     assert [o.name for o in found.output] == ["output", "calls_next"]
+
+
+def test_the_command_line_says_what_is_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redir.save(read(Counter)[1], tmp_path / "net.redir")
+    out = tmp_path / "net.onnx"
+    assert main(["compress", str(tmp_path / "net.redir"), str(out), "--quiet"]) == 0
+    assert main(["stats", str(tmp_path / "net.redir")]) == 0
+    said = capsys.readouterr().err
+    assert "note: 'calls', state that the module keeps, is an input" in said
+    assert "may be overridden" not in said
+
+
+def test_text_keeps_state(tmp_path: Path) -> None:
+    module, graph = read(Average)
+    redir.save(graph, tmp_path / "net.redir")
+    assert_keeps(module, redir.to_torch(redir.load(tmp_path / "net.redir")))
 
 
 def test_a_buffer_named_as_an_input_stays_apart() -> None:
