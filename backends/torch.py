@@ -33,6 +33,7 @@ from redir.backends.torch_interface import states
 from redir.backends.torch_names import identifier, is_class
 from redir.backends.torch_scope import scope
 from redir.backends.torch_tree import Writer, class_lines, modules
+from redir.backends.torch_unsigned import all_widened
 from redir.errors import BadInput, MissingExtra
 from redir.escapes import in_docstring
 from redir.files import replacing
@@ -53,14 +54,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 TABLE = {
-    **torch_arithmetic.TABLE,
     **torch_control.TABLE,
-    **torch_functions.TABLE,
     **torch_quantised.TABLE,
     **torch_random.TABLE,
-    **torch_reductions.TABLE,
-    **torch_layout.TABLE,
-    **torch_layers.TABLE,
+    **all_widened(
+        torch_arithmetic.TABLE
+        | torch_functions.TABLE
+        | torch_reductions.TABLE
+        | torch_layout.TABLE
+        | torch_layers.TABLE
+    ),
+    **torch_functions.CASTS,
     **torch_carried.TABLE,
 }
 """What each operator becomes; to teach the backend another one, add its entry."""
@@ -84,7 +88,7 @@ def save(graph: Graph, path: Path) -> None:
         raise BadInput(f"{beside(path)} is there already, and no {path.name}: choose another name")
     state = packings(flow.state) if _has_palettes(graph) else flow.state
     with replacing(beside(path), path) as (weights, file):
-        weights.write(packed({n: np.ascontiguousarray(a) for n, a in sorted(state.items())}))
+        weights.write(packed({n: np.asarray(a, order="C") for n, a in sorted(state.items())}))
         file.write(text.encode())
 
 

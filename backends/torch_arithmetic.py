@@ -8,7 +8,7 @@ import numpy as np
 
 from redir.backends.torch_flow import Emit, Result, Site
 from redir.backends.torch_text import paths_in, values_in
-from redir.backends.torch_values import Int, Ints, Whole, literal, torch_dtype
+from redir.backends.torch_values import Int, Ints, Whole, literal, torch_dtype, wrapped
 
 
 def _binary(sign: str) -> Emit:
@@ -59,7 +59,8 @@ def _whole(site: Site, sign: str) -> Ints | None:
     items = [one_whole(sign, p, q) for p, q in pairs]
     if any(i is None for i in items):
         return None
-    return Ints(tuple(i for i in items if i is not None), max(a.rank, b.rank))
+    kind = site.dtype()
+    return Ints(tuple(wrapped(i, kind) for i in items if i is not None), max(a.rank, b.rank))
 
 
 def one_whole(sign: str, a: Int, b: Int) -> Int | None:

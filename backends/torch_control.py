@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from redir.backends.torch_flow import Emit, Result, Site
+from redir.backends.torch_values import torch_dtype
 
 
 def _if(site: Site) -> Result:
@@ -38,9 +39,22 @@ def _loop(site: Site) -> Result:
     go = site.ref(1) if site.has(1) else "True"
     carried = ", ".join(site.ref(k) for k in own)
     more = "".join(f", {g}" for g in given)
+    if site.has(0) or site.has(1):
+        more += _empty(site, len(own))
     state = f"[{carried}]"
     call = f"{site.helper('loop')}({path}, {trips}, {go}, {state}{more})"
     return f"{call}[0]" if site.node.arity == 1 else call
+
+
+def _empty(site: Site, carried: int) -> str:
+    """The argument for what a loop that never runs stacks, its open sizes 0 as in onnxruntime."""
+    types = [v.type for v in list(site.attr("body").outputs.values())[1 + carried :]]
+    shapes = [[d if isinstance(d, int) else 0 for d in t.shape or ()] for t in types]
+    tensors = [
+        f"torch.empty({[0, *shape]}, dtype={torch_dtype(t.dtype)}{site.device()})"
+        for shape, t in zip(shapes, types, strict=True)
+    ]
+    return f", empty=[{', '.join(tensors)}]" if tensors else ""
 
 
 TABLE: dict[str, Emit] = {

@@ -31,7 +31,7 @@ from redir.backends.torch_names import (
 )
 from redir.backends.torch_text import Path, path_mark, value_mark, values_in
 from redir.backends.torch_types import dtype_of, rank_of
-from redir.backends.torch_values import Ints, bare, literal, real, torch_dtype
+from redir.backends.torch_values import SHAPES, Ints, bare, literal, real, torch_dtype
 from redir.errors import Unsupported
 from redir.interpret import compute
 from redir.ir import Graph, Node, Value
@@ -430,7 +430,7 @@ class Scene:
         named = path is not None and not path[-1].startswith("running_")
         path = self._place(name, scopes, weight=weight)
         held = array.T if value in self.turned else array
-        self._hold(path, np.ascontiguousarray(held), trained=numeric and (weight or named))
+        self._hold(path, np.asarray(held, order="C"), trained=numeric and (weight or named))
         self.flow.origin[".".join(path)] = name
         self.flow.frozen |= {".".join(path)} if value in self.frozen and numeric else set()
         text = path_mark(path) + (".T" if value in self.turned else "")
@@ -536,7 +536,7 @@ class Site:
         if isinstance(known, Ints):
             return known
         array = self.array(place)
-        if array is None or array.ndim > 1 or array.size > _FEW or array.dtype.kind not in "iu":
+        if array is None or array.ndim > 1 or array.size > _FEW or array.dtype not in SHAPES:
             return None
         return Ints(tuple(int(n) for n in array.reshape(-1)), array.ndim)
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from redir.backends.torch_flow import Emit, Result, Site
 from redir.backends.torch_text import paths_in, values_in
-from redir.backends.torch_values import Ints, Whole, literal, torch_dtype
+from redir.backends.torch_values import SHAPES, Ints, Whole, literal, torch_dtype, wrapped
 from redir.errors import Unsupported
 from redir.ops import protos
 
 _CALLS = {
     **{
         name: f"torch.{name.lower()}({{}})"
-        for name in """Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log
+        for name in """Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Exp Floor Log
         Reciprocal Round Sigmoid Sign Sin Sinh Sqrt Tan Tanh""".split()
     },
     "BitwiseNot": "~{}",
@@ -38,6 +38,15 @@ _LAYERS = {
     "Softsign": "nn.Softsign()",
     "Tanh": "nn.Tanh()",
 }
+
+
+def kept(site: Site, text: str) -> str:
+    """A result of torch's floating-point numbers in the element type of operand 0."""
+    return f"({text}).to({torch_dtype(site.dtype())})" if site.kind().kind in "iu" else text
+
+
+def _erf(site: Site) -> Result:
+    return kept(site, f"torch.erf({site.ref(0)})")
 
 
 def _call(template: str, layer: str | None) -> Emit:
@@ -112,7 +121,7 @@ def _thresholded(site: Site) -> Result:
 def _shrink(site: Site) -> Result:
     x, bound, bias = site.ref(0), site.real("lambd", 0.5), site.real("bias", 0.0)
     above = f"torch.where({x} > {bound}, {x} - {bias}, torch.zeros_like({x}))"
-    return f"torch.where({x} < -{bound}, {x} + {bias}, {above})"
+    return kept(site, f"torch.where({x} < -{bound}, {x} + {bias}, {above})")
 
 
 def _clip(site: Site) -> Result:
@@ -153,7 +162,8 @@ def _dropout(site: Site) -> Result:
     if site.has(2) and (site.array(2) is None or bool(np.any(site.array(2)))):
         raise site.refused("it may be in training mode")
     if site.wants(1):
-        ones = f"torch.ones_like({site.ref(0)}, dtype=torch.bool)"
+        kind = torch_dtype(site.node.outputs[1].type.dtype)
+        ones = f"torch.ones_like({site.ref(0)}, dtype={kind})"
         return [site.value(0), ones]
     layer = site.module(f"nn.Dropout({literal(np.float32(ratio))})")
     return [f"{layer}({site.ref(0)})"] if layer else [site.value(0)]
@@ -169,8 +179,8 @@ def _cast_like(site: Site) -> Result:
 
 def _converted(site: Site, dtype: np.dtype[Any]) -> Result:
     known = site.ints(0)
-    if known is not None and dtype.kind in "iu":
-        return known
+    if known is not None and dtype in SHAPES:
+        return Ints(tuple(wrapped(i, dtype) for i in known.items), known.rank)
     if site.kind() == dtype:
         return site.value(0)
     try:
@@ -203,11 +213,10 @@ def _hardmax(site: Site) -> Result:
 
 TABLE: dict[str, Emit] = {
     **{name: _call(text, _LAYERS.get(name)) for name, text in _CALLS.items()},
-    "Cast": _cast,
-    "CastLike": _cast_like,
     "Celu": _celu,
     "Clip": _clip,
     "Dropout": _dropout,
+    "Erf": _erf,
     "Elu": _with_number("ELU", "elu", "alpha", 1.0),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
@@ -223,3 +232,6 @@ TABLE: dict[str, Emit] = {
     "Swish": _swish,
     "ThresholdedRelu": _thresholded,
 }
+
+CASTS: dict[str, Emit] = {"Cast": _cast, "CastLike": _cast_like}
+"""What changes the element type, apart from the rest."""

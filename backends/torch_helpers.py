@@ -2,7 +2,7 @@
 
 A file gets a copy of those it needs: each must do with torch, nn and F alone.
 """
-# ruff: noqa: ANN001, ANN002, ANN201 - they are read in files without annotations
+# ruff: noqa: ANN001, ANN002, ANN201, PLR0913, PLR0917 - they are read in files without annotations
 # mypy: ignore-errors
 
 from __future__ import annotations
@@ -17,6 +17,35 @@ def backwards(x, dim, start, stop, step):
         slice(int(start), None if stop < -x.shape[dim] else int(stop), step)
     ]
     return x.index_select(dim, torch.tensor(list(index), dtype=torch.int64, device=x.device))
+
+
+def attention(
+    q, k, v, mask=None, scale=None, softcap=0.0, window=(None, None), before=0, ends=None
+):
+    """Attention to the keys that each query may see: in the mask, the window, and before the ends.
+
+    The first query stands at place ``before`` of the keys; ``window`` is how many keys left and
+    right of it may be seen. Who sees none gets zeros.
+    """
+    if ends is not None:
+        ends = ends.reshape(-1, 1, 1, 1)
+        before = ends - q.shape[2]
+    keys = torch.arange(k.shape[2], device=q.device)
+    place = torch.arange(q.shape[2], device=q.device)[:, None] + before
+    hidden = torch.zeros_like(place - keys, dtype=torch.bool)
+    hidden = hidden if window[0] is None else hidden | (keys < place - window[0])
+    hidden = hidden if window[1] is None else hidden | (keys > place + window[1])
+    hidden = hidden if ends is None else hidden | (keys >= ends)
+    bias = torch.zeros_like(hidden, dtype=q.dtype).masked_fill(hidden, float("-inf"))
+    if mask is not None:
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
+        bias = bias + F.pad(mask, (0, k.shape[2] - mask.shape[-1]), value=float("-inf"))
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    scores = softcap * torch.tanh(scores / softcap) if softcap else scores
+    shares = torch.softmax(scores + bias, -1)
+    return shares.masked_fill(bias.amax(-1, keepdim=True) == float("-inf"), 0.0) @ v
 
 
 def average_pool(x, kernel, stride, pads):
@@ -56,8 +85,8 @@ def gather_nd(x, index, batch):
     return x[tuple(index.unbind(-1))]
 
 
-def loop(body, trips, go, state, *captured):
-    """Repeat ``body``, and stack what it gives besides the state."""
+def loop(body, trips, go, state, *captured, empty=()):
+    """Repeat ``body``, and stack what it gives besides the state: ``empty`` if it never runs."""
     count, rows = 0, []
     while go and (trips is None or count < trips):
         step = torch.tensor(count)
@@ -65,19 +94,21 @@ def loop(body, trips, go, state, *captured):
         state, more = out[: len(state)], out[len(state) :]
         rows.append(more)
         count += 1
-    return *state, *(torch.stack(column) for column in zip(*rows, strict=True))
+    columns = zip(*rows, strict=True)
+    return *state, *([torch.stack(column) for column in columns] if rows else empty)
 
 
 def one_hot(index, depth, dim):
     """Whether each place along a new axis ``dim`` is the index; one below 0 counts from the end."""
     dim = dim % (index.dim() + 1)
     places = torch.arange(depth, device=index.device)
-    return (index % depth).unsqueeze(dim) == places.reshape([-1] + [1] * (index.dim() - dim))
+    index = torch.where(index < 0, index + depth, index)
+    return index.unsqueeze(dim) == places.reshape([-1] + [1] * (index.dim() - dim))
 
 
 def pad(x, pads, value, dims=None):
     """``x`` with ``pads`` before each of ``dims`` and then behind each."""
-    dims = range(x.dim()) if dims is None else dims
+    dims = range(x.dim()) if dims is None else [k % x.dim() for k in dims]
     before = dict(zip(dims, pads[: len(pads) // 2], strict=True))
     behind = dict(zip(dims, pads[len(pads) // 2 :], strict=True))
     order = range(x.dim() - 1, -1, -1)
@@ -121,6 +152,7 @@ def resize(x, dim, mode, coordinates, rounding, cubic=-0.75, scale=None, size=No
         near = {
             "floor": place.floor(),
             "ceil": place.ceil(),
+            "simple": place.ceil() if scale < 1 else place.floor(),
             "round_prefer_floor": (place - 0.5).ceil(),
             "round_prefer_ceil": (place + 0.5).floor(),
         }

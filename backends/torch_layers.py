@@ -9,6 +9,7 @@ import numpy as np
 
 from redir import ops
 from redir.backends.torch_flow import Emit, Result, Site
+from redir.backends.torch_functions import kept
 from redir.backends.torch_quantised import exact, requantized, vector
 from redir.backends.torch_text import STRIDE, number_mark
 from redir.backends.torch_values import literal
@@ -240,7 +241,11 @@ def _max_pool(site: Site) -> Result:
     dtype = site.kind()
     least = 'float("-inf")' if dtype.kind not in "iu" else str(np.iinfo(dtype).min)
     x = _padded(site, window, f", value={least}")
-    return _pooled(site, ("max_pool", "MaxPool"), window, x, ", ceil_mode=True" if ceil else "")
+    names, more = ("max_pool", "MaxPool"), ", ceil_mode=True" if ceil else ""
+    if dtype.kind in "iu" and window.rank == 1:  # torch has none of bytes
+        wide = site.let(f"{x}.to(torch.float64)")
+        return kept(site, f"F.max_pool1d({wide}, {_pool_text(window)}{more})")
+    return _pooled(site, names, window, x, more)
 
 
 def _pool_window(site: Site) -> Window:
@@ -250,13 +255,18 @@ def _pool_window(site: Site) -> Window:
     return replace(window, before=wide)
 
 
-def _pooled(site: Site, names: tuple[str, str], window: Window, x: str, more: str) -> Result:
+def _pool_text(window: Window) -> str:
+    """The arguments of a pool."""
     arguments = [_numbers(window.kernel), f"stride={_numbers(window.strides)}"]
     if window.even and any(window.begin):
         arguments.append(f"padding={_numbers(window.begin)}")
     if set(window.dilations) != {1}:
         arguments.append(f"dilation={_numbers(window.dilations)}")
-    text = ", ".join(arguments) + more
+    return ", ".join(arguments)
+
+
+def _pooled(site: Site, names: tuple[str, str], window: Window, x: str, more: str) -> Result:
+    text = _pool_text(window) + more
     layer = site.module(f"nn.{names[1]}{window.rank}d({text})") if window.even else None
     return f"{layer}({x})" if layer else f"F.{names[0]}{window.rank}d({x}, {text})"
 
@@ -342,12 +352,25 @@ def _batch_norm(site: Site) -> Result:
 
 def _instance_norm(site: Site) -> Result:
     rank, x = site.rank() - 2, site.ref(0)
+    if _single(site, site.size(0, 1)):
+        return _unchecked(site, f"{x}.shape[1]")
     if not site.owned(1, 2) or not 1 <= rank <= _IMAGE:
         weights = f"weight={site.ref(1, weight=True)}, bias={site.ref(2, weight=True)}"
         return f"F.instance_norm({x}, {weights}{_epsilon(site)})"
     features = number_mark("features", _array(site, 1).size)
     text = f"nn.InstanceNorm{rank}d({features}{_epsilon(site)}, affine=True)"
     return f"{site.layer(text, 'norm', _held(site, {'weight': 1, 'bias': 2}))}({x})"
+
+
+def _single(site: Site, groups: int | None) -> bool:
+    """Whether each group that is normalised is one number, which torch's layers refuse."""
+    shape = site.shape(0) or ()
+    return len(shape) > 1 and shape[1] in {groups, None} and set(shape[2:]) <= {1}
+
+
+def _unchecked(site: Site, groups: int | str) -> str:
+    weights = f"{site.ref(1, weight=True)}, {site.ref(2, weight=True)}"
+    return f"torch.group_norm({site.ref(0)}, {groups}, {weights}{_epsilon(site)})"
 
 
 def _layer_norm(site: Site) -> Result:
@@ -392,6 +415,8 @@ def _group_norm(site: Site) -> Result:
         norm = f"F.group_norm({x}, {groups}{_epsilon(site)}).unflatten(1, ({groups}, -1))"
         line = _lined(site.rank() - 1)
         return f"({site.let(norm)} * {site.ref(1)}{line} + {site.ref(2)}{line}).reshape({x}.shape)"
+    if _single(site, groups):
+        return _unchecked(site, groups)
     if scale is None or not site.owned(1, 2):
         weights = f"{site.ref(1, weight=True)}, {site.ref(2, weight=True)}"
         return f"F.group_norm({x}, {groups}, {weights}{_epsilon(site)})"
@@ -406,6 +431,8 @@ def _local_response(site: Site) -> Result:
         raise site.refused("an even size")
     given = (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
     numbers = ", ".join(site.real(n, default) for n, default in given)
+    if site.rank() == 2:  # noqa: PLR2004 - no axis behind the channels
+        return f"F.local_response_norm({site.ref(0)}[..., None], {size}, {numbers})[..., 0]"
     return f"F.local_response_norm({site.ref(0)}, {size}, {numbers})"
 
 
@@ -422,10 +449,10 @@ def _gemm(site: Site) -> Result:
     a = site.ref(0) + (".T" if site.attr("transA", 0) else "")
     b = site.ref(1, weight=True) + (".T" if turned else "")
     product = f"{a} @ {b}" if alpha == 1 else f"{site.real('alpha', 1.0)} * ({a} @ {b})"
-    if not site.has(2) or beta == 0:
-        return product
-    c = site.ref(2, weight=True)
-    return f"{product} + {c}" if beta == 1 else f"{product} + {site.real('beta', 1.0)} * {c}"
+    if site.has(2) and beta != 0:
+        c = site.ref(2, weight=True)
+        product += f" + {c}" if beta == 1 else f" + {site.real('beta', 1.0)} * {c}"
+    return product if alpha == beta == 1 else kept(site, product)
 
 
 def _is_bias(site: Site, weight: Array) -> bool:
@@ -478,7 +505,8 @@ def _added(site: Site, width: int) -> tuple[Node | None, Value | None]:
 
 def _prelu(site: Site) -> Result:
     slope, x = site.array(1), site.ref(0)
-    if slope is not None and site.owned(1) and _is_lined(site, slope):
+    floating = site.kind().kind in "fV"
+    if slope is not None and floating and site.owned(1) and _is_lined(site, slope):
         size = slope.size
         text = f"nn.PReLU({'' if size == 1 else number_mark('features', size)})"
         tensors: Tensors = {"weight": (slope.reshape(-1), site.value(1))}
@@ -589,23 +617,55 @@ def _state(site: Site, kind: str, *, last: bool) -> str:
 
 
 def _attention(site: Site) -> Result:
-    odd = any(site.has(k) for k in (4, 5, 6)) or any(site.wants(k) for k in (1, 2, 3))
-    if odd or site.attr("softcap", 0.0):
-        raise site.refused("a cache, a softcap or an output of scores")
+    if site.wants(3):
+        raise site.refused("its scores as an output")
     flat = site.rank() == 3  # noqa: PLR2004 - (batch, tokens, heads times size)
     refs, kv = [site.ref(k) for k in range(3)], site.attr("kv_num_heads")
     counts = (site.attr("q_num_heads"), kv, kv)
     if flat:
         pairs = zip(refs, counts, strict=True)
         refs = [site.let(f"{r}.unflatten(-1, ({n}, -1)).transpose(1, 2)") for r, n in pairs]
-    scaled = site.attr("scale") is not None
+    if site.has(4):
+        past = zip((4, 5), refs[1:], strict=True)
+        refs[1:] = [site.let(f"torch.cat([{site.ref(k)}, {r}], 2)") for k, r in past]
+    options = _attention_options(site)
+    if options is None:
+        shared = counts[0] != kv if flat else site.size(0, 1) != site.size(1, 1)
+        found = f"F.scaled_dot_product_attention({', '.join(refs)}{_usual(site, shared=shared)})"
+    else:
+        found = f"{site.helper('attention')}({', '.join(refs)}{options})"
+    return [f"{found}.transpose(1, 2).flatten(2)" if flat else found, *refs[1:]][: site.node.arity]
+
+
+def _usual(site: Site, *, shared: bool) -> str:
+    """What torch's own attention is told."""
+    scale = site.attr("scale")
     options = f", attn_mask={site.ref(3)}" if site.has(3) else ""
     options += ", is_causal=True" if site.attr("is_causal", 0) else ""
-    options += f", scale={site.real('scale', 0.0)}" if scaled else ""
-    shared = counts[0] != kv if flat else site.size(0, 1) != site.size(1, 1)
-    options += ", enable_gqa=True" if shared else ""
-    found = f"F.scaled_dot_product_attention({', '.join(refs)}{options})"
-    return [f"{found}.transpose(1, 2).flatten(2)" if flat else found]
+    options += f", scale={site.real('scale')}" if scale is not None else ""
+    return options + (", enable_gqa=True" if shared else "")
+
+
+def _attention_options(site: Site) -> str | None:
+    """What a function of our own is told where torch's attention has no form of it."""
+    causal, scale = site.attr("is_causal", 0), site.attr("scale")
+    softcap = site.attr("softcap", 0.0)
+    window = [site.attr(f"{side}_window_size", -1) for side in ("left", "right")]
+    window[1] = 0 if causal else window[1]
+    short = site.has(3) and site.size(3, -1) not in {site.size(1, -2), None}
+    odd = softcap or short or site.has(6) or (causal and (site.has(3) or site.has(4)))
+    if not odd and window in ([-1, -1], [-1, 0] if causal else []):
+        return None
+    shown = ", ".join("None" if n < 0 else str(n) for n in window)
+    options = {
+        "mask": site.ref(3) if site.has(3) else "",
+        "scale": site.real("scale") if scale is not None else "",
+        "softcap": site.real("softcap") if softcap else "",
+        "window": "" if window == [-1, -1] else f"({shown})",
+        "before": f"{site.ref(4)}.shape[2]" if site.has(4) else "",
+        "ends": site.ref(6) if site.has(6) else "",
+    }
+    return "".join(f", {name}={text}" for name, text in options.items() if text)
 
 
 # Quantised convolutions

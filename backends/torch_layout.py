@@ -517,6 +517,9 @@ def _depth_to_space(site: Site) -> Result:
 
 def _space_to_depth(site: Site) -> Result:
     b = site.attr("blocksize")
+    if site.attr("mode", "DCR") == "CRD":
+        layer = site.module(f"nn.PixelUnshuffle({b})")
+        return f"{layer}({site.ref(0)})" if layer else f"F.pixel_unshuffle({site.ref(0)}, {b})"
     parts = site.let(f"F.pixel_unshuffle({site.ref(0)}, {b})")
     return f"{parts}.unflatten(1, (-1, {b * b})).transpose(1, 2).flatten(1, 2)"
 
@@ -532,6 +535,8 @@ def _resize(site: Site) -> Result:
     how = "asymmetric" if old else site.attr("coordinate_transformation_mode", "half_pixel")
     if how in {"tf_crop_and_resize", "tf_half_pixel_for_nn", "half_pixel_symmetric"} or not mode:
         raise site.refused(f"mode {site.attr('mode')!r} with coordinates {how!r}")
+    if site.kind().kind in "iu" and mode != "nearest":
+        raise site.refused("it interpolates whole numbers")
     rank = site.rank()
     axes = [a % rank for a in site.attr("axes", range(rank))]
     scales, sizes = _scales(site, axes), _sizes(site, axes)
@@ -554,8 +559,7 @@ def _options(site: Site, mode: str, how: str) -> list[str]:
     """What the function that resizes an axis is told."""
     if site.attr("antialias", 0) or site.attr("exclude_outside", 0):
         raise site.refused("antialias or exclude_outside")
-    default = "floor" if site.version < 11 else "round_prefer_floor"  # noqa: PLR2004
-    options = [f'"{mode}"', f'"{how}"', f'"{site.attr("nearest_mode", default)}"']
+    options = [f'"{mode}"', f'"{how}"', f'"{_rounding(site)}"']
     cubic = site.real("cubic_coeff_a", -0.75)
     return [*options, cubic] if mode == "cubic" else options
 
@@ -600,7 +604,8 @@ def _interpolated(
     """The call of F.interpolate that does the same, if there is one."""
     rank, changed = site.rank(), set(scales or {}) | set(sizes or {})
     axes = range(2, rank)
-    if not changed or not changed <= set(axes) or rank not in (3, 4, 5):
+    floating = site.kind().kind not in "iub"
+    if not floating or not changed or not changed <= set(axes) or rank not in (3, 4, 5):
         return None
     names = {("linear", 3): "linear", ("linear", 4): "bilinear", ("linear", 5): "trilinear"}
     kind = {"nearest": _nearest(site, how, scales), "cubic": "bicubic" if rank == 4 else None}.get(  # noqa: PLR2004
@@ -636,14 +641,21 @@ def _numbers(texts: list[str]) -> str:
 
 def _nearest(site: Site, how: str, scales: dict[int, float] | None) -> str | None:
     """The mode of F.interpolate that takes the same neighbours, if one does."""
-    default = "floor" if site.version < 11 else "round_prefer_floor"  # noqa: PLR2004
-    rounding = site.attr("nearest_mode", default)
+    rounding = _rounding(site)
+    if rounding == "simple":  # up to the next neighbour where it shrinks
+        return "nearest" if scales is not None and min(scales.values()) >= 1 else None
     if how == "asymmetric" and rounding == "floor":
         return "nearest"
     twice = scales is not None and set(scales.values()) <= {2.0}
     if twice and (how, rounding) in _TWICE:
         return "nearest"
     return "nearest-exact" if (how, rounding) == ("half_pixel", "round_prefer_ceil") else None
+
+
+def _rounding(site: Site) -> str:
+    """Which neighbour it takes; before operator set 11 none was said, and onnxruntime's counts."""
+    default = "simple" if site.version < 11 else "round_prefer_floor"  # noqa: PLR2004
+    return str(site.attr("nearest_mode", default))
 
 
 _TWICE = {

@@ -90,12 +90,13 @@ def requantized(site: Site, text: str, scales: tuple[str, str, str], zero: int) 
 
 
 def _qlinear_matmul(site: Site) -> Result:
-    product = f"({exact(site, 0, 2)} @ {exact(site, 3, 5)})"
-    return requantized(site, product, tuple(vector(site, k, 0) for k in (1, 4, 6)), 7)  # type: ignore[arg-type]
+    product = f"({exact(site, 0, 2, 1)} @ {exact(site, 3, 5)})"
+    scales = (vector(site, 1, 1), vector(site, 4, 0), vector(site, 6, 0))
+    return requantized(site, product, scales, 7)
 
 
 def _matmul_integer(site: Site) -> Result:
-    return f"({exact(site, 0, 2)} @ {exact(site, 1, 3)}).to(torch.int32)"
+    return f"({exact(site, 0, 2, 1)} @ {exact(site, 1, 3)}).to(torch.int32)"
 
 
 def _qlinear_add(site: Site) -> Result:

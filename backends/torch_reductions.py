@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redir.backends.torch_arithmetic import one_whole
 from redir.backends.torch_flow import Emit, Result, Site
+from redir.backends.torch_functions import kept
 from redir.backends.torch_values import Int, Ints, torch_dtype
 
 
@@ -39,6 +40,17 @@ def _reduction(template: str, since: int = 18, wide: str = "") -> Emit:
     return emit
 
 
+def _logarithmic(template: str) -> Emit:
+    """A reduction that whole numbers go through as floating-point ones."""
+
+    def emit(site: Site) -> Result:
+        whole = "{x}.to(torch.float64)" if site.kind().kind in "iu" else "{x}"
+        found = _reduction(template.replace("{x}", whole))(site)
+        return kept(site, found) if isinstance(found, str) else found
+
+    return emit
+
+
 def _unreduced(site: Site) -> Result:
     x = site.ref(0)
     forms = {
@@ -49,6 +61,18 @@ def _unreduced(site: Site) -> Result:
     forms["ReduceLogSum"] = "torch.log({})"
     form = forms.get(site.node.op.name)
     return form.format(x) if form else site.value(0)
+
+
+def _reduce_mean(site: Site) -> Result:
+    """Whole numbers are rounded towards 0."""
+    axes = axes_of(site, 18)
+    if axes is None or site.kind().kind not in "iu":
+        return _reduction("{x}.mean({axes}{keep})")(site)
+    x, keep = site.ref(0), ", keepdim=True" if site.attr("keepdims", 1) else ""
+    total = f"{x}.sum({tuple(axes)}{keep})"
+    count = " * ".join(f"{x}.shape[{a}]" for a in axes) or "1"
+    kind = torch_dtype(site.dtype())
+    return f'torch.div({total}, {count}, rounding_mode="trunc").to({kind})'
 
 
 def _reduce_prod(site: Site) -> Result:
@@ -105,7 +129,8 @@ def _cumsum(site: Site) -> Result:
 
 def _norm(site: Site) -> Result:
     x, p = site.ref(0), site.attr("p", 2)
-    return f"{x} / torch.linalg.vector_norm({x}, {p}, {site.axis(-1)}, keepdim=True)"
+    length = site.let(f"torch.linalg.vector_norm({x}, {p}, {site.axis(-1)}, keepdim=True)")
+    return f"{x} / torch.where({length} == 0, 1.0, {length})"
 
 
 def _mean_variance(site: Site) -> Result:
@@ -134,11 +159,11 @@ TABLE: dict[str, Emit] = {
     "LpNormalization": _norm,
     "MeanVarianceNormalization": _mean_variance,
     "ReduceL1": _reduction("{x}.abs().sum({axes}{keep}{kind})", wide="yes"),
-    "ReduceL2": _reduction("torch.linalg.vector_norm({x}, 2, {axes}{keep})"),
-    "ReduceLogSum": _reduction("torch.log({x}.sum({axes}{keep}))"),
-    "ReduceLogSumExp": _reduction("torch.logsumexp({x}, {axes}{keep})"),
+    "ReduceL2": _logarithmic("torch.linalg.vector_norm({x}, 2, {axes}{keep})"),
+    "ReduceLogSum": _logarithmic("torch.log({x}.sum({axes}{keep}))"),
+    "ReduceLogSumExp": _logarithmic("torch.logsumexp({x}, {axes}{keep})"),
     "ReduceMax": _reduction("{x}.amax({axes}{keep})"),
-    "ReduceMean": _reduction("{x}.mean({axes}{keep})"),
+    "ReduceMean": _reduce_mean,
     "ReduceMin": _reduction("{x}.amin({axes}{keep})"),
     "ReduceProd": _reduce_prod,
     "ReduceSum": _reduction("{x}.sum({axes}{keep}{kind})", since=13, wide="yes"),

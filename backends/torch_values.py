@@ -51,6 +51,14 @@ class Ints:
         return ", ".join(bare(i) for i in self.items)
 
 
+SHAPES = (np.dtype(np.int64), np.dtype(np.int32))  # of what is held as plain numbers
+
+
+def wrapped(number: Int, dtype: np.dtype[Any]) -> Int:
+    """A number in an element type; those that forward computes are sizes, and fit."""
+    return int(np.array(number).astype(dtype)) if isinstance(number, int) else number
+
+
 def bare(number: Int) -> str:
     """The text of a number without brackets that nothing needs."""
     text = str(number)

@@ -341,18 +341,42 @@ def _batch_norm(
     mean: Value | None,
     variance: Value | None,
     training: bool,
-    _: float,
+    momentum: float,
     epsilon: float,
-    *__: object,
+    *_: object,
 ) -> Value:
-    if training:
-        raise c.refusal(
-            "it normalises by the statistics of the batch: call eval() on the module first"
-        )
-    assert mean is not None
-    assert variance is not None
+    if training or mean is None or variance is None:
+        _refuse_updates(c, mean, momentum)
+        return _by_own_statistics(c, x, (weight, bias), [0, *range(2, c.rank(x))], epsilon)
     scale, shift = _filled(c, weight, mean, 1), _filled(c, bias, mean, 0)
     return c.main("BatchNormalization", x, scale, shift, mean, variance, epsilon=float(epsilon))
+
+
+def _refuse_updates(c: Call, mean: Value | None, momentum: float) -> None:
+    """Refuse a norm that changes its running statistics when it is called."""
+    if mean is not None and momentum:
+        raise c.refusal("it updates its running statistics: call eval() on the module first")
+
+
+def _by_own_statistics(
+    c: Call,
+    x: Value,
+    affine: tuple[Value | None, Value | None],
+    axes: list[int],
+    epsilon: float,
+) -> Value:
+    """A norm by the mean and the variance of ``x`` itself along ``axes``."""
+
+    def mean(v: Value) -> Value:
+        return c.op("ReduceMean", v, c.const(axes), keepdims=1)
+
+    away = c.like(x, c.op("Sub", x, mean(x)))
+    spread = c.op("Add", mean(c.op("Mul", away, away)), c.const(epsilon, c.dtype))
+    y, behind = c.main("Div", away, c.op("Sqrt", spread)), range(1, c.rank(x) - 1)
+    for name, held in zip(("Mul", "Add"), affine, strict=True):
+        if held is not None:
+            y = c.op(name, y, c.cast(c.unsqueeze(held, *behind), c.dtype))
+    return y
 
 
 @aten("_native_batch_norm_legit_no_training", "native_batch_norm")
@@ -378,6 +402,7 @@ def _instance_norm(
 ) -> Value:
     if not from_input:
         return _batch_norm(c, x, weight, bias, mean, variance, False, momentum, epsilon)
+    _refuse_updates(c, mean, momentum)
     scale, shift = _filled(c, weight, x, 1, 1), _filled(c, bias, x, 0, 1)
     return c.main("InstanceNormalization", x, scale, shift, epsilon=float(epsilon))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redir import ops
-from redir.errors import Unsupported
+from redir.errors import IllTyped, Unsupported
 from redir.ir import Attr, Node, Op, Source, Value
 from redir.ops import protos
 from redir.tensor import Dim, DType, Shape, TensorType
@@ -63,10 +64,18 @@ def rule_of(name: str, overload: str) -> Rule | None:
     return RULES.get(f"{name}.{overload}", RULES.get(name))
 
 
-def standard(name: str) -> Op:
-    """The standard operator ``name`` as it is in the oldest of the operator sets that has it."""
-    found = (ops.lookup(name, opset) for opset in OPSETS)
-    return next(op for op in found if op is not None)
+def standard(name: str) -> list[Op]:
+    """The standard operator ``name`` as it is in each of the operator sets, the oldest first."""
+    return [op for opset in OPSETS if (op := ops.lookup(name, opset)) is not None]
+
+
+def _made(name: str, inputs: tuple[Value, ...], attrs: dict[str, Attr], **more: Any) -> Node:
+    """A node of the oldest operator that takes such operands: bfloat16 came late."""
+    *older, newest = standard(name)
+    for op in older:
+        with suppress(IllTyped):
+            return Node(op, inputs, attrs, **more)
+    return Node(newest, inputs, attrs, **more)
 
 
 @dataclass(eq=False)
@@ -154,7 +163,7 @@ class Call:
         before = self.named[source.name]
         self.named[source.name] += 1
         source = replace(source, name=f"{source.name}_{before}") if before else source
-        return Node(standard(name), inputs, given, arity=arity, source=source).outputs
+        return _made(name, inputs, given, arity=arity, source=source).outputs
 
     # Numbers
 

@@ -16,7 +16,7 @@ def arguments(c: Call, given: Mapping[str, Any]) -> tuple[list[Value], dict[str,
     """Operands and attributes of an operator; those that are left out have their defaults.
 
     ``operands`` says which argument each operand is, ``name[]`` that it is a part of a list. An
-    element type is written as ``torch.float32``.
+    element type is written as ``torch.float32``, and None is an operand that is absent.
     """
     operands: list[Value] = []
     names: list[str] = []
@@ -24,8 +24,7 @@ def arguments(c: Call, given: Mapping[str, Any]) -> tuple[list[Value], dict[str,
     for name, arg in given.items():
         parts = _parts(c, arg)
         if parts is None:
-            attr = _attr(arg)
-            attrs |= {} if attr is None else {name: attr}
+            attrs[name] = _attr(arg)
             continue
         operands += parts
         names += [f"{name}[]" if isinstance(arg, list) else name] * len(parts)
@@ -35,7 +34,7 @@ def arguments(c: Call, given: Mapping[str, Any]) -> tuple[list[Value], dict[str,
 def _parts(c: Call, arg: Any) -> list[Value] | None:
     """The values of an argument that is, or holds, what the inputs decide."""
     many = arg if isinstance(arg, list) else [arg]
-    if not any(isinstance(a, Value | Sym) for a in many):
+    if not any(isinstance(a, Value | Sym | None) for a in many):
         return None
     return [_part(c, a) for a in many]
 
@@ -46,10 +45,8 @@ def _part(c: Call, arg: Any) -> Value:
     return c.operand(arg, arg.type.dtype if isinstance(arg, Value) else INT64)
 
 
-def _attr(arg: Any) -> Attr | None:
+def _attr(arg: Any) -> Attr:
     if isinstance(arg, list):
-        held = tuple(_attr(a) for a in arg)
-        return None if None in held else held  # type: ignore[return-value]
-    if isinstance(arg, np.dtype):
-        return f"torch.{dtype_name(arg)}"
-    return arg if isinstance(arg, bool | int | float | str) else None
+        return tuple(_attr(a) for a in arg)
+    held: Attr = f"torch.{dtype_name(arg)}" if isinstance(arg, np.dtype) else arg
+    return held

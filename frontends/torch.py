@@ -492,6 +492,8 @@ class _Program:
             return [self._argument(a) for a in arg]
         if isinstance(arg, torch.dtype):
             return _dtype(arg)
+        if isinstance(arg, complex):
+            raise Unsupported("redir has no complex numbers")
         return arg if isinstance(arg, bool | int | float | str | None) else None
 
     def _call(self, node: Any, val: Any = None) -> Call:
@@ -605,10 +607,12 @@ class _Program:
         space, _, name = schema.name.rpartition("::")
         domain = torch_library.domain(space)
         self.domains.add(domain)
-        names = [a.name for a in schema.arguments]
-        operands, attrs = opaque.arguments(
-            call, dict(zip(names, self._arguments(node), strict=True))
-        )
+        given = {
+            a.name: held
+            for a, held in zip(schema.arguments, self._arguments(node), strict=True)
+            if held is not None or not (a.has_default_value() and a.default_value is None)
+        }
+        operands, attrs = opaque.arguments(call, given)
         op = ops.opaque(
             f"{name}.{schema.overload_name or 'default'}",
             domain,

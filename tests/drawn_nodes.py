@@ -201,7 +201,7 @@ def dropout(draw: Draw, name: str, version: int) -> Case:
     options = [o.const(np.float32(0.5)), o.const(np.array(draw(st.booleans())))]
     more = options[: draw(st.integers(0, 2))] if version >= 12 else []
     attrs: dict[str, Any] = {"is_test": 1} if version < 7 else {}
-    arity = draw(st.integers(1, 2)) if version >= 7 else 1
+    arity = draw(st.integers(1, 2)) if version >= 12 else 1
     return o.case(lookup(name, version), x, *more, arity=arity, **attrs)
 
 
@@ -221,7 +221,7 @@ def broadcast(draw: Draw, name: str, version: int) -> Case:
     dtype = bool if name == "Equal" and version < 11 else dtype
     attrs: dict[str, Any] = {"direction": "LEFT"} if name == "BitShift" else {}
     attrs |= {"fmod": 1} if name == "Mod" else {}
-    low = 0 if name in {"Pow", "BitShift"} else -4
+    low = {"Pow": 0, "BitShift": 0, "Mod": 1}.get(name, -4)
     parts = [narrowed_shape(draw, shape) if aligned else shape for _ in range(count)]
     if name == "PRelu":
         parts[0] = shape
@@ -247,6 +247,9 @@ def pooling(draw: Draw, name: str, version: int) -> Case:
     attrs: dict[str, Any] = {}
     if not name.startswith("Global"):
         attrs = {"kernel_shape": (2,) * (x.ndim - 2), "strides": (draw(SIZES),) * (x.ndim - 2)}
+        attrs |= {"pads": (1, 0) * (x.ndim - 2)} if draw(st.booleans()) else {}
+    if name == "AveragePool" and version >= 7 and "pads" in attrs:
+        attrs["count_include_pad"] = draw(st.integers(0, 1))
     arity = 2 if name == "MaxPool" and version >= 8 and draw(st.booleans()) else 1
     return o.case(lookup(name, version), o.free(x, open_=True), arity=arity, **attrs)
 
@@ -582,6 +585,8 @@ def pad(draw: Draw, name: str, version: int) -> Case:
     x = numbers(draw, draw(shapes(1, 3)))
     mode = draw(st.sampled_from(["constant", "constant", "edge"]))
     pads = [draw(st.sampled_from([0, 0, 1, 2])) for _ in range(2 * x.ndim)]
+    if mode == "constant" and min(x.shape) > 1 and draw(st.booleans()):
+        pads[draw(st.integers(0, 2 * x.ndim - 1))] = -1
     value = o.free(x, open_=True)
     if version < 11:
         attrs: dict[str, Any] = {"pads" if version > 1 else "paddings": tuple(pads)}
@@ -589,8 +594,9 @@ def pad(draw: Draw, name: str, version: int) -> Case:
     given = [o.const(np.array(pads, np.int64))]
     given += [o.const(np.float32(3))] if draw(st.booleans()) else []
     if version >= 18 and draw(st.booleans()):
-        given = [o.const(np.array(pads[:1] * 2, np.int64)), Absent()]
-        given.append(o.const(np.array([draw(st.integers(0, x.ndim - 1))], np.int64)))
+        axis = np.array([draw(st.integers(-x.ndim, x.ndim - 1))], np.int64)
+        given = [o.weight(np.array([*pads[:1], 1], np.int64)), Absent()]
+        given.append(o.weight(axis) if mode == "constant" else o.const(axis))
     return o.case(lookup(name, version), value, *given, mode=mode)
 
 
@@ -695,7 +701,7 @@ def along_one_axis(draw: Draw, name: str, version: int) -> Case:
         place = np.array(axis, np.int64)
         attrs, more = {}, [o.const(place) if draw(st.integers(0, 3)) else o.free(place)]
     if name == "Compress":
-        more = [o.weight(numbers(draw, x.shape[axis : axis + 1] if attrs else (1,), bool, -1))]
+        more = [o.weight(numbers(draw, (x.shape[axis],) if attrs else (1,), bool, -1))]
     if name == "TopK" and version < 10:
         attrs["k"] = count
     elif name == "TopK":
@@ -799,9 +805,23 @@ def attention(draw: Draw, name: str, version: int) -> Case:
     v = o.weight(numbers(draw, (batch, heads, times, width)))
     full = (batch, heads * shared, length, times)
     masks = [full, (batch, 1, length, times), (1, 1, length, times), full[2:]]
-    mask = o.weight(numbers(draw, draw(st.sampled_from(masks))))
+    kind = draw(st.sampled_from([np.float32, bool]))
+    mask = o.weight(numbers(draw, draw(st.sampled_from(masks)), kind))
     more = [mask] if draw(st.booleans()) else []
     options = {"scale": 0.5, "softcap": 2.0, "is_causal": 1}
+    options |= {"left_window_size": 1, "right_window_size": 0} if version >= 25 else {}
     attrs: dict[str, Any] = {k: a for k, a in options.items() if draw(st.booleans())}
     arity = draw(st.sampled_from([1, 1, 3]))
+    if draw(st.integers(0, 3)) == 0:
+        before = [o.weight(numbers(draw, (batch, heads, 2, n))) for n in (depth, width)]
+        more, arity = [Absent(), *before], 3
     return o.case(lookup(name, version), q, k, v, *more, arity=arity, **attrs)
+
+
+@draws("OneHot")
+def one_hot(draw: Draw, name: str, version: int) -> Case:
+    o, ids = Operands(draw), numbers(draw, draw(shapes(0, 3)), np.int64, -9)
+    depth = np.array(draw(SIZES), np.int64).reshape(draw(st.sampled_from([(), (1,)])))
+    values = o.weight(numbers(draw, (2,)))
+    axis = draw(st.integers(-ids.ndim - 1, ids.ndim))
+    return o.case(lookup(name, version), o.free(ids), o.const(depth), values, axis=axis)

@@ -205,7 +205,8 @@ def may_add_up(case: Case, groups: Groups) -> bool:
 
 
 LINKED = [name for name, entry in ops.ENTRIES.items() if entry.links is not ops.Entry().links]
-KINDS = {d.__name__: [n for n in LINKED if DRAWERS.get(n) is d] for d in DRAWERS.values()}
+_DRAWN = list(dict.fromkeys(DRAWERS[n] for n in LINKED))
+KINDS = {d.__name__: [n for n in LINKED if DRAWERS[n] is d] for d in _DRAWN}
 NO_KERNEL = {"Gelu", "GlobalLpPool"}  # onnx.reference cannot run them
 
 
@@ -229,7 +230,7 @@ def cases(draw: Draw, names: Sequence[str]) -> Case:
 
 
 def test_every_operator_with_links_is_drawn() -> None:
-    assert set(LINKED) == set(DRAWERS)
+    assert set(LINKED) <= set(DRAWERS)
 
 
 # Attributes that no node is drawn with, and why.

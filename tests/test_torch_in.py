@@ -438,6 +438,17 @@ CASES: dict[str, tuple[Any, ...]] = {
     "rms_norm": (nn.RMSNorm(4), X),
     "rms_norm plain": (nn.RMSNorm((3, 4), eps=1e-6, elementwise_affine=False), X),
     "local_response_norm": (nn.LocalResponseNorm(3), IMAGE),
+    "batch_norm by the statistics of the batch": (
+        nn.BatchNorm2d(6, track_running_stats=False),
+        IMAGE,
+    ),
+    "standardised weights": (
+        lambda x, w: F.conv2d(
+            x, F.batch_norm(w.view(1, 4, -1), None, None, training=True, momentum=0.0).view_as(w)
+        ),
+        IMAGE,
+        floats(4, 6, 3, 3),
+    ),
     "dropout": (nn.Sequential(nn.Dropout(0.3), nn.Dropout2d(0.5), nn.AlphaDropout(0.1)), IMAGE),
     # resizing
     "nearest": (nn.Upsample(scale_factor=2), IMAGE),
@@ -763,6 +774,32 @@ def test_an_operator_without_a_rule_is_carried() -> None:
     assert_close(evaluate(graph, feeds_of(graph, [X])), results_of(module(X)))
 
 
+@pytest.mark.parametrize("what", [
+    (nn.EmbeddingBag(6, 4), whole(2, 3, low=0)),
+    (nn.Upsample(size=(3, 4), mode="bilinear", align_corners=True), IMAGE),
+    (lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True), IMAGE),
+    (lambda x: torch.ops.aten.bincount(x[0, 0], None, 6), whole(2, 3, 4, low=0)),
+])  # fmt: skip
+def test_arguments_that_are_none_are_carried(what: tuple[Any, ...]) -> None:
+    module, *args = what
+    module = module_of(module)
+    graph = from_torch(module, args)
+    assert_close(evaluate(graph, feeds_of(graph, args)), results_of(module(*args)))
+    assert_close({"y": redir.to_torch(graph)(*args).detach()}, results_of(module(*args)))
+
+
+def test_a_complex_number_is_refused_in_a_line() -> None:
+    with pytest.raises(Unsupported, match="complex"):
+        from_torch(module_of(lambda x: (x * 2j).real), (X,))
+
+
+@pytest.mark.parametrize("layer", [nn.RMSNorm(4), nn.InstanceNorm1d(3), nn.Conv1d(3, 2, 1)])
+def test_bfloat16(layer: Any) -> None:
+    graph = from_torch(module_of(layer).bfloat16(), (X.bfloat16(),))
+    assert_plain(graph)
+    assert str(graph.outputs["output"].type.dtype) == "bfloat16"
+
+
 def test_an_operator_that_is_carried_keeps_its_arguments_in_the_text() -> None:
     graph = from_torch(module_of(lambda x: torch.cummax(x.double(), 1)), (X,))
     again = text.parse(str(graph))
@@ -826,7 +863,9 @@ def test_a_branch_is_refused_by_name() -> None:
         from_torch(Branch().eval(), (X,))
 
 
-@pytest.mark.parametrize("layer", [nn.BatchNorm2d(6), nn.Dropout(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm2d(6), nn.InstanceNorm2d(6, track_running_stats=True), nn.Dropout(0.5)]
+)
 def test_training_mode_is_refused(layer: Any) -> None:
     with pytest.raises(Unsupported, match=r"eval\(\)"):
         from_torch(nn.Sequential(layer).train(), (IMAGE,))

@@ -321,6 +321,70 @@ def test_a_resize_of_every_sort(mode: str, how: str, scale: float) -> None:
         assert_gives(graph, {"x": X}, session(graph)({"x": X}), 1e-4)
 
 
+def test_nearest_neighbours_of_operator_set_10_are_those_of_onnxruntime() -> None:
+    x = Value(TensorType(np.dtype(np.float32), ("n", 4, 7, 6)))
+    op = ops.lookup("Resize", 10)
+    assert op is not None
+    y = Node(op, (x, const(1.0, 1.0, 2.0, 0.6)), {"mode": "nearest"})
+    graph = Graph({"x": x}, {"y": y.outputs[0]}, opset={"": 10})
+    assert_gives(graph, {"x": X}, session(graph)({"x": X}))
+
+
+@pytest.mark.parametrize("trips", [0, 2])
+@pytest.mark.parametrize("carried", [0, 1])
+def test_a_loop_that_may_never_run(trips: int, carried: int) -> None:
+    state = "Add(v, x)" if carried else "Identity(x)"
+    inner = f"co = Identity(c) {'vo' if carried else 's'} = {state}"
+    inner += " s = Mul(v, x)" if carried else ""
+    given = "int64 i, bool c" + ", float[2, 3] v" * carried
+    gives = "bool co" + ", float[2, 3] vo" * carried + ", float[2, 3] s"
+    body = f"b ({given}) => ({gives}) {{ {inner} }}"
+    outs, start = ("w, y", ", x") if carried else ("y", "")
+    types = "float[2, 3] w, " * carried + "float[k, 2, 3] y"
+    call = f"{outs} = Loop <body = {body}> (m, go{start})"
+    graph = model(f"g (float[2, 3] x, int64 m, bool go) => ({types}) {{ {call} }}")
+    feeds: dict[str, Any] = {"x": drawn(2, 3), "m": np.array(trips), "go": np.ones((), bool)}
+    assert_gives(graph, feeds, session(graph)(feeds))
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [3, 0]])
+def test_pads_of_axes_that_are_given_at_run_time(axes: list[int]) -> None:
+    x = Value(TensorType(np.dtype(np.float32), (2, 4, 7, 6)))
+    pads, some = (Value(TensorType(np.dtype(np.int64), (n,))) for n in (4, 2))
+    graph = Graph({"x": x, "p": pads, "a": some}, {"y": ops.Pad(x, pads, ops.Absent(), some)})
+    feeds = {"x": X, "p": np.array([1, 2, 0, 1]), "a": np.array(axes)}
+    assert_gives(graph, feeds, session(graph)(feeds))
+
+
+def test_a_norm_of_zeros_is_zeros() -> None:
+    x = Value(TensorType(np.dtype(np.float32), (2, 3)))
+    graph = Graph({"x": x}, {"y": ops.LpNormalization(x, axis=1, p=2)})
+    assert_same(graph, {"x": np.array([[0, 0, 0], [1, 2, 2]], np.float32)})
+
+
+def test_space_to_depth_with_channels_first() -> None:
+    x = Value(TensorType(np.dtype(np.float32), (2, 4, 6, 6)))
+    op = ops.lookup("SpaceToDepth", 28)
+    assert op is not None
+    y = Node(op, (x,), {"blocksize": 2, "mode": "CRD"}).outputs[0]
+    want = torch.nn.functional.pixel_unshuffle(torch.from_numpy(drawn(2, 4, 6, 6)), 2).numpy()
+    assert_gives(Graph({"x": x}, {"y": y}), {"x": drawn(2, 4, 6, 6)}, {"y": want})
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
+@pytest.mark.parametrize("name", ["Add", "Sub", "Mul", "Div", "Mod", "Max", "Greater"])
+def test_numbers_without_a_sign(name: str, kind: type) -> None:
+    x = Value(TensorType(np.dtype(kind), ("n",)))
+    y = getattr(ops, name)(x, const(3, 2, 1000, 7, dtype=kind))
+    assert_same(Graph({"x": x}, {"y": y}), {"x": np.array([2, 9, 40000, 0], kind)})
+
+
+def test_whole_numbers_wrap_as_they_are_cast() -> None:
+    large = const(2**40 + 5, -3, dtype=np.int64)
+    outputs = {"y": ops.Cast(large, to=6), "z": ops.Cast(const(-1, 300, dtype=np.int32), to=2)}
+    assert_same(Graph({}, outputs), {})
+
+
 @pytest.mark.parametrize("name", ["Div", "Mod", "Pow", "Min", "Equal", "BitShift"])
 def test_whole_numbers(name: str) -> None:
     kind = np.uint8 if name == "BitShift" else np.int64

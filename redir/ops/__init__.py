@@ -232,7 +232,11 @@ ENTRIES: dict[str, Entry] = {
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape, attributes="axis"),
     "Gather": Entry(links=layout.gather, narrow=layout.narrow_gather, attributes="axis"),
     "GatherND": Entry(links=mixing.gather_nd, attributes="batch_dims"),
-    "Gemm": Entry(links=ties.gemm, attributes="alpha beta broadcast transA transB"),
+    "Gemm": Entry(
+        evaluate=kernels.gemm,
+        links=ties.gemm,
+        attributes="alpha beta broadcast transA transB",
+    ),
     "GlobalMaxPool": Entry(evaluate=kernels.global_max_pool, links=ties.channelwise),
     "GridSample": Entry(links=mixing.grid_sample, attributes="align_corners mode padding_mode"),
     "GroupNormalization": Entry(

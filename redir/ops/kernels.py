@@ -44,6 +44,16 @@ def global_max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     return [x.max(axis=tuple(range(2, x.ndim)), keepdims=True)]
 
 
+def gemm(node: Node, *arrays: Any) -> Sequence[Any]:
+    """A product and a sum, each with a factor; the reference forgets one before opset 7."""
+    if node.op.version >= 7:  # noqa: PLR2004
+        return schema.evaluate(node, *arrays)
+    a, b, c = arrays
+    a, b = (x.T if node.attrs.get(f"trans{n}", 0) else x for n, x in (("A", a), ("B", b)))
+    y = node.attrs.get("alpha", 1.0) * (a @ b) + node.attrs.get("beta", 1.0) * c
+    return [y.astype(a.dtype)]
+
+
 def lrn(node: Node, *arrays: Any) -> Sequence[Any]:
     """Each number by the squares of channels around; the reference takes examples for channels."""
     (x,) = arrays
