@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import onnx
@@ -52,6 +52,11 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
         raise BadInput(f"{path}: {error}") from None
     except UnicodeDecodeError:
         raise BadInput(f"{path}: a name in it is not UTF-8") from None
+
+
+def is_proto(model: object) -> TypeGuard[onnx.ModelProto]:
+    """Whether a model is one of onnx in memory."""
+    return isinstance(model, onnx.ModelProto)
 
 
 def from_proto(

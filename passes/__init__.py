@@ -1,1 +1,30 @@
-"""The passes that redir ships, one in a file."""
+"""The passes that redir ships, one in a file, and their classes: ``redir.passes.Prune``.
+
+A class has another name than its file: ``redir.passes.prune`` is the module.
+"""
+
+from redir.passes.cse import Cse
+from redir.passes.eliminate_dead_channels import EliminateDeadChannels
+from redir.passes.eliminate_identity import EliminateIdentity
+from redir.passes.fold_batchnorm import FoldBatchnorm
+from redir.passes.fold_constants import FoldConstants
+from redir.passes.hash import Hash
+from redir.passes.merge import Merge
+from redir.passes.palettize import Palettize
+from redir.passes.prune import Prune
+from redir.passes.split_inputs import SplitInputs
+from redir.passes.uneven_depthwise import UnevenDepthwise
+
+__all__ = [
+    "Cse",
+    "EliminateDeadChannels",
+    "EliminateIdentity",
+    "FoldBatchnorm",
+    "FoldConstants",
+    "Hash",
+    "Merge",
+    "Palettize",
+    "Prune",
+    "SplitInputs",
+    "UnevenDepthwise",
+]

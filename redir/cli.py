@@ -257,7 +257,7 @@ def _compress(options: argparse.Namespace) -> int:
         raise BadInput("OUT and --json are both -: standard output can hold one of them")
     if options.preset and options.pipeline is not None:
         raise BadInput("--preset and --pipeline are both given: one of them says what to run")
-    pipeline = compiler.chosen(options.preset or "exact", options.pipeline, options.cost)
+    pipeline = compiler.chosen(options.preset, options.pipeline, options.cost)
     graph = _load(options, options.model)
     paths.check(_read(options, graph), options.out, options.json)
     data = arrays.labelled(options.eval, graph) if options.eval else None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import Any, Literal
 
 import numpy as np
 
-from redir import models
 from redir.cost import Cost, total
 from redir.cost_models import CostModel, cost_model
-from redir.errors import BadInput, Broken, MissingExtra, Unsupported
+from redir.errors import BadInput, BadPipeline, Broken, MissingExtra, Unsupported
 from redir.guarantees import SAME_OUTPUTS
 from redir.inputs import runnable
 from redir.ir import Graph, Node, Source
@@ -24,117 +23,43 @@ from redir.runtime import runner, session, time_pairs
 from redir.tensor import Array, Tensor
 from redir.verify import Verdict, finite, verify
 
-if TYPE_CHECKING:
-    from torch import nn
-
+Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
 Outcome = Literal["pass", "fail", "vacuous", "skipped"]
 _WORST: tuple[Outcome, ...] = ("fail", "skipped", "vacuous", "pass")
 
 
-@overload
-def compress(
-    model: Graph,
-    *,
-    preset: str = ...,
-    pipeline: Pipeline | str | None = ...,
-    cost: str | CostModel | None = ...,
-) -> Graph: ...
-
-
-@overload
-def compress(
-    model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None = ...,
-    *,
-    dynamic_shapes: Any = ...,
-    preset: str = ...,
-    pipeline: Pipeline | str | None = ...,
-    cost: str | CostModel | None = ...,
-) -> Compressed: ...
-
-
-def compress(
-    model: Any,
-    args: Sequence[Any] | None = None,
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    dynamic_shapes: Any = None,
-    preset: str = "exact",
-    pipeline: Pipeline | str | None = None,
-    cost: str | CostModel | None = None,
-) -> Graph | Compressed:
-    """The smaller model that a preset, or a pipeline of your own, makes of ``model``.
-
-    ``cost`` is what forms of layers have to pay in: macs, multiplications, bytes, latency, or a
-    cost model of your own.
-
-    A graph gives a graph. A PyTorch module, with inputs like ``args`` and ``kwargs``, gives a
-    module to go on training, and where its parameters came from. ``dynamic_shapes`` says which
-    sizes are open, as for ``from_torch``; by default the first of each tensor, which then must
-    be 2 or more.
-
-    Raises:
-        BadPipeline: there is no such preset, pass, option or cost model.
-        BadInput: a weight is NaN, or torch cannot export the module.
-        Unsupported: an operator has no form in PyTorch; the message names it.
-        MissingExtra: torch is not installed.
-    """
-    if not isinstance(model, Graph):
-        read = models.from_module(model, args or (), kwargs, dynamic_shapes)
-        after = compress(read, preset=preset, pipeline=pipeline, cost=cost)
-        module, names = models.to_module(after)
-        return Compressed(module, moved(read, after, names))
-    refuse_nan(model)
-    return chosen(preset, pipeline, cost).run(model)
-
-
-class Compressed(NamedTuple):
-    """A module that is smaller, and where the parameters of the original are in it.
-
-    ``map`` gives, for the name of each parameter and buffer that the original used, its ``name``
-    now, None if it is gone, and ``channels``: for each axis that was narrowed, the old index of
-    each channel that is left.
-    """
-
-    module: nn.Module
-    map: Mapping[str, Any]
-
-
-def moved(before: Graph, after: Graph, names: Mapping[str, str]) -> dict[str, Any]:
-    """The map of ``renamed`` in the names and axes of PyTorch.
-
-    ``names`` are those that constants of ``after`` have in its module.
-    """
-    turned = {
-        _name(n) for n in before.nodes if n.source and ("transposed", "1,0") in n.source.metadata
-    }
-    found = {}
-    for name, entry in renamed(before, after).items():
-        axes = {str(1 - int(a)) if name in turned else a: c for a, c in entry["channels"].items()}
-        kept = names.get(entry["name"])
-        found[name] = {"name": kept, "channels": dict(sorted(axes.items()))}
-    return found | {n: {"name": names.get(n), "channels": {}} for n in before.defaults}
-
-
 def chosen(
-    preset: str, pipeline: Pipeline | str | None, cost: str | CostModel | None = None
+    preset: str | None = None,
+    pipeline: Passes | None = None,
+    cost: str | CostModel | None = None,
 ) -> Pipeline:
     """The pipeline given, or else that of the preset, its passes under ``cost`` if that is given.
 
-    A pass that names its own cost keeps it.
+    Where neither is given it is that of the preset ``exact``. A pass that names its own cost keeps
+    it.
 
     Raises:
-        BadPipeline: there is no such preset, pass, option or cost model.
+        BadPipeline: there is no such preset, pass, option or cost model, or both are given.
     """
-    if pipeline is None:
-        found = preset_named(preset)
-    else:
-        found = Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
+    if preset is not None and pipeline is not None:
+        raise BadPipeline("a preset and a pipeline are both given: one of them says what to run")
+    found = preset_named(preset or "exact") if pipeline is None else _pipeline(pipeline)
     if cost is None:
         return found
     cost_model(cost)  # there is one, even if no pass asks for it
     return found.given(cost=cost)
+
+
+def _pipeline(given: Passes) -> Pipeline:
+    """The pipeline of a text, of a pass, or of several of either."""
+    if isinstance(given, Pipeline):
+        return given
+    steps: list[Pass] = []
+    for each in given if isinstance(given, list | tuple) else [given]:
+        if not isinstance(each, str | Pass):
+            raise BadPipeline(f"a pipeline is made of passes and their texts, not of {each!r}")
+        steps += Pipeline.parse(each).passes if isinstance(each, str) else [each]
+    return Pipeline(tuple(steps))
 
 
 @dataclass(frozen=True)
@@ -199,11 +124,7 @@ def run(
     """
     refuse_nan(graph)
     feeds, why = _feeds(graph, seed, input_shapes)
-    after, steps, verdicts = graph, [], []
-    for step in pipeline.passes:
-        after, record, verdict = _step(step, after, feeds, why)
-        steps.append(record)
-        verdicts += [(verdict, record.verdict is not None)] if record.changed else []
+    after, steps, verdicts = _stepped(graph, pipeline, feeds, why)
     whole = Verdict("pass")
     if verdicts:  # one change alone is the whole
         whole = verdicts[0][0] if len(verdicts) == 1 else _verdict(graph, after, feeds, why)
@@ -221,6 +142,29 @@ def run(
         _times(graph, after, feeds),
         renamed(graph, after),
     )
+
+
+def checked(graph: Graph, pipeline: Pipeline, input_shapes: Shapes | None = None) -> Graph:
+    """What ``run`` gives, checked as there after each pass, but neither counted nor timed.
+
+    Raises:
+        Broken: a pass that promises the same outputs changed them, or made what does not run.
+        BadInput: a weight is NaN.
+    """
+    refuse_nan(graph)
+    return _stepped(graph, pipeline, *_feeds(graph, 0, input_shapes))[0]
+
+
+def _stepped(
+    graph: Graph, pipeline: Pipeline, feeds: Sequence[Mapping[str, Array]], why: str
+) -> tuple[Graph, list[Step], list[tuple[Verdict, bool]]]:
+    """What all passes gave, their records, and of each change the verdict, and if it counts."""
+    steps, verdicts = list[Step](), list[tuple[Verdict, bool]]()
+    for step in pipeline.passes:
+        graph, record, verdict = _step(step, graph, feeds, why)
+        steps.append(record)
+        verdicts += [(verdict, record.verdict is not None)] if record.changed else []
+    return graph, steps, verdicts
 
 
 def _order(verdict: Verdict) -> int:

@@ -6,7 +6,7 @@ import importlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,13 +22,20 @@ from redir.show import show
 from redir.tensor import Array, Tensor, TensorType
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
     from redir.frontends.onnx import Overridable
 
 
-def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable = "input") -> Graph:
+def load(
+    path: str | os.PathLike[str] | onnx.ModelProto,
+    *,
+    overridable_initializers: Overridable = "input",
+) -> Graph:
     """Read a model: ``.onnx`` with its external data, ``.pt2``, or ``.redir``, the textual form.
+
+    A model in memory, an ``onnx.ModelProto`` or a ``torch.export.ExportedProgram``, is read too.
 
     ``package.module:factory`` names a callable that gives a PyTorch module and its example inputs:
     what ``from_torch`` takes, in a tuple. The first size of each tensor is left open, unless it is
@@ -40,6 +47,14 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
         TooLarge: it asks for much more memory than a file of its size should.
         MissingExtra: it is a PyTorch model, and torch is not installed.
     """
+    if onnx_frontend.is_proto(path):
+        return onnx_frontend.from_proto(path, overridable_initializers=overridable_initializers)
+    if _is_of(path, "torch.export.exported_program", "ExportedProgram"):
+        exported: Graph = _torch().from_program(path)
+        return exported
+    if not isinstance(path, str | os.PathLike):
+        kind = type(path).__name__
+        raise BadInput(f"expected the path of a model, or an onnx.ModelProto, not a {kind}")
     name, path = str(path), Path(path)
     if "\0" in name:
         raise BadInput(f"{name!r}: a name holds no NUL")
@@ -67,11 +82,13 @@ def _loaded(name: str, path: Path, overridable_initializers: Overridable) -> Gra
 
 def from_torch(
     module: Any,
-    args: Sequence[Any],
+    args: Any,
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
 ) -> Graph:
     """The graph of what a PyTorch ``module`` computes on inputs like ``args`` and ``kwargs``.
+
+    A lone input may stand for the tuple of it.
 
     ``dynamic_shapes`` says which sizes are open, as ``torch.export.export`` has it; the names of
     its ``Dim`` become those of the dimensions. What a module does in evaluation is read: call
@@ -83,8 +100,25 @@ def from_torch(
         BadInput: torch cannot export the module.
         Unsupported: it is in training mode, or does what no graph can hold.
     """
-    graph: Graph = _torch().from_torch(module, args, kwargs, dynamic_shapes)
+    if not is_module(module):
+        raise BadInput(f"expected a torch.nn.Module, not a {type(module).__name__}")
+    graph: Graph = _torch().from_torch(module, _tuple(args), kwargs, dynamic_shapes)
     return graph
+
+
+def is_module(model: object) -> bool:
+    """Whether a model is a PyTorch module."""
+    return _is_of(model, "torch.nn.modules.module", "Module")
+
+
+def _is_of(held: object, module: str, name: str) -> bool:
+    """Whether an object is of a class of PyTorch, which need not be imported."""
+    return any((c.__module__, c.__name__) == (module, name) for c in type(held).__mro__)
+
+
+def _tuple(args: Any) -> tuple[Any, ...]:
+    """Example inputs, of which a lone one may stand for the tuple of it."""
+    return tuple(args) if isinstance(args, tuple | list) else (args,)
 
 
 def is_factory(name: str) -> bool:
@@ -212,13 +246,13 @@ def to_torch(graph: Graph) -> nn.Module:
 
 def from_module(
     module: Any,
-    args: Sequence[Any],
+    args: Any,
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
 ) -> Graph:
     """``from_torch``, in which the first size of each tensor is open unless shapes are given."""
     if dynamic_shapes is None:
-        dynamic_shapes = _torch_backend().open_batches(module, args, kwargs or {})
+        dynamic_shapes = _torch_backend().open_batches(module, _tuple(args), kwargs or {})
     return from_torch(module, args, kwargs, dynamic_shapes)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from redir import compiler, cost, tables
+import redir
+from redir import cost, tables
 from redir.models import load, save
 from redir.pipeline import Pipeline
 from redir.runtime import accuracy, session
@@ -28,8 +29,8 @@ def cifar(shared: Path) -> tuple[Array, Array]:
 @pytest.mark.parametrize("name", ["cifar10-resnet20-bn", "cifar10-resnet32-bn"])
 def test_red_keeps_the_accuracy(shared: Path, cifar: tuple[Array, Array], name: str) -> None:
     graph = load(shared / f"models/{name}.onnx")
-    clean = compiler.compress(graph)
-    after = compiler.compress(graph, preset="red")
+    clean = redir.compress(graph)
+    after = redir.compress(graph, preset="red")
     images, labels = cifar
     feeds = {next(iter(graph.inputs)): images}
     right = {
