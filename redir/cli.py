@@ -88,8 +88,6 @@ def _fail(message: str, code: int) -> int:
 
 _LINE = 2000  # characters of an error, which may quote a name of any length
 
-_FASTER = 0.98  # of the time before: a result above that is not measurably faster
-
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -245,6 +243,9 @@ def _add_compress(commands: Any) -> None:
     command.add_argument("--eval", metavar="FILE.npz", help="inputs by name, and their labels")
     command.add_argument("--json", metavar="FILE|-", help="write what was done as JSON")
     command.add_argument("--seed", type=int, default=0, help="of the inputs used for checks")
+    command.add_argument(
+        "--no-timing", dest="timing", action="store_false", help="do not measure any times"
+    )
     command.add_argument("--strict", action="store_true", help="fail if channels are pinned")
     command.add_argument("--quiet", action="store_true", help="say only what is wrong")
 
@@ -262,7 +263,9 @@ def _compress(options: argparse.Namespace) -> int:
     paths.check(_read(options, graph), options.out, options.json)
     data = arrays.labelled(options.eval, graph) if options.eval else None
     shapes = parsed_shapes(options.input)
-    result = compiler.run(graph, pipeline, seed=options.seed, input_shapes=shapes)
+    result = compiler.run(
+        graph, pipeline, seed=options.seed, timing=options.timing, input_shapes=shapes
+    )
     _say_pinned(options, result.graph)
     _say_open(options, graph)
     _say_saturated(options, graph)
@@ -314,8 +317,9 @@ def _warn(options: argparse.Namespace, result: compiler.Result) -> None:
         return
     if result.verdict in {"skipped", "vacuous"}:
         _note(options, f"warning: the check of the outputs is {result.verdict}: {result.reason}")
-    if result.seconds and result.seconds[1] >= _FASTER * result.seconds[0]:
-        _note(options, "warning: the result is not measurably faster in onnxruntime here")
+    if result.times and result.times.verdict != "faster":
+        how = "slower" if result.times.verdict == "slower" else "not measurably faster"
+        _note(options, f"warning: the result is {how} in onnxruntime here")
 
 
 # opt
@@ -402,16 +406,17 @@ def _add_verify(commands: Any) -> None:
     _add_shapes(command)
     _add_overridable(command)
     command.add_argument("--samples", type=int, default=3, help="of drawn inputs (default: 3)")
-    command.add_argument("--rtol", type=float, help="default: judged by a float64 reference")
-    command.add_argument("--atol", type=float)
+    command.add_argument("--rtol", type=float, help="of each number; default: rounding only")
+    command.add_argument("--atol", type=float, help="for any number")
+    command.add_argument("--error", type=float, help="of the largest number of each output")
     command.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _verify(options: argparse.Namespace) -> int:
     if options.samples < 1:
         raise BadInput(f"--samples {options.samples}: expected at least 1")
-    for name in ("rtol", "atol"):
-        bound = getattr(options, name)
+    bounds = {name: getattr(options, name) for name in ("rtol", "atol", "error")}
+    for name, bound in bounds.items():
         if bound is not None and not bound >= 0:
             raise BadInput(f"--{name} {bound}: expected 0 or more")
     if options.inputs and options.input:
@@ -421,15 +426,9 @@ def _verify(options: argparse.Namespace) -> int:
     _say_overridable(options, a, b)
     _say_saturated(options, a)
     feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
-    found = verify(
-        a,
-        b,
-        feeds,
-        samples=options.samples,
-        rtol=options.rtol,
-        atol=options.atol,
-        input_shapes=shapes,
-    )
+    found = verify(a, b, feeds, samples=options.samples, **bounds, input_shapes=shapes)
+    if all(bound is None for bound in bounds.values()):
+        found = found.unjudged()
     if options.json:
         _dump(found.as_dict(), "-")
     else:

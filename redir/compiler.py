@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +19,12 @@ from redir.open_sizes import Shapes
 from redir.ops import tensor_of
 from redir.pipeline import Pass, Pipeline
 from redir.presets import preset as preset_named
-from redir.runtime import runner, session, time_pairs
+from redir.runtime import Times, runner, session, time_pairs
 from redir.tensor import Array, Tensor
-from redir.verify import Verdict, finite, verify
+from redir.verify import Outcome, Verdict, finite, verify
 
 Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
-Outcome = Literal["pass", "fail", "vacuous", "skipped"]
-_WORST: tuple[Outcome, ...] = ("fail", "skipped", "vacuous", "pass")
+_WORST: tuple[Outcome, ...] = ("fail", "differs", "skipped", "vacuous", "pass")
 
 
 def chosen(
@@ -85,6 +84,7 @@ class Result:
 
     ``verdict`` is that of the whole where every pass promises the same outputs, else the worst of
     the passes that do; ``reason`` says why there is none. ``deviation`` is that of the whole.
+    ``times`` are None where nothing changed, or nothing was timed.
     """
 
     graph: Graph
@@ -94,12 +94,12 @@ class Result:
     verdict: Outcome
     reason: str
     deviation: float | None
-    seconds: tuple[float, float] | None
+    times: Times | None
     map: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """The result as ``compress --json`` prints it."""
-        times = dict(zip(("before", "after"), self.seconds, strict=True)) if self.seconds else None
+        times = self.times and {**asdict(self.times), "verdict": self.times.verdict}
         return {
             "before": asdict(self.before),
             "after": asdict(self.after),
@@ -112,11 +112,17 @@ class Result:
 
 
 def run(
-    graph: Graph, pipeline: Pipeline, *, seed: int = 0, input_shapes: Shapes | None = None
+    graph: Graph,
+    pipeline: Pipeline,
+    *,
+    seed: int = 0,
+    timing: bool = True,
+    input_shapes: Shapes | None = None,
 ) -> Result:
     """Run ``pipeline`` and check after each pass what it promises of the outputs.
 
     Inputs to check on are drawn, of ``input_shapes`` where the model leaves their sizes open.
+    ``timing`` also measures both models in onnxruntime, if anything changed.
 
     Raises:
         Broken: a pass that promises the same outputs changed them, or made what does not run.
@@ -139,7 +145,7 @@ def run(
         worst.verdict,
         worst.reason,
         None if whole.verdict == "skipped" else whole.deviation,
-        _times(graph, after, feeds),
+        _times(graph, after, feeds) if timing and after is not graph else None,
         renamed(graph, after),
     )
 
@@ -207,10 +213,8 @@ def _step(
     return after, record, verdict
 
 
-def _times(
-    before: Graph, after: Graph, feeds: Sequence[Mapping[str, Array]]
-) -> tuple[float, float] | None:
-    """The seconds of both in onnxruntime, if it is there and takes both."""
+def _times(before: Graph, after: Graph, feeds: Sequence[Mapping[str, Array]]) -> Times | None:
+    """The times of both in onnxruntime, if it is there and takes both."""
     try:
         first, second = (session(graph, exact=False) for graph in (before, after))
         return time_pairs(first, second, feeds[0]) if feeds else None

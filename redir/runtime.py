@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from math import inf, isinf
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -235,10 +235,35 @@ def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def time_pairs(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int = 15) -> tuple[float, float]:
-    """The median seconds of ``a`` and of ``b`` on ``feeds``, run in turn after a warm-up."""
-    first, second = zip(*_timed(a, b, feeds, pairs), strict=True)
-    return statistics.median(first), statistics.median(second)
+@dataclass(frozen=True)
+class Times:
+    """The median seconds of two models run in turn, and their ratio from pair to pair.
+
+    ``ratio`` is the median over the pairs, ``low`` and ``high`` are the quartiles.
+    """
+
+    before: float
+    after: float
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> Literal["faster", "slower", "same"]:
+        """Faster or slower only where three of four pairs say so."""
+        return "faster" if self.high < 1 else "slower" if self.low > 1 else "same"
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[float, float]]) -> Times:
+        """What the seconds of pairs of runs come to."""
+        first, second = zip(*pairs, strict=True)
+        low, ratio, high = np.quantile(np.divide(second, first), (0.25, 0.5, 0.75)).tolist()
+        return cls(statistics.median(first), statistics.median(second), ratio, low, high)
+
+
+def time_pairs(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int = 15) -> Times:
+    """The times of ``a`` and of ``b`` on ``feeds``, run in turn after a warm-up."""
+    return Times.of(_timed(a, b, feeds, pairs))
 
 
 def pair_ratio(a: Run, b: Run, feeds: Mapping[str, Array], seconds: float = 1.0) -> float:

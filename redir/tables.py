@@ -77,9 +77,10 @@ def write_result(result: Result, accuracy: Mapping[str, float] | None) -> None:
     pairs = [(getattr(result.after, c), getattr(result.before, c)) for c in COLUMNS]
     rows = [*rows, ("left", *(ratio(a, b) for a, b in pairs))]
     more = {}
-    if result.seconds:
-        more["ms"] = [f"{1000 * s:.3f}" for s in result.seconds]
-        more["ms"].append(f"{100 * result.seconds[1] / result.seconds[0]:.1f}%")
+    if (times := result.times) is not None:
+        more["ms"] = [f"{1000 * s:.3f}" for s in (times.before, times.after)]
+        spread = f"{100 * times.low:.0f}-{100 * times.high:.0f}"
+        more["ms"].append(f"{100 * times.ratio:.1f}% ({spread})")
     if accuracy:
         more["accuracy"] = [f"{100 * accuracy[k]:.2f}%" for k in ("before", "after")]
         more["accuracy"].append(f"{100 * (accuracy['after'] - accuracy['before']):+.2f}")

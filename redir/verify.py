@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,15 @@ from redir.widen import widened
 Feeds = Mapping[str, Array]
 
 
+Outcome = Literal["pass", "fail", "differs", "vacuous", "skipped"]
+
+
+class _Bounds(NamedTuple):
+    rtol: float
+    atol: float
+    error: float
+
+
 @dataclass(frozen=True)
 class Figures:
     """The largest differences seen in one output, over all samples.
@@ -42,7 +51,9 @@ class Figures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``pass``, ``fail``, ``vacuous`` or ``skipped``, with the figures behind it.
+    """``pass``, ``fail``, ``differs``, ``vacuous`` or ``skipped``, with the figures behind it.
+
+    Differs is what a fail is called where nobody said how much is too much: see ``unjudged``.
 
     Vacuous: the outputs do not depend on what differs between the two, so that their being equal
     says nothing. Skipped: the first model cannot be run here. Where only the first can, or
@@ -51,7 +62,7 @@ class Verdict:
     because their operands were within rounding of a threshold; the figures leave those out.
     """
 
-    verdict: Literal["pass", "fail", "vacuous", "skipped"]
+    verdict: Outcome
     reason: str = ""
     outputs: tuple[Figures, ...] = field(default=())
     ties: float = 0.0
@@ -62,6 +73,15 @@ class Verdict:
         if self.verdict == "fail" and not self.outputs:
             return np.inf
         return max((f.difference / (f.scale or 1.0) for f in self.outputs), default=0.0)
+
+    def unjudged(self) -> Verdict:
+        """The verdict where no tolerance was asked for: what differs has not failed."""
+        measured = self.outputs and all(np.isfinite(f.difference) for f in self.outputs)
+        if self.verdict != "fail" or not measured:
+            return self
+        share = f"{self.deviation:.2g} of its magnitude" if self.deviation else "more than rounding"
+        reason = f"by up to {share} ({self.reason}); no tolerance given"
+        return replace(self, verdict="differs", reason=reason)
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict as ``verify --json`` prints it."""
@@ -80,7 +100,7 @@ def finite(number: Any) -> Any:
     return None if isinstance(number, float) and not np.isfinite(number) else number
 
 
-def verify(
+def verify(  # noqa: PLR0913 - three tolerances, and what to draw
     a: Graph,
     b: Graph,
     feeds: Sequence[Feeds] | None = None,
@@ -89,15 +109,16 @@ def verify(
     seed: int = 0,
     rtol: float | None = None,
     atol: float | None = None,
+    error: float | None = None,
     input_shapes: Shapes | None = None,
 ) -> Verdict:
     """Compare ``b`` with ``a`` on ``feeds``, or on ``samples`` drawn ones of ``input_shapes``.
 
     Sizes that are open and not given are chosen so that the model fits.
 
-    Without ``rtol`` and ``atol``, ``b`` may be as far from the float64 reference of ``a`` as eight
-    times ``a`` itself, and 64 units in the last place of the output's magnitude. With them,
-    |b - a| may be at most atol + rtol |a|.
+    Without tolerances, ``b`` may be as far from the float64 reference of ``a`` as eight times ``a``
+    itself, and 64 units in the last place of the output's magnitude. With any, |b - a| may be at
+    most atol + rtol |a| + error times the largest |a| of the output.
 
     Raises:
         BadInput: the two have different inputs or outputs, or a shape does not fit them.
@@ -111,15 +132,16 @@ def verify(
             else list(runnable(a, run, samples, seed, input_shapes))
         )
         old = [run(f) for f in given]
-    except Unsupported as error:
-        return Verdict("skipped", str(error))
+    except Unsupported as why:
+        return Verdict("skipped", str(why))
     try:
         other = session(b) if isinstance(run, Session) else runner(b)
         pairs = [(known, other(f)) for known, f in zip(old, given, strict=True)]
-    except Unsupported as error:
-        return Verdict("fail", f"only the first of the two runs: {error}")
+    except Unsupported as why:
+        return Verdict("fail", f"only the first of the two runs: {why}")
     references = [_reference(a, f) for f in given]
-    bounds = None if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
+    asked = (rtol, atol, error)
+    bounds = None if asked == (None, None, None) else _Bounds(*(bound or 0.0 for bound in asked))
     figures, reason = _figures(pairs, references, bounds)
     ties = 0.0
     if bounds is None and (reason or _is_rough(figures)):
@@ -127,8 +149,8 @@ def verify(
     if reason:
         return Verdict("fail", reason, figures)
     if _is_vacuous(a, b, given, pairs, figures):
-        why = "the outputs do not depend on what was changed"
-        return Verdict("vacuous", why, figures, ties)
+        reason = "the outputs do not depend on what was changed"
+        return Verdict("vacuous", reason, figures, ties)
     return Verdict("pass", "", figures, ties)
 
 
@@ -183,7 +205,7 @@ def _reference(graph: Graph, feeds: Feeds) -> dict[str, Any] | None:
 def _figures(
     pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]],
     references: Sequence[dict[str, Any] | None],
-    bounds: tuple[float, float] | None,
+    bounds: _Bounds | None,
 ) -> tuple[tuple[Figures, ...], str]:
     found, reason = [], ""
     for name in pairs[0][0] if pairs else ():
@@ -198,7 +220,7 @@ def _figures(
 
 
 def _compare(
-    name: str, a: Any, b: Any, reference: Any, bounds: tuple[float, float] | None
+    name: str, a: Any, b: Any, reference: Any, bounds: _Bounds | None
 ) -> tuple[Figures, str]:
     if isinstance(a, list):  # a sequence: item by item, the worst counts
         if len(a) != len(b):
@@ -220,7 +242,7 @@ def _compare(
 
 
 def _compare_floats(
-    name: str, a: Array, b: Array, reference: Any, bounds: tuple[float, float] | None
+    name: str, a: Array, b: Array, reference: Any, bounds: _Bounds | None
 ) -> tuple[Figures, str]:
     truth = a if reference is None else np.asarray(reference)
     truth = truth.astype(np.float64) if truth.shape == a.shape else a.astype(np.float64)
@@ -240,8 +262,9 @@ def _compare_floats(
     if bounds is None:
         allowed, excess = 8 * own + 64 * eps * scale, far
     else:
-        allowed = bounds[1] + bounds[0] * scale
-        over = np.abs(wide_b - wide_a) - (bounds[1] + bounds[0] * np.abs(wide_a))
+        fixed = bounds.atol + bounds.error * scale
+        allowed = fixed + bounds.rtol * scale
+        over = np.abs(wide_b - wide_a) - (fixed + bounds.rtol * np.abs(wide_a))
         excess = allowed + float(np.max(over, initial=0.0))
     figures = Figures(name, difference, own, allowed, scale)
     return (

@@ -271,3 +271,29 @@ def test_the_reason_is_that_of_the_sample_in_the_table() -> None:
     feeds = [{"x": floats(*row)} for row in ([1.0], [7.0], [3.0])]
     found = verify(a, b, feeds)
     assert (found.outputs[0].difference, found.reason) == (3.5, "y differs by 3.5 of 7")
+
+
+# Without a tolerance, and with one that is a share of the magnitude
+
+
+def test_what_differs_has_not_failed_where_nobody_said_how_much_may() -> None:
+    found = compared([1, 8], [1.5, 8]).unjudged()
+    assert found.verdict == "differs"
+    assert found.reason == (
+        "by up to 0.062 of its magnitude (y differs by 0.5 of 8); no tolerance given"
+    )
+
+
+def test_what_cannot_be_measured_fails_whatever_was_asked_for() -> None:
+    assert compared([1, 8], [math.nan, 8]).unjudged().verdict == "fail"
+    assert compared([1, 8], [1, 8]).unjudged().verdict == "pass"
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.07, "pass"), (0.06, "fail")])
+def test_an_error_is_a_share_of_the_largest_number(error: float, verdict: str) -> None:
+    assert compared([1, 8], [1.5, 8], error=error).verdict == verdict
+
+
+def test_tolerances_add_up() -> None:
+    assert compared([1, 8], [1.5, 8], error=0.05, atol=0.2).verdict == "pass"
+    assert compared([1, 8], [1.5, 8], error=0.05, atol=0.05).verdict == "fail"

@@ -78,9 +78,9 @@ def row(setting: str, before: Classifier) -> list[str]:
 
 def ratio_of_times(old: Run, new: Run, feeds: Mapping[str, Array]) -> float:
     """The median over pairs: over three where one takes long, and is far from the other anyway."""
-    first, second = time_pairs(old, new, feeds, pairs=3)
-    if second > _SLOW * first:
-        return second / first
+    times = time_pairs(old, new, feeds, pairs=3)
+    if times.after > _SLOW * times.before:
+        return times.after / times.before
     return pair_ratio(old, new, feeds, seconds=3)
 
 
