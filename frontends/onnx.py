@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto, external_data_helper, helper
+from onnx import AttributeProto, TensorProto, external_data_helper, helper
 
 from redir import ops
 from redir.errors import BadInput, IllTyped, Unsupported
@@ -326,7 +326,9 @@ class _Scope:
         return ops.opaque(proto.op_type, domain, version, types, run)
 
     def _constant(self, proto: onnx.NodeProto) -> Value:
-        (attr,) = proto.attribute
+        attr = proto.attribute[0] if len(proto.attribute) == len(proto.output) == 1 else None
+        if attr is None or attr.type not in {_HELD.get(attr.name), AttributeProto.UNDEFINED}:
+            raise BadInput(f"Constant {proto.name or list(proto.output)!r} does not hold one value")
         held: Any
         if attr.name == "value":
             held = self.file.tensor(attr.t)
@@ -355,6 +357,16 @@ class _Scope:
 
 
 _ABSENT = ops.Absent()
+_HELD = {  # what a Constant holds, by the name of its attribute
+    "value": AttributeProto.TENSOR,
+    "sparse_value": AttributeProto.SPARSE_TENSOR,
+    "value_float": AttributeProto.FLOAT,
+    "value_floats": AttributeProto.FLOATS,
+    "value_int": AttributeProto.INT,
+    "value_ints": AttributeProto.INTS,
+    "value_string": AttributeProto.STRING,
+    "value_strings": AttributeProto.STRINGS,
+}
 
 
 def _loose(type_: Type | None) -> Type:

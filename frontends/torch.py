@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from redir import ops, torch_library
-from redir.errors import BadInput, IllTyped, MissingExtra, Unsupported
+from redir.errors import BadInput, IllTyped, MissingExtra, TooLarge, Unsupported
 from redir.frontends import (
     arguments,
     aten_layers,
@@ -150,8 +150,8 @@ def load(path: str | os.PathLike[str]) -> Graph:
             program = pt2_archive.load_pt2(copy).exported_programs["model"]
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+    except (BadInput, TooLarge) as error:
+        raise type(error)(f"{path}: {error}") from None
     except Exception as error:  # whatever torch raises on a damaged file
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(f"{path}: torch cannot read it: {reason}") from error

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import helper
 
+from redir.errors import BadInput
+from redir.frontends.onnx import from_proto
+from redir.pipeline import available
 from tests.damaged.cases import make
 from tests.damaged.driver import context, findings
 
-FEW = {"onnx": 12, "text": 6, "npz": 6}
+FEW = {"onnx": 8, "text": 5, "npz": 5}
 MANY = {"onnx": 2000, "pt2": 500, "text": 500, "npz": 500}
 SHARDS = 10
+MODULES = ["redir.cli", *(f"redir.passes.{name.replace('-', '_')}" for name in available())]
 
 
 @pytest.mark.parametrize("kind", FEW)
 def test_a_damaged_file_is_one_line(kind: str, tmp_path: Path) -> None:
     cases = [make(kind, number, tmp_path) for number in range(FEW[kind])]
-    assert findings(context("redir.cli"), cases) == []
+    assert findings(context(*MODULES), cases) == []
 
 
 @pytest.mark.nightly
@@ -25,4 +31,28 @@ def test_a_damaged_file_is_one_line(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", MANY)
 def test_no_damaged_file_is_more_than_one_line(kind: str, shard: int, tmp_path: Path) -> None:
     cases = [make(kind, number, tmp_path) for number in range(shard, MANY[kind], SHARDS)]
-    assert findings(context("redir.cli", "redir.frontends.torch"), cases) == []
+    assert findings(context(*MODULES, "redir.frontends.torch", "redir.backends.torch"), cases) == []
+
+
+@pytest.mark.parametrize(
+    "attributes", [{}, {"value_int": 1.5}, {"value_int": 1, "value_ints": [1]}]
+)
+def test_a_constant_that_does_not_hold_one_value_is_refused(attributes: dict[str, object]) -> None:
+    node = helper.make_node("Constant", [], ["y"], **attributes)
+    graph = helper.make_graph([node], "g", [], [onnx.ValueInfoProto(name="y")])
+    with pytest.raises(BadInput, match="does not hold one value"):
+        from_proto(helper.make_model(graph))
+
+
+def test_branches_that_do_not_match_make_an_unknown_operator() -> None:
+    branch = helper.make_graph([], "b", [], [])
+    other = helper.make_graph(
+        [helper.make_node("Constant", [], ["o"], value_int=1)],
+        "o",
+        [],
+        [onnx.ValueInfoProto(name="o")],
+    )
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=other)
+    condition = helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, [])
+    graph = helper.make_graph([node], "g", [condition], [onnx.ValueInfoProto(name="y")])
+    assert not from_proto(helper.make_model(graph)).nodes[-1].op.standard
