@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from redir.activity import active_share
 from redir.errors import BadInput, Unsupported
 from redir.groups import and_more
 from redir.guarantees import constants
@@ -60,12 +61,15 @@ class Verdict:
     onnxruntime takes only the first, that is a fail, without figures. ``ties`` is the share of the
     results of steps (comparisons, roundings, places of the largest number) that fell the other way
     because their operands were within rounding of a threshold; the figures leave those out.
+    ``active`` is the share of the channels of layers with new weights that were awake in the check,
+    None where there are none; an error in those that slept is not seen.
     """
 
     verdict: Outcome
     reason: str = ""
     outputs: tuple[Figures, ...] = field(default=())
     ties: float = 0.0
+    active: float | None = None
 
     @property
     def deviation(self) -> float:
@@ -91,6 +95,7 @@ class Verdict:
             "reason": self.reason,
             "deviation": finite(self.deviation),
             "ties": self.ties,
+            "active": self.active,
             "outputs": [{k: finite(v) for k, v in row.items()} for row in rows],
         }
 
@@ -148,10 +153,21 @@ def verify(  # noqa: PLR0913 - three tolerances, and what to draw
         figures, reason, ties = _by_pieces(a, b, given, figures, reason)
     if reason:
         return Verdict("fail", reason, figures)
+    active = active_share(a, b, given)
     if _is_vacuous(a, b, given, pairs, figures):
-        reason = "the outputs do not depend on what was changed"
-        return Verdict("vacuous", reason, figures, ties)
-    return Verdict("pass", "", figures, ties)
+        return Verdict("vacuous", _why_vacuous(old), figures, ties, active)
+    return Verdict("pass", "", figures, ties, active)
+
+
+def _why_vacuous(found: Sequence[Mapping[str, Any]]) -> str:
+    """Why moving what was changed moves no output."""
+    arrays = [np.asarray(a) for row in found for a in row.values() if not isinstance(a, list)]
+    floats = [a for a in arrays if a.dtype.kind == "f"]
+    if floats and not any(np.isfinite(a).any() for a in floats):
+        return (
+            "the outputs are NaN or infinite on what was drawn: give arrays that the model is for"
+        )
+    return "the outputs do not depend on what was changed"
 
 
 def _is_rough(figures: Sequence[Figures]) -> bool:

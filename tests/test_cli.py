@@ -449,7 +449,7 @@ def test_verify_exits_with_0_only_if_it_passes(redir: Redir, verdict: str) -> No
     told = redir("verify a.onnx b.onnx")
     assert (told.code, told.out.split()[0].rstrip(":")) == (code, verdict)
     done = redir("verify a.onnx b.onnx --json")
-    assert set(done.json) == {"verdict", "reason", "deviation", "ties", "outputs"}
+    assert set(done.json) == {"verdict", "reason", "deviation", "ties", "active", "outputs"}
     assert (done.code, done.json["verdict"]) == (code, verdict)
 
 

@@ -244,7 +244,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 
 def test_a_verdict_reads_as_json() -> None:
     found = compared([1, 8], [1.5, 8]).as_dict()
-    assert list(found) == ["verdict", "reason", "deviation", "ties", "outputs"]
+    assert list(found) == ["verdict", "reason", "deviation", "ties", "active", "outputs"]
     (output,) = json.loads(json.dumps(found))["outputs"]
     assert set(output) == {"output", "difference", "own", "allowed", "scale"}
 
@@ -297,3 +297,34 @@ def test_an_error_is_a_share_of_the_largest_number(error: float, verdict: str) -
 def test_tolerances_add_up() -> None:
     assert compared([1, 8], [1.5, 8], error=0.05, atol=0.2).verdict == "pass"
     assert compared([1, 8], [1.5, 8], error=0.05, atol=0.05).verdict == "fail"
+
+
+# What was awake
+
+
+def hidden(biases: ArrayLike, scale: float = 1.0) -> Graph:
+    """Three channels behind a Relu, of which a low bias puts one to sleep; then their sum."""
+    x = Value(TensorType(FLOAT, ("n", 2)))
+    y = ops.Relu(ops.Gemm(x, const(W * np.float32(scale)), const(biases)))
+    return Graph({"x": x}, {"y": ops.MatMul(y, const([[1.0], [1.0], [1.0]]))})
+
+
+def test_the_share_of_channels_that_were_awake_is_told() -> None:
+    biases = [0.0, 0.0, -1e6]
+    assert verify(hidden(biases), hidden(biases, 1 + 1e-7)).active == pytest.approx(2 / 3)
+
+
+def test_where_no_weight_is_new_nothing_is_told() -> None:
+    assert verify(linear(W), linear(W)).active is None
+
+
+def test_outputs_that_are_all_nan_are_said_to_be() -> None:
+    nan = ops.Div(const([0.0]), const([0.0]))
+    x = Value(TensorType(FLOAT, ("n", 2)))
+    a, b = (
+        Graph({"x": x}, {"y": ops.Mul(ops.MatMul(x, const(w)), nan)})
+        for w in (W, W * np.float32(1 + 1e-7))
+    )
+    found = verify(a, b)
+    assert found.verdict == "vacuous"
+    assert "NaN or infinite on what was drawn" in found.reason
