@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from redir import arrays, compiler, groups, limits, models, paths, runtime, showcase, tables
 from redir.backends.torch_interface import states
-from redir.cost import Cost, layers, open_layers, total
+from redir.cost import Cost, example_shapes, layers, open_layers, total
 from redir.coupling import Coupling, blocked
 from redir.diagram import drawing
 from redir.errors import BadInput, Broken, RedirError
@@ -23,7 +23,7 @@ from redir.escapes import visible, visible_lines
 from redir.files import discard_all, replacing
 from redir.guarantees import operations
 from redir.ir import Graph
-from redir.open_sizes import check_shapes, parsed_shapes
+from redir.open_sizes import Shapes, check_shapes, parsed_shapes
 from redir.optimize import Record, Watch, optimize
 from redir.palette import unpacked
 from redir.pipeline import Pipeline, available, promised
@@ -267,7 +267,7 @@ def _compress(options: argparse.Namespace) -> int:
         graph, pipeline, seed=options.seed, timing=options.timing, input_shapes=shapes
     )
     _say_pinned(options, result.graph)
-    _say_open(options, graph)
+    _say_counted(options, graph, result.sizes)
     _say_saturated(options, graph)
     summary = result.as_dict()
     if data is not None:
@@ -296,10 +296,15 @@ def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
     _note(options, f"{text}; redir groups lists them")
 
 
-def _say_open(options: argparse.Namespace, graph: Graph) -> None:
-    count = open_layers(graph)
+def _say_counted(options: argparse.Namespace, graph: Graph, sizes: Shapes) -> None:
+    """Say with which sizes multiply-adds were counted, where the model leaves them open."""
+    free = [name for name, v in graph.inputs.items() if v.type.static is None and name in sizes]
+    if free:
+        named = ", ".join(f"{name}={'x'.join(map(str, sizes[name]))}" for name in free)
+        _note(options, f"counted with {named}; --input gives other sizes")
+    count = open_layers(graph, sizes)
     if count:
-        _note(options, f"{count} layers have sizes that are open; each of those counts as 1")
+        _note(options, f"{count} layers have sizes that are not known; each of those counts as 1")
 
 
 def _say_saturated(options: argparse.Namespace, graph: Graph) -> None:
@@ -380,18 +385,21 @@ def _size(name: str, graph: Graph) -> tuple[str, int, int]:
 def _add_stats(commands: Any) -> None:
     command = _command(commands, "stats", _stats, "What a model stores and computes.")
     _add_model(command)
+    _add_shapes(command)
     command.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _stats(options: argparse.Namespace) -> int:
     options.quiet = options.json
     graph = _load(options, options.model)
-    _say_open(options, graph)
-    found = layers(graph)
+    sizes = example_shapes(graph, parsed_shapes(options.input))
+    _say_counted(options, graph, sizes)
+    found = layers(graph, sizes)
     whole = sum((layer.cost for layer in found), Cost())
     if options.json:
         data = {c: getattr(whole, c) for c in tables.COLUMNS}
-        _dump({"total": data, "layers": [layer.as_dict() for layer in found]}, "-")
+        shapes = {name: list(shape) for name, shape in sizes.items()}
+        _dump({"total": data, "sizes": shapes, "layers": [layer.as_dict() for layer in found]}, "-")
         return 0
     head, rows = tables.layer_table(found)
     tables.write_table(head, [*rows, ("total", "", *(getattr(whole, c) for c in tables.COLUMNS))])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from redir.cost import Cost, total
+from redir.cost import Cost, example_shapes, total
 from redir.cost_models import CostModel, cost_model
 from redir.errors import BadInput, BadPipeline, Broken, MissingExtra, Unsupported
 from redir.guarantees import SAME_OUTPUTS
@@ -85,11 +85,13 @@ class Result:
     ``verdict`` is that of the whole where every pass promises the same outputs, else the worst of
     the passes that do; ``reason`` says why there is none. ``deviation`` is that of the whole.
     ``times`` are None where nothing changed, or nothing was timed.
+    ``sizes`` are the shapes of the inputs with which both were counted.
     """
 
     graph: Graph
     before: Cost
     after: Cost
+    sizes: Mapping[str, tuple[int, ...]]
     steps: tuple[Step, ...]
     verdict: Outcome
     reason: str
@@ -103,6 +105,7 @@ class Result:
         return {
             "before": asdict(self.before),
             "after": asdict(self.after),
+            "sizes": {name: list(shape) for name, shape in self.sizes.items()},
             "time": times,
             "passes": [{k: finite(v) for k, v in asdict(s).items()} for s in self.steps],
             "verdict": self.verdict,
@@ -130,6 +133,7 @@ def run(
     """
     refuse_nan(graph)
     feeds, why = _feeds(graph, seed, input_shapes)
+    sizes = example_shapes(graph, input_shapes)
     after, steps, verdicts = _stepped(graph, pipeline, feeds, why)
     whole = Verdict("pass")
     if verdicts:  # one change alone is the whole
@@ -139,8 +143,9 @@ def run(
     worst = whole if exact else min(judged, key=_order, default=Verdict("pass"))
     return Result(
         after,
-        total(graph),
-        total(after),
+        total(graph, sizes),
+        total(after, sizes),
+        sizes,
         tuple(steps),
         worst.verdict,
         worst.reason,

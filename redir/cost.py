@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
 from math import prod
@@ -10,13 +10,14 @@ from math import prod
 import numpy as np
 
 from redir import ops
-from redir.errors import IllTyped
+from redir.concrete import concrete
+from redir.errors import Unsupported
 from redir.ir import Graph, Node, Value
+from redir.open_sizes import Shapes, fitting_shapes
 from redir.ops import tensor_of
 from redir.palette import unpacked, unpacking
-from redir.rewrite import transform
 from redir.sharing import by_channel
-from redir.tensor import Array, Tensor, TensorType, Type
+from redir.tensor import Array, SparseTensor, Tensor, TensorType, Type
 
 
 @dataclass(frozen=True)
@@ -54,30 +55,49 @@ class Layer:
         return {"name": self.name, "op": self.op, **asdict(self.cost)}
 
 
-def total(graph: Graph) -> Cost:
-    """The cost of the whole graph; what several layers share is stored once."""
-    return sum((layer.cost for layer in layers(graph)), Cost())
+def total(graph: Graph, shapes: Shapes | None = None) -> Cost:
+    """The cost of the whole graph; what several layers share is stored once.
+
+    ``shapes`` are those of the inputs, by default those of ``example_shapes``: two graphs compare
+    where they are counted at the same.
+    """
+    return sum((layer.cost for layer in layers(graph, shapes)), Cost())
 
 
-def layers(graph: Graph) -> tuple[Layer, ...]:
+def layers(graph: Graph, shapes: Shapes | None = None) -> tuple[Layer, ...]:
     """The layers of ``graph`` and of its control-flow bodies, in order.
 
-    A symbolic batch counts as 1, so the counts are per example; so does every size that stays
-    open, and the counts are then per place. A constant that several nodes read is counted where it
-    is read first. A tensor in a palette counts as what it stands for, and has the bytes that store
-    it.
+    Sizes are those that follow from ``shapes``, as in ``total``, also where the graph computes
+    them; a size that stays open counts as 1. A constant that several nodes read is counted where
+    it is read first. A tensor in a palette counts as what it stands for, and has the bytes that
+    store it.
     """
     seen: set[int] = set()
     whole, packed = unpacking(graph)
-    single = _single(whole)
-    defaults = _defaults(single)
-    found = (_layer(node, defaults, packed, seen) for node in single.walk())
+    defaults = _defaults(whole)
+    shapes = example_shapes(graph) if shapes is None else shapes
+    pairs = _sized(whole, shapes)
+    found = (_layer(node, at, defaults, packed, seen) for node, at in pairs)
     return tuple(layer for layer in found if layer.cost != Cost())
 
 
+def example_shapes(graph: Graph, input_shapes: Shapes | None = None) -> dict[str, tuple[int, ...]]:
+    """The shapes of the inputs with which counts are made: of one example, and such as fit.
+
+    Those in ``input_shapes`` stay. There are no others where none are found that fit.
+
+    Raises:
+        BadInput: a shape that is given contradicts the model.
+    """
+    try:
+        return next(fitting_shapes(graph, input_shapes, single=True))
+    except Unsupported:
+        return {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+
+
 def macs(graph: Graph) -> int:
-    """The dense multiply-adds alone, as ``total`` counts them: no weight is looked at."""
-    return sum(_macs(node) for node in _single(graph).walk() if _is_ranked(node))
+    """The dense multiply-adds alone, with 1 for each size that is open: no weight is looked at."""
+    return sum(_macs(node) for _, node in _sized(graph, {}))
 
 
 def nbytes(graph: Graph) -> int:
@@ -88,30 +108,35 @@ def nbytes(graph: Graph) -> int:
     return sum(t.nbytes for tensors in read for t in tensors)
 
 
-def open_layers(graph: Graph) -> int:
-    """How many layers multiply, but have an open size beside the batch, so that they count less."""
-    nodes = [n for n in _single(graph).walk() if n.op.name in MACS and n.op.domain == ""]
+def open_layers(graph: Graph, shapes: Shapes | None = None) -> int:
+    """How many layers multiply, but have sizes that ``shapes`` leave open, and count less."""
+    shapes = example_shapes(graph) if shapes is None else shapes
+    nodes = [node for _, node in _sized(graph, shapes) if node.op.name in MACS]
     return sum(any(map(_is_open, (*n.inputs[:1], *n.outputs[:1]))) for n in nodes)
 
 
 def _is_open(value: Value) -> bool:
-    shape = value.type.shape
-    return shape is None or not all(isinstance(d, int) for d in shape[1:])
+    return value.type.static is None
 
 
-def _single(graph: Graph) -> Graph:
-    """``graph`` for one example: an open first dimension of inputs becomes 1, and types follow."""
-    inputs = {name: Value(_closed(v.type)) for name, v in graph.inputs.items()}
-    try:
-        return transform(graph, lambda *_: None, inputs)
-    except IllTyped:  # the model takes no batch of 1
-        return graph
+def _sized(graph: Graph, shapes: Shapes) -> Iterator[tuple[Node, Node]]:
+    """Each node with the one that stands for it at ``shapes``, a constant if it is computed there.
+
+    The first size of an input is 1 where it stays open.
+    """
+    inputs = {name: Value(_at(v.type, shapes.get(name))) for name, v in graph.inputs.items()}
+    found = concrete(graph, inputs).values
+    for node in graph.walk():
+        made = found.get(node.outputs[0])
+        yield node, node if made is None or made.node is None else made.node
 
 
-def _closed(type_: Type) -> Type:
-    if not isinstance(type_, TensorType) or not type_.shape or isinstance(type_.shape[0], int):
+def _at(type_: Type, shape: tuple[int, ...] | None) -> Type:
+    if not isinstance(type_, TensorType) or (shape is None and not type_.shape):
         return type_
-    return TensorType(type_.dtype, (1, *type_.shape[1:]))
+    if shape is None and type_.shape and not isinstance(type_.shape[0], int):
+        return TensorType(type_.dtype, (1, *type_.shape[1:]))
+    return type_ if shape is None else TensorType(type_.dtype, tuple(shape))
 
 
 def _defaults(graph: Graph) -> dict[Value, Tensor]:
@@ -120,12 +145,20 @@ def _defaults(graph: Graph) -> dict[Value, Tensor]:
 
 def _stored(node: Node, defaults: Mapping[Value, Tensor], seen: set[int]) -> list[Tensor]:
     """The tensors that a node reads and none before it did."""
-    read = (defaults.get(v) or tensor_of(v) for v in node.inputs)
+    read = (defaults.get(v) or _held(v) for v in node.inputs)
     return [t for t in read if t is not None and not _counted(t, seen)]
+
+
+def _held(value: Value) -> Tensor | None:
+    """The numbers of a constant; of a sparse one those that are stored."""
+    node = value.node
+    held = node.attrs["value"] if node is not None and node.op == ops.Const else None
+    return held.values if isinstance(held, SparseTensor) else held
 
 
 def _layer(
     node: Node,
+    at: Node,
     defaults: Mapping[Value, Tensor],
     packed: Mapping[Value, list[Tensor]],
     seen: set[int],
@@ -133,15 +166,21 @@ def _layer(
     stored = _stored(node, defaults, seen)
     parts = [t for v in node.inputs for t in packed.get(v, ()) if not _counted(t, seen)]
     apart = {id(tensor_of(v)) for v in node.inputs if v in packed}
-    macs = _macs(node) if _is_ranked(node) else 0
+    macs = _macs(at)
     cost = Cost(
         parameters=sum(t.array.size for t in stored),
-        distinct=sum(np.unique(t.array).size for t in stored),
+        distinct=sum(map(_distinct_values, stored)),
         macs=macs,
-        multiplications=_multiplications(node, macs) if macs else 0,
+        multiplications=_multiplications(at, macs) if macs else 0,
         bytes=sum(t.nbytes for t in (*parts, *(t for t in stored if id(t) not in apart))),
     )
     return Layer(node.name, str(node.op), cost)
+
+
+def _distinct_values(tensor: Tensor) -> int:
+    if tensor.array.dtype == np.dtype(object):  # bytes and strings have no order
+        return len(set(tensor.array.reshape(-1).tolist()))
+    return int(np.unique(tensor.array).size)
 
 
 def _counted(tensor: Tensor, seen: set[int]) -> bool:
@@ -198,15 +237,22 @@ MACS: dict[str, Callable[[Node], int]] = {
 }
 
 
+_RANKS = {"Gemm": (2, 2), **dict.fromkeys(("LSTM", "GRU", "RNN"), (3, 3))}
+
+
 def _macs(node: Node) -> int:
     count = MACS.get(node.op.name)
-    return 0 if count is None else count(node)
+    return count(node) if count is not None and _is_ranked(node) else 0
 
 
 def _is_ranked(node: Node) -> bool:
-    """Whether it is a standard operator on operands whose rank is known."""
+    """Whether it is a standard operator that fits its operands, whose ranks are known."""
+    if node.op.domain or node.op.stated is not None:
+        return False
     flowing = (*node.inputs[:2], *node.outputs[:1])
-    return node.op.domain == "" and all(v.rank is not None for v in flowing)
+    ranks = [-1 if v.rank is None else v.rank for v in flowing]
+    least = (*_RANKS.get(node.op.name, (0, 0)), 0)
+    return all(rank >= n for rank, n in zip(ranks, least, strict=True))
 
 
 def _multiplications(node: Node, macs: int) -> int:
@@ -239,7 +285,7 @@ def products(graph: Graph) -> int:
 
     Each weight counts, equal ones too, but for those that are 0, 1 or -1: these only route.
     """
-    return sum(_products(node) for node in _single(unpacked(graph)).walk() if _is_ranked(node))
+    return sum(_products(node) for _, node in _sized(unpacked(graph), {}))
 
 
 def _products(node: Node) -> int:
@@ -251,6 +297,9 @@ def _products(node: Node) -> int:
     return round(macs * np.count_nonzero(_factors(array)) / max(array.size, 1))
 
 
+_MOST_PHASES = 4096  # places that strides tell apart; beyond, each product counts
+
+
 def _readers(node: Node) -> tuple[Value, list[Array]] | None:
     """The operand that flows in, and the weights that read each of its channels.
 
@@ -259,14 +308,15 @@ def _readers(node: Node) -> tuple[Value, list[Array]] | None:
     x, w = node.inputs[0], tensor_of(_weight(node))
     if node.op.name.endswith("MatMul"):
         return _matmul_readers(node)
-    if w is None:
+    if w is None or w.array.ndim < 2 or x.rank is None or x.rank < 2:  # noqa: PLR2004
         return None
     if node.op.name in {"Conv", "ConvInteger", "QLinearConv"}:
         channels, (out, per_group, *size) = x.type.size(1), w.array.shape
         if not channels or channels % per_group or out % (channels // per_group):
             return None
         kernels = by_channel(w.array, channels // per_group)
-        return x, _phases(node, kernels.reshape(*kernels.shape[:2], *size))
+        phases = _phases(node, kernels.reshape(*kernels.shape[:2], *size))
+        return None if phases is None else (x, phases)
     if node.op == ops.ConvTranspose:
         return x, [w.array.reshape(len(w.array), prod(w.array.shape[1:]))]
     if node.op == ops.Gemm:
@@ -274,10 +324,14 @@ def _readers(node: Node) -> tuple[Value, list[Array]] | None:
     return None
 
 
-def _phases(node: Node, kernels: Array) -> list[Array]:
+def _phases(node: Node, kernels: Array) -> list[Array] | None:
     """Of kernels (in, out, ...), the weights that meet a number, by where a stride leaves it."""
     whole, size = kernels.shape[:2], kernels.shape[2:]
     strides, dilations = (node.attrs.get(k, (1,) * len(size)) for k in ("strides", "dilations"))
+    if not len(strides) == len(dilations) == len(size) or min(strides, default=1) < 1:
+        return None
+    if prod(strides) > _MOST_PHASES:
+        return None
     hits = [
         [np.arange(n) * d % s == phase for phase in range(s)]
         for n, d, s in zip(size, dilations, strides, strict=True)

@@ -65,12 +65,17 @@ def check_shapes(graph: Graph, input_shapes: Shapes) -> None:
 
 
 def fitting_shapes(
-    graph: Graph, input_shapes: Shapes | None = None, usual: int = USUAL[0]
+    graph: Graph,
+    input_shapes: Shapes | None = None,
+    usual: int = USUAL[0],
+    *,
+    single: bool = False,
 ) -> Iterator[dict[str, tuple[int, ...]]]:
     """Shapes of the inputs at which all types of the graph fit, the likeliest first.
 
     Dimensions of one symbol get one size, where nothing asks for another ``usual``. The batch is
-    2, several that are not the same are 2, 3 and so on; or 1 where the model wants it so.
+    2, several that are not the same are 2, 3 and so on; or 1 where the model wants it so, and
+    first of all where ``single``.
 
     Raises:
         BadInput: a shape that is given contradicts the model.
@@ -85,7 +90,8 @@ def fitting_shapes(
         return
     batches, seen = _batches(graph, search.dims), list[Sizes]()
     for size in (usual, *USUAL):
-        for start in _starts(symbols, batches, size):
+        starts = list(_starts(symbols, batches, size))
+        for start in reversed(starts) if single else starts:
             sizes = search.fitted(start, set(symbols) - batches)
             if sizes is not None and sizes not in seen:
                 seen.append(sizes)

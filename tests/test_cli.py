@@ -193,7 +193,7 @@ def test_compress_prints_before_after_and_each_pass(redir: Redir) -> None:
 def test_compress_json_has_these_keys(redir: Redir) -> None:
     done = redir("compress good.onnx out.onnx --json -")
     whole = done.json
-    assert set(whole) == set("before after time passes verdict deviation map".split())
+    assert set(whole) == set("before after sizes time passes verdict deviation map".split())
     assert set(whole["before"]) == set(whole["after"]) == COUNTS
     assert set(whole["time"]) == set("before after ratio low high verdict".split())
     steps = {frozenset(p) for p in whole["passes"]}
@@ -387,9 +387,16 @@ def test_opt_counts_nodes_and_parameters_after_each_pass(redir: Redir) -> None:
 # stats, verify, passes, demo
 
 
+def test_stats_says_with_which_sizes_it_counted(redir: Redir) -> None:
+    given = redir("stats good.onnx --input x=5x3x8x8")
+    drawn = redir("stats good.onnx --json").json["sizes"]
+    assert "counted with x=5x3x8x8; --input gives other sizes" in given.err
+    assert [shape[0] for shape in drawn.values()] == [1]
+
+
 def test_stats_json_counts_the_whole_and_each_layer(redir: Redir) -> None:
     whole = redir("stats good.onnx --json").json
-    assert set(whole) == {"total", "layers"}
+    assert set(whole) == {"total", "sizes", "layers"}
     assert set(whole["total"]) == COUNTS
     assert {frozenset(layer) for layer in whole["layers"]} == {frozenset({"name", "op", *COUNTS})}
     assert [(la["name"], la["op"]) for la in whole["layers"]] == [("conv", "Conv"), ("fc", "Gemm")]

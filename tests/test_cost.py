@@ -9,14 +9,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
-from onnx import TensorProto, helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from redir import ops
-from redir.cost import Cost, Layer, layers, open_layers, products, total
+from redir.cost import Cost, Layer, example_shapes, layers, open_layers, products, total
 from redir.frontends.onnx import from_proto
 from redir.ir import Graph, Node, Value
+from redir.passes.fold_constants import FoldConstants
 from redir.passes.palettize import Palettize
-from redir.tensor import Array, Dim, Tensor, TensorType
+from redir.tensor import Array, Dim, SparseTensor, Tensor, TensorType
 
 FLOAT = np.dtype(np.float32)
 
@@ -49,7 +50,7 @@ def graph(*outputs: Value) -> Graph:
 
 def layer(output: Value) -> Layer:
     """The one layer of a graph."""
-    (found,) = layers(graph(output))
+    (found,) = layers(graph(output), {})
     return found
 
 
@@ -364,7 +365,87 @@ def test_a_layer_reads_as_one_flat_object() -> None:
     }
 
 
+SHAPES = """
+<ir_version: 10, opset_import: ["": 21]>
+main (float[n, s, 4] x) => (float[n, s, 6] y, float[n, s, s] z)
+<int64[1] minus = {-1}, int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}>
+{
+    whole = Shape (x)
+    first = Slice (whole, zero, one)
+    second = Slice (whole, one, two)
+    f = Cast <to = 1> (second)
+    size = Cast <to = 7> (f)
+    goal = Concat <axis = 0> (first, size, minus)
+    flat = Concat <axis = 0> (minus, two2)
+    rows = Reshape (x, flat)
+    made = MatMul (rows, w)
+    y = Reshape (made, goal)
+    turned = Transpose <perm = [0, 2, 1]> (y)
+    z = MatMul (y, turned)
+}
+"""
+
+
+def computed() -> Graph:
+    """A projection behind a Reshape and a product of two that flow, their sizes all computed."""
+    model = parser.parse_model(SHAPES)
+    held = {"w": apart(4, 6), "two2": np.array([4])}
+    model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in held.items())
+    return from_proto(model)
+
+
+def test_sizes_that_the_model_computes_are_known() -> None:
+    products = {la.name: la.cost.macs for la in layers(computed(), {"x": (1, 5, 4)})}
+    assert {n: count for n, count in products.items() if count} == {"made": 120, "z": 150}
+
+
+def test_counts_are_made_for_one_example_at_sizes_that_fit() -> None:
+    (shape,) = example_shapes(computed()).values()
+    assert shape[0] == 1
+    assert total(computed()).macs == shape[1] * 24 + shape[1] ** 2 * 6
+    assert open_layers(computed()) == 0
+
+
+def test_folding_shapes_changes_no_count() -> None:
+    graph = computed()
+    after = FoldConstants()(graph)
+    assert len(after.nodes) < len(graph.nodes)
+    assert total(after).macs == total(graph).macs
+
+
+def test_sizes_may_be_given() -> None:
+    assert example_shapes(computed(), {"x": (3, 7, 4)}) == {"x": (3, 7, 4)}
+
+
+def test_sizes_that_cannot_be_found_are_open() -> None:
+    x = Value(TensorType(FLOAT, None))
+    whole = graph(ops.MatMul(x, const(apart(2, 3))))
+    assert example_shapes(whole) == {}
+    assert (total(whole).macs, open_layers(whole)) == (0, 1)
+
+
+ODD = {
+    "strides of which there are many": ops.Conv(
+        IMAGE, const(apart(4, 4, 3, 3)), strides=(2**40, 2**40)
+    ),
+    "a dimension that is large": ops.Relu(given(2**60, 2**60)),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_graphs_are_counted_at_once(what: str) -> None:
+    assert total(graph(ODD[what])).macs >= 0
+
+
+def test_strings_and_sparse_tensors_are_counted() -> None:
+    words = ops.Const(value=Tensor(np.array(["a", b"a", "a"], object)))
+    sparse = SparseTensor(Tensor(apart(2)), Tensor(np.arange(2)), (2**40, 2**20))
+    op = ops.opaque("Mine", "my.domain", 1, [TensorType(FLOAT, (2,))])
+    found = total(graph(op(words, ops.Const(value=sparse))))
+    assert (found.parameters, found.distinct) == (5, 4)
+
+
 def test_a_layer_is_open_where_a_size_beside_the_batch_is() -> None:
     w = const(apart(2, 3, 1, 1))
     closed, wide = ops.Conv(given("n", 3, 4, 4), w), ops.Conv(given("n", 3, "h", 4), w)
-    assert [open_layers(graph(value)) for value in (closed, wide)] == [0, 1]
+    assert [open_layers(graph(value), {}) for value in (closed, wide)] == [0, 1]
