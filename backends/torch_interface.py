@@ -119,7 +119,7 @@ def signature(graph: Graph) -> Signature | None:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return None
     read = [leaf.input for leaf in leaves if leaf.input]
-    own = graph.inputs.keys() - {s.input for s in states(graph)} - graph.defaults.keys()
+    own = graph.inputs.keys() - {s.input for s in states(graph)}
     names = {p.name for p in parameters}
     fits = sorted(read) == sorted(own) and len(names) == len(parameters)
     return Signature(parameters, leaves) if fits else None
@@ -128,7 +128,7 @@ def signature(graph: Graph) -> Signature | None:
 def _parameter(held: Any) -> Parameter:
     default = held.get("default")
     return Parameter(
-        argument(held["name"]), held["kind"], "" if default is None else literal(default)
+        argument(held["name"]), str(held["kind"]), "" if default is None else literal(default)
     )
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper
 
+import redir
 from redir.errors import RedirError
 from redir.frontends.onnx import from_proto
 from redir.ir import Graph
@@ -72,9 +78,10 @@ def test_a_module_runs_whatever_its_model_calls_things(text: str) -> None:
 def words_of(proto: onnx.ModelProto) -> set[str]:
     """What the source of a model holds; nothing where redir refuses it in so many words."""
     try:
-        return vocabulary(source(from_proto(proto)))
+        graph = from_proto(proto)
     except RedirError:
         return set()
+    return names_in(graph)
 
 
 @pytest.mark.parametrize("text", INJECTING, ids=ascii)
@@ -185,3 +192,76 @@ def test_no_part_of_a_module_is_called_like_what_modules_have() -> None:
     have = {*dir(torch.nn.Module), *vars(torch.nn.Module())}
     named = {n for n in have if not n.startswith("__")}
     assert named <= torch_names.RESERVED
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
+def test_the_textual_form_is_safe_and_reads_back(text: str) -> None:
+    graph = from_proto(filled(example(text), text))
+    written = str(graph)
+    assert all(line.isprintable() for line in written.split("\n"))
+    assert str(parse(written)) == written
+
+
+@pytest.mark.nightly
+@given(st.text(), st.sampled_from(HOSTILE))
+def test_no_drawn_text_gets_into_source_as_code(text: str, more: str) -> None:
+    for mixed in (text + more, more + text):
+        plain = mixed.encode(errors="replace").decode()
+        assert vocabulary(source(from_proto(filled(example(plain), plain)))) <= USUAL
+
+
+class Pair(NamedTuple):
+    """What a module may give."""
+
+    first: Any
+    second: Any
+
+
+class Nested(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
+    """A module of which the graph says how inputs and outputs are nested, and what its state is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: Any, /, *more: Any, scale: float = 2.0, **named: Any) -> Any:
+        self.count += 1
+        return {"sum": x + more[0] * scale, "pair": Pair(x - named["y"], [x.max(0), "text"])}
+
+
+def strings(held: Any) -> Iterator[tuple[Any, Any]]:
+    """Where texts stand in nested JSON: what holds one, and by which key or place."""
+    parts = held.items() if isinstance(held, dict) else enumerate(held)
+    for key, part in list(parts):
+        if isinstance(part, str):
+            yield held, key
+        elif isinstance(part, dict | list):
+            yield from strings(part)
+
+
+@pytest.fixture(scope="module")
+def nested() -> Graph:
+    x = torch.ones(2, 2)
+    return redir.from_torch(Nested().eval(), (x, x), {"y": x})
+
+
+@pytest.mark.parametrize(
+    "text", [*INJECTING, "__import__('os').abort()", "a b", "self", "torch.os"]
+)
+def test_what_a_graph_says_of_its_module_is_no_code(text: str, nested: Graph) -> None:
+    usual = vocabulary(source(nested)) | USUAL
+    shell = nested.shell.removeprefix(b"torch:")
+    for number in range(len(list(strings(json.loads(shell))))):
+        held = json.loads(shell)
+        owner, key = list(strings(held))[number]
+        owner[key] = text
+        graph = replace(nested, shell=b"torch:" + json.dumps(held).encode())
+        assert names_in(graph) <= usual
+
+
+def names_in(graph: Graph) -> set[str]:
+    """What the source of a graph holds; nothing where redir refuses it in so many words."""
+    try:
+        return vocabulary(source(graph))
+    except RedirError:
+        return set()
