@@ -296,6 +296,38 @@ def test_max_pool_that_pads_automatically(how: str, strides: tuple[int, ...]) ->
     np.testing.assert_array_equal(ours(model, {"x": x}), runtime(model, {"x": x}))
 
 
+def both(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
+    """All results of a model: ours, and those of onnxruntime."""
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return list(evaluate(from_proto(model), arrays).values()), session.run(None, dict(arrays))
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("pads", [0, 1])
+def test_max_pool_says_where_the_largest_stands(rank: int, order: int, pads: int) -> None:
+    x = np.random.default_rng(0).permutation(2 * 3 * 7**rank).astype(np.float32)
+    arrays = {"x": x.reshape(2, 3, *(7,) * rank)}
+    attrs = {"kernel_shape": (3, 2, 2)[:rank], "strides": (2, 1, 2)[:rank], "storage_order": order}
+    model = model_of("MaxPool", arrays, {**attrs, "pads": (pads,) * 2 * rank}, 12)
+    model.graph.node[0].output.append("i")
+    model.graph.output.append(helper.make_tensor_value_info("i", TensorProto.INT64, None))
+    found, wanted = both(model, arrays)
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[1], wanted[1])
+
+
+@pytest.mark.parametrize("opset", [10, 16])
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_roi_align_of_every_version(mode: str, opset: int) -> None:
+    rng = np.random.default_rng(0)
+    corners = np.array([[0, 0, 3, 4], [1, 1, 4, 4]], np.float32)
+    arrays = {"x": whole(rng, 2, 3, 5, 5), "rois": corners, "batch": np.array([1, 0])}
+    attrs = {"mode": mode, "output_height": 2, "output_width": 2, "sampling_ratio": 1}
+    model = model_of("RoiAlign", arrays, attrs, opset)
+    np.testing.assert_allclose(ours(model, arrays), runtime(model, arrays), 1e-5, 1e-6)
+
+
 @pytest.mark.parametrize("rank", [1, 3])
 def test_global_max_pool(rank: int) -> None:
     x = whole(np.random.default_rng(0), 2, 3, *(4, 3, 2)[:rank])

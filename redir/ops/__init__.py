@@ -279,6 +279,7 @@ ENTRIES: dict[str, Entry] = {
         links=mixing.all_but(mixing.sequence_axes), attributes="batch_axis time_axis"
     ),
     "RoiAlign": Entry(
+        evaluate=kernels.roi_align,
         links=mixing.regions,
         attributes="coordinate_transformation_mode mode output_height output_width "
         "sampling_ratio spatial_scale",

@@ -67,9 +67,10 @@ def lrn(node: Node, *arrays: Any) -> Sequence[Any]:
 
 
 def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
-    """The largest number under each window; the reference mixes up pads that are not alike."""
-    if node.arity > 1:
-        return schema.evaluate(node, *arrays)
+    """The largest number under each window, and where it stands among all numbers.
+
+    The reference mixes up pads that are not alike, and counts the places of each channel alone.
+    """
     (x,) = arrays
     rank, kernel = x.ndim - 2, node.attrs["kernel_shape"]
     window = _Window.of(node, rank).around(node, x.shape[2:], kernel)
@@ -78,8 +79,28 @@ def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     reach = zip(sizes, window.strides, window.spans(kernel), x.shape[2:], window.pads, strict=False)
     pads = [(p, max(0, (m - 1) * s + e - n - p)) for m, s, e, n, p in reach]
     padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=least)
-    met = (padded[window.index(place, sizes)] for place in product(*map(range, kernel)))
-    return [reduce(np.maximum, met)]
+    places = [window.index(place, sizes) for place in product(*map(range, kernel))]
+    largest = reduce(np.maximum, (padded[place] for place in places))
+    if node.arity == 1:
+        return [largest]
+    order = "F" if node.attrs.get("storage_order", 0) else "C"
+    counted = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:], order=order)
+    start = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * rank) * counted.size
+    indices = np.pad(start + counted, [(0, 0), (0, 0), *pads], constant_values=-1)
+    first = np.full(largest.shape, -1)
+    for place in places:
+        here = (first < 0) & (padded[place] == largest)
+        first[here] = indices[place][here]
+    return [largest, first]
+
+
+def roi_align(node: Node, *arrays: Any) -> Sequence[Any]:
+    """Before version 16 corners were not moved by half a place; the reference moves them."""
+    if node.op.version >= 16:  # noqa: PLR2004
+        return schema.evaluate(node, *arrays)
+    unmoved = {**node.attrs, "coordinate_transformation_mode": "output_half_pixel"}
+    newer = replace(node, op=replace(node.op, version=16), attrs=unmoved)
+    return schema.evaluate(newer, *arrays)
 
 
 def unsqueeze(node: Node, *arrays: Any) -> Sequence[Any]:
