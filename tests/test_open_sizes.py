@@ -215,3 +215,19 @@ def test_text_that_is_no_shape_is_refused(text: str) -> None:
 def test_a_shape_is_given_once() -> None:
     with pytest.raises(BadInput, match="given twice"):
         parsed_shapes(["x=1", "x=2"])
+
+
+def test_towers_of_images_and_texts_are_checked_on_batches_that_differ() -> None:
+    images, texts = floats("images", 12), floats("texts", 6, 9)
+    left = ops.MatMul(images, weight(12, 8))
+    pooled = ops.ReduceMean(ops.MatMul(texts, weight(9, 8)), ints(1), keepdims=0)
+    scores = ops.MatMul(left, ops.Transpose(pooled, perm=(1, 0)))
+    graph = Graph({"image": images, "text": texts}, {"y": scores, "z": ops.Transpose(scores)})
+    assert chosen_shapes(graph) == {"image": (2, 12), "text": (3, 6, 9)}
+    assert verify(graph, graph).verdict == "pass"
+
+
+def test_batches_that_must_agree_do() -> None:
+    graph = applied(ops.Add, ("N", 3), ("M", 3))
+    shapes = chosen_shapes(graph)
+    assert shapes["x"] == shapes["y"]
