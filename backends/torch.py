@@ -29,7 +29,7 @@ from redir.backends import (
 )
 from redir.backends.torch_flow import Flow, emit
 from redir.backends.torch_frozen import frozen_lines
-from redir.backends.torch_interface import states
+from redir.backends.torch_interface import unreturned
 from redir.backends.torch_names import identifier, is_class
 from redir.backends.torch_scope import scope
 from redir.backends.torch_tree import Writer, class_lines, modules
@@ -165,8 +165,7 @@ def _written(graph: Graph, title: str) -> tuple[str, Flow]:
     given = torch_outputs.classes(nested)
     writer.taken.update(given)
     if nested is not None:
-        state = {s.output for s in states(graph)}
-        outputs = [name for name in graph.outputs if name not in state]
+        outputs = [name for name in graph.outputs if name not in unreturned(graph)]
         root.result = lambda names: torch_outputs.shown(
             nested, dict(zip(outputs, names, strict=True))
         )

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from redir import ops
-from redir.backends.torch_interface import Signature, State, signature, states, text_of
+from redir.backends.torch_interface import Signature, State, signature, states, text_of, unreturned
 from redir.backends.torch_names import (
     HIERARCHY,
     RESERVED,
@@ -203,10 +203,12 @@ class Scene:
         places = {s.output: self._state(s) for s in self.states}
         self.nodes(self.graph)
         self._reach_late()
-        outputs = {n: self._output(v) for n, v in self.graph.outputs.items()}
-        self.body.outputs = [v for n, v in outputs.items() if n not in places]
+        kept = set() if self.base else unreturned(self.graph)
+        outputs = [v for n, v in self.graph.outputs.items() if n not in kept]
+        self.body.outputs = [self._output(v) for v in outputs]
         for name, path in places.items():
-            text = f"{path_mark(path)}.copy_({value_mark(outputs[name])}.detach())"
+            after = self._output(self.graph.outputs[name])
+            text = f"{path_mark(path)}.copy_({value_mark(after)}.detach())"
             self.body.steps.append(Step(self.base, "", text))
 
     def _take(self, taken: Signature) -> None:

@@ -110,6 +110,16 @@ def states(graph: Graph) -> list[State]:
     return [s for s in found if s.input in graph.defaults and s.output in graph.outputs]
 
 
+def unreturned(graph: Graph) -> set[str]:
+    """The outputs that the module does not return: state, and numbers that are always the same.
+
+    It returns such numbers as they were, and not as tensors.
+    """
+    held = shell(graph).get("fixed", [])
+    fixed = {name for name in held if isinstance(name, str)} if isinstance(held, list) else set()
+    return fixed | {s.output for s in states(graph)}
+
+
 def signature(graph: Graph) -> Signature | None:
     """The arguments of the module, unless its inputs are all there is to say."""
     held: Any = shell(graph).get("inputs")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redir.backends.torch_interface import shell, states
+from redir.backends.torch_interface import shell, unreturned
 from redir.backends.torch_names import identifier, is_field
 from redir.ir import Graph
 
@@ -16,8 +16,7 @@ _RESULTS = re.compile(r"torch\.(Size|return_types\.[a-z_0-9]+)", re.ASCII)
 def structure(graph: Graph) -> Any:
     """How the outputs were nested, if the graph came from PyTorch and they were."""
     held = shell(graph).get("outputs")
-    state = {s.output for s in states(graph)}
-    names = {name: name for name in graph.outputs if name not in state}
+    names = {name: name for name in graph.outputs if name not in unreturned(graph)}
     try:
         shown(held, names), classes(held)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):

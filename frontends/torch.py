@@ -243,12 +243,15 @@ class _Program:
     named: Counter[str] = field(default_factory=Counter)
     held: dict[str, tuple[Any, Value]] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
+    fixed: list[str] = field(default_factory=list)
 
     def graph(self) -> Graph:
         inputs = self._interface()
         self._run(self.program.graph_module)
         outputs, layout = self._outputs(inputs)
-        shell = {"inputs": self._taken(inputs), "outputs": layout, "state": []}
+        shell = {"inputs": self._taken(inputs), "outputs": layout, "fixed": self.fixed, "state": []}
+        if len(outputs) == len(self.fixed) and not self.changed():
+            raise BadInput("the module gives no tensor")
         defaults = {}
         for name in sorted(self.state):
             before = _free(name, {**inputs, **outputs})
@@ -257,8 +260,6 @@ class _Program:
             outputs[after] = self.read(self._mutated.get(name, node))
             defaults[before] = Tensor(_array(self._tensor(name)))
             shell["state"].append([name, before, after])
-        if not outputs and not self.changed():
-            raise BadInput("the module gives no tensor")
         graph = Graph(inputs, outputs)
         newest = max((n.op.version for n in graph.walk() if n.op.domain == ""), default=0)
         opset = {"": max(newest, ops.OPSET), **dict.fromkeys(sorted(self.domains), 1)}
@@ -365,14 +366,17 @@ class _Program:
         outputs: dict[str, Value] = {}
         described: list[Any] = []
         for path, leaf in zip(structure.paths(spec), leaves, strict=True):
-            if not isinstance(leaf, torch.fx.Node):
-                described.append({"constant": structure.plain(leaf)})
-                continue
             name = structure.output_name(path)
             while name in outputs or name in inputs:
                 name += "_out"
-            outputs[name] = self._result(leaf)
-            described.append(name)
+            if isinstance(leaf, torch.fx.Node):
+                outputs[name] = self._result(leaf)
+                described.append(name)
+                continue
+            described.append({"constant": structure.plain(leaf)})
+            if isinstance(leaf, bool | int | float):  # a file has it as a tensor
+                outputs[name] = ops.constant(np.asarray(leaf))
+                self.fixed.append(name)
         return outputs, structure.layout(spec, iter(described))
 
     def _result(self, node: Any) -> Any:
