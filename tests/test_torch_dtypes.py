@@ -26,6 +26,7 @@ LAYERS = {
     "transposed": lambda: nn.ConvTranspose2d(3, 8, 3),
     "batch norm": lambda: nn.BatchNorm2d(3),
     "group norm": lambda: nn.GroupNorm(3, 3),
+    "instance norm": lambda: nn.InstanceNorm2d(3, affine=True),
     "prelu": lambda: nn.PReLU(3),
     "leaky": lambda: nn.LeakyReLU(1 / 3),
     "linear": lambda: nn.Linear(6, 4),
