@@ -23,7 +23,7 @@ def blocks(page: Path, kind: str) -> list[str]:
 
 def commands(page: Path) -> list[list[str]]:
     lines = "".join(blocks(page, "console")).splitlines()
-    calls = [shlex.split(line.removeprefix("$ ")) for line in lines]
+    calls = [shlex.split(line.removeprefix("$ ").removeprefix(".venv/bin/")) for line in lines]
     return [call for call in calls if call[0] == "redir"]
 
 
