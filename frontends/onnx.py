@@ -193,9 +193,10 @@ class _Scope:
         self.env.update(inputs)
         for node in ordered(self.proto.node, set(self.env)):
             self._node(node)
+        outputs = self._outputs()  # which may capture more
         return Graph(
             {**inputs, **self.captured},
-            self._outputs(),
+            outputs,
             self.proto.name,
             defaults=defaults,
             shell=self._shell(defaults).SerializeToString(deterministic=True),

@@ -66,6 +66,17 @@ def test_what_cannot_be_ordered_is_said(text: str, reason: str) -> None:
         from_proto(model_of(f"g (float[2] x) => (float[2] y) {text}"))
 
 
+def test_a_body_may_give_a_value_from_around_as_it_is() -> None:
+    graph = from_proto(
+        model_of("""g (bool c, float[2] x) => (float[2] y) {
+            a = Neg (x)
+            y = If (c) <then_branch = t () => (float[2] a) { },
+                        else_branch = e () => (float[2] q) { q = Relu (x) }>
+        }""")
+    )
+    assert evaluate(graph, {"c": np.array(1, bool), "x": X})["y"].tolist() == [1, -2]
+
+
 def test_two_inputs_of_one_name_are_refused() -> None:
     model = model_of("g (float[2] x) => (float[2] y) { y = Neg (x) }")
     model.graph.input.append(model.graph.input[0])
