@@ -154,7 +154,8 @@ def _collect(graph: Graph, at: Concrete, found: dict[Value, Numbers]) -> None:
         for body in node.bodies:
             _collect(body, at, found)
             held = control.captures(node)
-            inner = [found.get(body.inputs[name], ANY) for name in held]
+            read = [body.inputs.get(name) for name in held]  # of which another body may read more
+            inner = [ANY if value is None else found.get(value, ANY) for value in read]
             _note(found, node.inputs[len(node.inputs) - len(held) :], inner)
         operands = [at.values[v] for v in node.inputs]
         wants = node.op.wants(node, operands, [found.get(v, ANY) for v in node.outputs])

@@ -11,6 +11,7 @@ from redir.backends.onnx import to_proto
 from redir.errors import BadInput
 from redir.frontends.onnx import from_proto
 from redir.interpret import evaluate
+from redir.verify import verify
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
 X = np.array([-1, 2], np.float32)
@@ -75,6 +76,16 @@ def test_a_body_may_give_a_value_from_around_as_it_is() -> None:
         }""")
     )
     assert evaluate(graph, {"c": np.array(1, bool), "x": X})["y"].tolist() == [1, -2]
+
+
+def test_inputs_are_drawn_where_branches_read_different_values() -> None:
+    graph = from_proto(
+        model_of("""g (bool c, float[2] x, float[2] z) => (float[2] y) {
+            y = If (c) <then_branch = t () => (float[2] p) { p = Neg (x) },
+                        else_branch = e () => (float[2] q) { q = Relu (z) }>
+        }""")
+    )
+    assert verify(graph, graph).verdict == "pass"
 
 
 def test_two_inputs_of_one_name_are_refused() -> None:
