@@ -95,7 +95,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("redir", description="Remove redundancy from neural networks, without data.")
+    parser = _Parser(
+        "redir", description="Make trained neural networks smaller, without training data."
+    )
     parser.add_argument("--version", action="version", version=f"redir {version('redir')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for add in (_add_compress, _add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
@@ -110,10 +112,11 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
     return command
 
 
+_MODEL = "a .onnx, .pt2 or .redir file; package.module:factory; or - to read text from stdin"
+
+
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "model", metavar="MODEL", help=".onnx, .pt2, .redir, package.module:factory, or - for text"
-    )
+    command.add_argument("model", metavar="MODEL", help=_MODEL)
     _add_overridable(command)
 
 
@@ -123,13 +126,13 @@ def _add_overridable(command: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="memory that the model may ask for (default: 16 times its size, at least 2^30)",
+        help="bytes of memory that the model may need (default: 16 times its size, at least 1 GiB)",
     )
     command.add_argument(
         "--overridable-initializers",
         choices=("input", "constant"),
         default="input",
-        help="what an initializer is that is an input too (default: an input, which stays)",
+        help="how to read an initializer that is also an input (default: input)",
     )
 
 
@@ -139,7 +142,7 @@ def _add_shapes(command: argparse.ArgumentParser) -> None:
         metavar="NAME=SHAPE",
         action="append",
         default=[],
-        help="a size for what an input leaves open, as in x=1x3x640x640; may be repeated",
+        help="the shape of an input whose sizes are open, as in x=1x3x640x640; may be repeated",
     )
 
 
@@ -229,25 +232,37 @@ def _write(text: str, path: str) -> None:
 # compress
 
 
-_COST = "what forms of layers pay in: macs (the default), multiplications, bytes or latency"
+_COST = "what a change must not increase: macs (default), multiplications, bytes or latency"
 
 
 def _add_compress(commands: Any) -> None:
     command = _command(commands, "compress", _compress, "Write a smaller model.")
     _add_model(command)
-    command.add_argument("out", metavar="OUT", help=".onnx, .py, .redir, or - for text")
-    command.add_argument("--preset", choices=PRESETS, help="default: exact")
-    command.add_argument("-p", "--pipeline", metavar="PIPELINE", help="passes to run instead")
+    command.add_argument(
+        "out", metavar="OUT", help="a .onnx, .py or .redir file, or - to print text"
+    )
+    command.add_argument("--preset", choices=PRESETS, help="passes by name (default: exact)")
+    command.add_argument(
+        "-p", "--pipeline", metavar="PIPELINE", help="passes to run instead, separated by commas"
+    )
     command.add_argument("--cost", metavar="COST", help=_COST)
     _add_shapes(command)
-    command.add_argument("--eval", metavar="FILE.npz", help="inputs by name, and their labels")
-    command.add_argument("--json", metavar="FILE|-", help="write what was done as JSON")
-    command.add_argument("--seed", type=int, default=0, help="of the inputs used for checks")
     command.add_argument(
-        "--no-timing", dest="timing", action="store_false", help="do not measure any times"
+        "--eval", metavar="FILE.npz", help="measure accuracy on these inputs and labels"
     )
-    command.add_argument("--strict", action="store_true", help="fail if channels are pinned")
-    command.add_argument("--quiet", action="store_true", help="say only what is wrong")
+    command.add_argument("--json", metavar="FILE|-", help="write a report as JSON; - for stdout")
+    command.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the random inputs that models are checked on (default: 0)",
+    )
+    command.add_argument(
+        "--no-timing", dest="timing", action="store_false", help="do not measure times"
+    )
+    command.add_argument("--strict", action="store_true", help="fail if an operator pins channels")
+    command.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _compress(options: argparse.Namespace) -> int:
@@ -331,18 +346,39 @@ def _warn(options: argparse.Namespace, result: compiler.Result) -> None:
 
 
 def _add_opt(commands: Any) -> None:
-    command = _command(commands, "opt", _opt, "Run a pipeline and look at what each pass does.")
+    command = _command(commands, "opt", _opt, "Run passes, and show what each of them does.")
     _add_model(command)
     command.add_argument(
-        "out", metavar="OUT", nargs="?", default="-", help="default: text on stdout"
+        "out",
+        metavar="OUT",
+        nargs="?",
+        default="-",
+        help="a .onnx, .py or .redir file, or - to print text (default: -)",
     )
-    command.add_argument("-p", "--pipeline", metavar="PIPELINE", required=True)
+    command.add_argument(
+        "-p",
+        "--pipeline",
+        metavar="PIPELINE",
+        required=True,
+        help="passes to run, separated by commas",
+    )
     _add_shapes(command)
-    command.add_argument("--verify-each", choices=("off", "structure", "numeric"), default="off")
-    command.add_argument("--print-ir-after", metavar="PASS|all", help="the text, on stderr")
-    command.add_argument("--time-passes", action="store_true", help="seconds, on stderr")
-    command.add_argument("--pass-statistics", action="store_true", help="nodes and parameters")
-    command.add_argument("--explain", action="store_true", help="why what is left is left")
+    command.add_argument(
+        "--verify-each",
+        choices=("off", "structure", "numeric"),
+        default="off",
+        help="check what each pass promises; structure does not run the model (default: off)",
+    )
+    command.add_argument(
+        "--print-ir-after", metavar="PASS|all", help="print the model as text after a pass"
+    )
+    command.add_argument("--time-passes", action="store_true", help="print each pass's time")
+    command.add_argument(
+        "--pass-statistics", action="store_true", help="print nodes and parameters after each pass"
+    )
+    command.add_argument(
+        "--explain", action="store_true", help="print what each pass leaves alone, and why"
+    )
 
 
 def _opt(options: argparse.Namespace) -> int:
@@ -383,10 +419,10 @@ def _size(name: str, graph: Graph) -> tuple[str, int, int]:
 
 
 def _add_stats(commands: Any) -> None:
-    command = _command(commands, "stats", _stats, "What a model stores and computes.")
+    command = _command(commands, "stats", _stats, "Count what a model stores and computes.")
     _add_model(command)
     _add_shapes(command)
-    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _stats(options: argparse.Namespace) -> int:
@@ -407,17 +443,32 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _add_verify(commands: Any) -> None:
-    command = _command(commands, "verify", _verify, "Whether two models compute the same.")
-    command.add_argument("a", metavar="A")
-    command.add_argument("b", metavar="B")
-    command.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name")
+    command = _command(commands, "verify", _verify, "Compare the outputs of two models.")
+    command.add_argument("a", metavar="A", help=f"the original: {_MODEL}")
+    command.add_argument("b", metavar="B", help="the model to compare with it")
+    command.add_argument("--inputs", metavar="FILE.npz", help="the inputs to run on, by name")
     _add_shapes(command)
     _add_overridable(command)
-    command.add_argument("--samples", type=int, default=3, help="of drawn inputs (default: 3)")
-    command.add_argument("--rtol", type=float, help="of each number; default: rounding only")
-    command.add_argument("--atol", type=float, help="for any number")
-    command.add_argument("--error", type=float, help="of the largest number of each output")
-    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.add_argument(
+        "--samples",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how many inputs to draw where none are given (default: 3)",
+    )
+    command.add_argument(
+        "--rtol", type=float, metavar="R", help="allow a difference of R times each number"
+    )
+    command.add_argument(
+        "--atol", type=float, metavar="A", help="allow a difference of A (default: rounding only)"
+    )
+    command.add_argument(
+        "--error",
+        type=float,
+        metavar="E",
+        help="allow a difference of E times the largest number of the output",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -452,11 +503,13 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _add_groups(commands: Any) -> None:
-    summary = "Each family of coupled channels, what pins it, and why."
+    summary = "Show which channels belong together, what pins them, and why."
     command = _command(commands, "groups", _groups, summary)
     _add_model(command)
-    command.add_argument("--json", action="store_true", help="as one JSON object")
-    command.add_argument("--svg", metavar="FILE|-", help="draw the operators, coloured by family")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument(
+        "--svg", metavar="FILE|-", help="draw the operators, coloured by family; - for stdout"
+    )
 
 
 def _groups(options: argparse.Namespace) -> int:
@@ -478,8 +531,13 @@ def _groups(options: argparse.Namespace) -> int:
 
 
 def _add_passes(commands: Any) -> None:
-    command = _command(commands, "passes", _passes, "Every pass, its options and guarantees.")
-    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command = _command(
+        commands,
+        "passes",
+        _passes,
+        "List the passes, with options and guarantees, and the presets.",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _passes(options: argparse.Namespace) -> int:

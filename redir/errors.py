@@ -45,8 +45,9 @@ class Broken(RedirError):
 
 
 class MissingExtra(RedirError):
-    """An optional package is needed; the message names the extra to install."""
+    """A package of an extra is missing; the message names the extra."""
 
     def __init__(self, what: str, extra: str) -> None:
         """Say that ``what`` needs the packages of ``extra``."""
-        super().__init__(f"{what} needs more packages: pip install 'redir[{extra}]'")
+        how = f"in a checkout, pip install '.[{extra}]'"
+        super().__init__(f"{what} needs redir's extra {extra!r} ({how})")

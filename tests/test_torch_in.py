@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'redir[torch]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[torch]'")
 
 import redir  # noqa: E402 - behind the check that torch is there
 from redir import text  # noqa: E402

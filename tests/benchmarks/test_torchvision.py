@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-pytest.importorskip("torch", reason="needs torch: pip install 'redir[torch]'")
+pytest.importorskip("torch", reason="needs torch: pip install '.[torch]'")
 
 from tests.benchmarks.round_trips import faults, printed
 

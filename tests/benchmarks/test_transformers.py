@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("torch", reason="needs torch: pip install 'redir[torch]'")
+pytest.importorskip("torch", reason="needs torch: pip install '.[torch]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install transformers")
 
 from tests.benchmarks.round_trips import faults, printed
