@@ -10,7 +10,7 @@ from onnx import parser
 
 from redir import arrays, limits
 from redir.coupling import Coupling
-from redir.errors import BadInput, TooLarge
+from redir.errors import BadInput, TooLarge, Unsupported
 from redir.frontends.onnx import from_proto
 from redir.interpret import evaluate
 from redir.ir import Graph
@@ -54,6 +54,31 @@ def test_onnxruntime_fails_rather_than_the_machine() -> None:
 def test_a_limit_can_be_raised() -> None:
     with limits.allowing(2**41), pytest.raises(TooLarge, match=r"limit of 2\.0 TiB"):
         limits.ask(2**42, "it")
+
+
+def test_arrays_that_do_not_fit_are_not_computed_on() -> None:
+    graph = read("g (float[1] x, int64[N] n) => (float[A, B] y) { y = Tile (x, n) }")
+    feeds = {"x": np.ones(1, np.float32), **sizes(10**10, 1)}
+    with pytest.raises(Unsupported, match=r"Tile 'y': operands .* do not fit"):
+        evaluate(graph, feeds)
+
+
+def test_one_number_in_a_vector_ends_a_range() -> None:
+    graph = read("""g (int64[N] n) => (int64[A] y) <int64 a = {0}, int64[1] d = {2}> {
+      y = Range (a, n, d)
+    }""")
+    assert evaluate(graph, sizes(4))["y"].tolist() == [0, 2]
+    with pytest.raises(TooLarge, match="Range 'y' needs"):
+        evaluate(graph, sizes(2**40))
+
+
+def test_a_kernel_that_runs_out_of_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("redir.ops.schema._kernel", greedy)
+    with pytest.raises(TooLarge, match="ConstantOfShape 'y': there is not enough memory"):
+        evaluate(FILLED, sizes(3))
 
 
 def test_what_is_held_together_counts() -> None:

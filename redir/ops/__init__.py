@@ -269,6 +269,7 @@ ENTRIES: dict[str, Entry] = {
     "NonMaxSuppression": Entry(attributes="center_point_box"),
     "OneHot": Entry(evaluate=kernels.one_hot, attributes="axis"),
     "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad, attributes="mode paddings pads value"),
+    "Range": Entry(sizes.counted, attributes="stash_type"),
     "Reshape": Entry(
         layout.reshape_type,
         links=layout.reshape,

@@ -14,7 +14,7 @@ from onnx import defs, helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from redir import limits
-from redir.errors import BadInput, IllTyped, Unsupported
+from redir.errors import IllTyped, Unsupported
 from redir.ir import Graph, Node, Value
 from redir.ops import protos
 from redir.ops.core import Const, is_absent, tensor_of
@@ -173,17 +173,19 @@ def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
         run, names = _kernel(node)
         given = {n: a for n, a in zip(names, arrays, strict=False) if n}
         return [_plain(r) for r in run.run(None, given, {})]
+    except MemoryError:  # for ``interpret.compute`` to word
+        raise
     except Exception as error:  # the kernels raise whatever numpy raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unsupported(f"{node}: the reference kernel failed: {reason}") from error
 
 
-_UNFIT = (IllTyped, BadInput, AttributeError, IndexError, KeyError, AssertionError, ValueError,
-          TypeError, OverflowError)  # fmt: skip
-
-
 def needs(node: Node, *arrays: Any) -> int:
-    """The bytes of the results of a node on these arrays, as far as inference tells."""
+    """The bytes of the results of a node on these arrays, as far as inference tells.
+
+    Raises:
+        Unsupported: the arrays do not fit the operator.
+    """
     return sum(limits.nbytes(t) for t in _types_on(node, arrays))
 
 
@@ -197,8 +199,8 @@ def _types_on(node: Node, arrays: Sequence[Any]) -> Sequence[Type]:
     try:
         inputs = tuple(v if a is None else _given(np.asarray(a)) for v, a in pairs)
         return [v.type for v in replace(node, inputs=inputs).outputs]
-    except _UNFIT:
-        return types
+    except IllTyped as error:  # a kernel might take them, and any amount of memory
+        raise Unsupported(str(error)) from None
 
 
 def _given(array: Array) -> Value:

@@ -1,13 +1,15 @@
-"""Inferred sizes that runtimes do not agree on: they are taken for open."""
+"""Inferred sizes where runtimes do other than the schema says, or do not agree."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isfinite
 
-from redir.ir import Node
+from redir.ir import Node, Value
 from redir.ops import layout, schema
-from redir.tensor import Dim, TensorType, Type
+from redir.ops.core import Const, tensor_of
+from redir.tensor import Dim, Tensor, TensorType, Type
 
 _CLOSE = 1e-3  # to a whole number, where a float32 and a float64 product may fall on either side
 
@@ -30,6 +32,23 @@ def _is_close(size: Dim, scale: float) -> bool:
         return False
     exact = product == round(product) and (scale * 2**20).is_integer()
     return abs(product - round(product)) < _CLOSE * max(1.0, product) and not exact
+
+
+def counted(node: Node) -> Sequence[Type]:
+    """A Range takes one number in a vector for that number, as runtimes do."""
+    ends = tuple(map(_scalar, node.inputs))
+    same = all(a is b for a, b in zip(ends, node.inputs, strict=True))
+    return schema.infer(node) if same else [v.type for v in replace(node, inputs=ends).outputs]
+
+
+def _scalar(value: Value) -> Value:
+    if value.type.shape != (1,):
+        return value
+    tensor = tensor_of(value)
+    if tensor is None:
+        return Value(TensorType(value.type.dtype, ()))
+    number: Value = Const(value=Tensor(tensor.array.reshape(())))
+    return number
 
 
 def pooled(node: Node) -> Sequence[Type]:
