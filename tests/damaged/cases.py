@@ -28,6 +28,7 @@ _COMMANDS = (
     ["groups", "MODEL", "--svg", "out/groups.svg"],
     ["verify", "MODEL", "MODEL"],
 )
+_REAL = 0.1  # of the cases start from a real model
 
 
 def make(kind: str, number: int, root: Path) -> Case:
@@ -44,8 +45,12 @@ def _on(model: str, rng: random.Random) -> list[str]:
 
 def _onnx(folder: Path, rng: random.Random) -> list[str]:
     (folder / "weights.bin").write_bytes(bytes(range(48)))
-    (folder / "model.onnx").write_bytes(protos.damaged(rng.choice(seeds.models()), rng))
+    (folder / "model.onnx").write_bytes(protos.damaged(_seed(rng), rng))
     return _on("model.onnx", rng)
+
+
+def _seed(rng: random.Random) -> bytes:
+    return rng.choice(seeds.real() if rng.random() < _REAL else seeds.small())
 
 
 def _pt2(folder: Path, rng: random.Random) -> list[str]:
@@ -61,7 +66,7 @@ def _text(folder: Path, rng: random.Random) -> list[str]:
 def _npz(folder: Path, rng: random.Random) -> list[str]:
     """Inputs, labels, or what lies beside a text."""
     model = folder / "model.onnx"
-    model.write_bytes(seeds.models()[2])
+    model.write_bytes(seeds.small()[2])
     if rng.random() < 0.5:
         save(frontend.load(model), folder / "model.redir")
         beside = folder / "model.redir.npz"
@@ -81,7 +86,7 @@ def _npz(folder: Path, rng: random.Random) -> list[str]:
 
 @cache
 def _texts() -> tuple[str, ...]:
-    read = [frontend.from_proto(onnx.ModelProto.FromString(m)) for m in seeds.models()[:10]]
+    read = [frontend.from_proto(onnx.ModelProto.FromString(m)) for m in seeds.small()[:10]]
     return tuple(map(str, read))
 
 
