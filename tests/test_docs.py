@@ -73,3 +73,36 @@ def test_the_demo_images_are_images_that_the_model_takes() -> None:
             "image": (300, 1, 8, 8),
             "label": (300,),
         }
+
+
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+COMMANDS = ("compress", "opt", "stats", "verify", "groups", "passes", "demo")
+
+
+def sections() -> dict[str, str]:
+    """What the page on the command line says of each command."""
+    page = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    return {text.split()[0]: text for text in re.split(r"^## redir ", page, flags=re.MULTILINE)[1:]}
+
+
+def options(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    return set(OPTION.findall(capsys.readouterr().out)) - {"--help"}
+
+
+def test_each_command_has_its_section(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert listed == list(sections()) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_option_is_documented(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert options(command, capsys) - set(OPTION.findall(sections()[command])) == set()
+
+
+def test_each_documented_option_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    known = set().union(*(options(command, capsys) for command in COMMANDS))
+    assert set(OPTION.findall("".join(sections().values()))) - known == set()
