@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def active_share(a: Graph, b: Graph, feeds: Sequence[Mapping[str, Array]]) -> fl
     except Unsupported:
         return None
     awake = [_awake([row[i] for row in found], axis) for i, (_, axis) in enumerate(ports)]
-    return float(np.concatenate(awake).mean())
+    return float(np.concatenate(awake).mean()) if found else None
 
 
 def _changed(a: Graph, b: Graph) -> Iterator[Port]:
@@ -71,7 +72,7 @@ def _is_tied(node: Node, port: Port, other: Port) -> bool:
 
 def _awake(arrays: Sequence[Array], axis: int) -> Array:
     """Which channels of ``axis`` are not one same number throughout."""
-    rows = [np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in arrays]
-    whole = np.concatenate(rows, axis=1)
-    awake: Array = whole.max(axis=1, initial=-np.inf) != whole.min(axis=1, initial=np.inf)
+    moved = (np.moveaxis(a, axis, 0) for a in arrays)
+    whole = np.concatenate([a.reshape(len(a), prod(a.shape[1:])) for a in moved], axis=1)
+    awake: Array = (whole != whole[:, :1]).any(axis=1)
     return awake

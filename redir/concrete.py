@@ -17,6 +17,7 @@ from redir.ops import constant, control, is_absent, tensor_of
 from redir.tensor import Array, Type
 
 _SMALL = 1024  # elements of what may say a size, as for onnx's own inference
+_MOST = np.iinfo(np.int64).max  # elements that a Size can count
 
 
 Memo = dict[tuple[Any, ...], Sequence[Value]]
@@ -72,10 +73,10 @@ def _made(found: Concrete, node: Node, operands: tuple[Value, ...]) -> Sequence[
         return _branches(found, node, operands)
     key = (node, *map(_told, operands))
     if key not in found.memo:
-        why = node.op.misfit(node, operands)
+        new = node.on(operands)
+        why = node.misfit(operands)
         if why:
             raise IllTyped(f"{node}: {why}")
-        new = node.on(operands)
         found.memo[key] = _computed(new) or new.outputs
     return found.memo[key]
 
@@ -85,7 +86,8 @@ def _told(value: Value) -> Any:
     tensor = tensor_of(value)
     if tensor is None:
         return value.type
-    return value if tensor.array.size > _SMALL else (value.type, tensor.array.tobytes())
+    told = tensor.array.size <= _SMALL and tensor.array.dtype.kind != "O"
+    return (value.type, tensor.array.tobytes()) if told else value
 
 
 def _count(found: Concrete, type_: Type) -> None:
@@ -96,6 +98,8 @@ def _count(found: Concrete, type_: Type) -> None:
 
 def _computed(node: Node) -> Sequence[Value] | None:
     """The results as constants, where they are few numbers that follow from numbers or sizes."""
+    if node.op in (ops.Shape, ops.Size):
+        return _sizes(node)
     arrays = _known(node)
     few = all(prod(v.type.static or (0,)) <= _SMALL for v in node.outputs)
     told = node.op == ops.NonZero or all(v.type.static is not None for v in node.outputs)
@@ -107,11 +111,19 @@ def _computed(node: Node) -> Sequence[Value] | None:
         return None
 
 
+def _sizes(node: Node) -> Sequence[Value] | None:
+    """What a Shape or Size gives, of an operand of any size."""
+    sizes = node.inputs[0].type.static
+    if sizes is None:
+        return None
+    if node.op == ops.Shape:
+        found = np.array(sizes[node.attrs.get("start", 0) : node.attrs.get("end")], np.int64)
+        return [constant(found)]
+    return [constant(np.array(prod(sizes)))] if prod(sizes) <= _MOST else None
+
+
 def _known(node: Node) -> list[Array | None] | None:
-    """The operands where all are few numbers; of what is asked for its size alone, any of it."""
-    if node.op in (ops.Shape, ops.Size):
-        type_ = node.inputs[0].type
-        return None if type_.static is None else [np.broadcast_to(np.int8(0), type_.static)]
+    """The operands, where all are few numbers."""
     found: list[Array | None] = []
     for value in node.inputs:
         tensor = tensor_of(value)

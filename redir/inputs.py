@@ -130,6 +130,7 @@ class Inputs:
         if type_.dtype == np.dtype(object):
             return rng.choice(np.array(["a", "b", "c"], object), shape)
         wanted = self._wanted.get(self.graph.inputs[name], ANY) & _by_name(name, type_.dtype.kind)
+        wanted = wanted.within(_most(type_.dtype))
         if type_.dtype.kind == "b" or wanted.flag:
             return _mask(rng, shape).astype(type_.dtype)
         if type_.dtype.kind in "iu":
@@ -158,7 +159,7 @@ def _collect(graph: Graph, at: Concrete, found: dict[Value, Numbers]) -> None:
             inner = [ANY if value is None else found.get(value, ANY) for value in read]
             _note(found, node.inputs[len(node.inputs) - len(held) :], inner)
         operands = [at.values[v] for v in node.inputs]
-        wants = node.op.wants(node, operands, [found.get(v, ANY) for v in node.outputs])
+        wants = node.wants(operands, [found.get(v, ANY) for v in node.outputs])
         _note(found, node.inputs, wants)
 
 
@@ -201,8 +202,15 @@ def _integers(
     if told and not wanted.bounded and not shape:
         return np.asarray(rng.choice(told))  # one of the modes that the model knows
     high = wanted.high if np.isfinite(wanted.high) else low + max([_FEW, *told])
-    found = rng.integers(int(low), int(high), shape, endpoint=True)
+    found = rng.integers(int(low), int(max(low, high)), shape, endpoint=True)
     return np.where(rng.random(shape) < _TOLD, rng.choice(told, shape), found) if told else found
+
+
+def _most(dtype: DType) -> float:
+    """How large the numbers of an input may be: its type and float64 hold them."""
+    if dtype.kind in "iu":
+        return float(min(_range(dtype)[1], 2**53))
+    return float(np.finfo(dtype).max) / 4 if dtype.kind == "f" else 2.0**7
 
 
 def _range(dtype: DType) -> tuple[int, int]:

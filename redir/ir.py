@@ -175,7 +175,7 @@ class Source:
         return replace(self, channels=tuple(sorted(left.items())))
 
 
-# What inference raises on a node that lacks what every such node has, or has something else there.
+# What rules raise on a node that lacks what every such node has, or has something else there.
 _UNFIT = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
 
 
@@ -221,6 +221,23 @@ class Node:
             if same and not attrs
             else replace(self, inputs=inputs, attrs={**self.attrs, **attrs})
         )
+
+    def misfit(self, inputs: tuple[Value, ...]) -> str:
+        """Why this node cannot run on ``inputs``, of other sizes; empty if it can."""
+        try:
+            return self.op.misfit(self, inputs)
+        except _UNFIT as error:
+            return f"it is not well formed: {error}"
+
+    def wants(self, inputs: Sequence[Value], wanted: Sequence[Any]) -> Sequence[Any]:
+        """The numbers that it wants of each of ``inputs``, by those wanted of its results.
+
+        Nothing, if it is not well formed.
+        """
+        try:
+            return self.op.wants(self, inputs, wanted)
+        except _UNFIT:
+            return ()
 
     def __deepcopy__(self, _: object) -> Node:
         return self  # nothing of it can be changed

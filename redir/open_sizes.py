@@ -233,16 +233,16 @@ class _Search:
             name: Value(TensorType(self.graph.inputs[name].type.dtype, shape))
             for name, shape in self.shapes(sizes).items()
         }
-        own = wanted is not None and (wanted.node is None or wanted.node in self._nodes)
-        found = concrete(
-            self.graph, inputs, (wanted,) if wanted is not None and own else None, self.memo
-        )
+        alone = None if wanted is None or wanted not in self._own else (wanted,)
+        found = concrete(self.graph, inputs, alone, self.memo)
         self.left -= len(found.values)
         return found
 
     @cached_property
-    def _nodes(self) -> frozenset[Node]:
-        return frozenset(self.graph.nodes)
+    def _own(self) -> frozenset[Value]:
+        """The values that are not of a body, which cannot be computed alone."""
+        results = (v for node in self.graph.nodes for v in node.outputs)
+        return frozenset([*self.graph.inputs.values(), *results])
 
     def _better(
         self, found: Concrete, sizes: Sizes, free: set[str]
@@ -284,7 +284,9 @@ class _Measure:
         found = self.search.at(self.sizes | dict.fromkeys(group, size), self.value)
         known = found.values.get(self.value)
         shape = None if known is None else known.type.static
-        return None if shape is None else prod(shape) if self.axis is None else shape[self.axis]
+        if shape is None or self.axis is None:
+            return None if shape is None else prod(shape)
+        return shape[self.axis] if self.axis < len(shape) else None  # a rank may follow sizes
 
     def moves(self, symbol: str) -> bool:
         """Whether a larger size of ``symbol`` changes it."""
@@ -354,4 +356,4 @@ def _fits(node: Node, operands: Sequence[Value], place: int, axis: int, size: in
         node.on(inputs)
     except IllTyped:
         return False
-    return not node.op.misfit(node, inputs)
+    return not node.misfit(inputs)

@@ -288,3 +288,39 @@ def test_the_check_of_an_encoder_with_a_mask_is_not_void() -> None:
     assert verify(graph, map_constants(graph, moved)).verdict == "fail"
     (feeds,) = runnable(graph, lambda given: evaluate(graph, given), 1)
     assert np.isfinite(evaluate(graph, feeds)["y"]).all()
+
+
+# Nodes that nothing can run
+
+
+def far_axis(x: Value) -> Value:
+    return ops.GatherElements(table(4, 4), ops.Reshape(x, const([-1, 1], "int64")), axis=5)
+
+
+def huge(x: Value) -> Value:
+    return ops.Add(x, const(2.0**62, "int64"))
+
+
+def beyond_the_type(x: Value) -> Value:
+    return ops.Gather(table(1000), ops.Cast(x, to=TensorProto.INT64))
+
+
+ODD = [(far_axis, "int64"), (huge, "int64"), (beyond_the_type, "int8")]
+
+
+@pytest.mark.parametrize(("make", "dtype"), ODD)
+def test_odd_nodes_are_no_errors_of_ours(make: Make, dtype: str) -> None:
+    x = value(dtype, 2, 3)
+    graph = Graph({"x": x}, {"y": make(x)})
+    assert Inputs(graph, {"x": (2, 3)}).sample(0, 0)["x"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("number", [1e-320, 1e300, 6e4])
+@pytest.mark.parametrize("op", ["Mul", "Div", "Add", "Sub"])
+def test_bounds_beyond_a_type_are_none(op: str, number: float, dtype: str) -> None:
+    x = value(dtype, 2, 3)
+    with np.errstate(over="ignore"):
+        by = const(np.asarray(number).astype(dtype), dtype)
+    graph = Graph({"x": x}, {"y": ops.Sqrt(getattr(ops, op)(x, by))})
+    assert np.isfinite(Inputs(graph, {"x": (2, 3)}).normal(0)["x"]).all()

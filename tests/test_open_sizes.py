@@ -231,3 +231,38 @@ def test_batches_that_must_agree_do() -> None:
     graph = applied(ops.Add, ("N", 3), ("M", 3))
     shapes = chosen_shapes(graph)
     assert shapes["x"] == shapes["y"]
+
+
+# Nodes that fit nothing, and sizes beyond all bounds
+
+
+def pooled_too_deep(x: Value) -> Value:
+    return ops.LpPool(ops.Squeeze(x), kernel_shape=(3, 3, 3))
+
+
+def scaled_by_a_number(x: Value) -> Value:
+    return ops.Conv(ops.Squeeze(x), ops.Squeeze(x))
+
+
+def run_on_a_row(x: Value) -> Value:
+    return ops.RNN(ops.Squeeze(x), ops.Squeeze(x), ops.Squeeze(x))
+
+
+@pytest.mark.parametrize("make", [pooled_too_deep, scaled_by_a_number, run_on_a_row])
+def test_a_node_that_fits_nothing_is_said_to(make: Callable[..., Value]) -> None:
+    with pytest.raises(Unsupported, match="no sizes were found"):
+        chosen_shapes(applied(make, ("n", "m")))
+
+
+def test_a_size_of_more_than_an_array_can_have_is_none() -> None:
+    graph = applied(lambda x: ops.Add(ops.Size(x), ops.Shape(x)), ("a", "b", "c", "d", "e", "f"))
+    given = {"x": (2**20,) * 6}
+    assert chosen_shapes(graph, given) == given
+
+
+def test_what_a_branch_reads_is_made_to_fit() -> None:
+    x, inner, flag = floats("n", 3), floats("n", 3), Value(TensorType(np.dtype(bool), ()))
+    body = Graph({"x": inner}, {"y": ops.MatMul(ops.Reshape(inner, ints(1, 12)), weight(12, 2))})
+    attrs = {"then_branch": body, "else_branch": body, "captures": ("x",)}
+    graph = Graph({"flag": flag, "x": x}, {"y": ops.If(flag, x, **attrs)})
+    assert chosen_shapes(graph) == {"flag": (), "x": (4, 3)}

@@ -328,3 +328,9 @@ def test_outputs_that_are_all_nan_are_said_to_be() -> None:
     found = verify(a, b)
     assert found.verdict == "vacuous"
     assert "NaN or infinite on what was drawn" in found.reason
+
+
+def test_numbers_without_an_infinity_may_be_awake_too() -> None:
+    x = Value(TensorType(FLOAT, ("n", 3)))
+    a, b = (Graph({"x": x}, {"y": ops.Greater(x, const(W[:1] * s))}) for s in (1, 1 + 1e-7))
+    assert verify(a, b, [{"x": np.array([[9, 9, 9], [-9, -9, 9]], np.float32)}]).active is not None

@@ -6,6 +6,7 @@ has in an older operator set. To teach redir more of an operator, add to its ent
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -53,6 +54,8 @@ READ = 28  # the newest operator set that the table was read against
 class Entry:
     """What redir knows of an operator beyond its schema; see ``redir.ir.Op`` for each part.
 
+    Four parts that are alike for many operators stand in the ``RULES`` of their own modules, by
+    the names of operators, and are put into the entries below.
     ``attributes`` are those that it understands, in any version up to ``newest``. A node that has
     another one, not at its default, or that is of a newer version, is opaque.
     """
@@ -62,8 +65,10 @@ class Entry:
     links: Any = lambda _: ()
     narrow: Any = lambda node, inputs, _: node.on(inputs)
     implied: Any = lambda _: {}
-    step: Any = lambda _: None
     agreed: Any = agreement.finite
+    misfit: Any = lambda *_: ""
+    step: Any = lambda _: None
+    wants: Any = lambda *_: ()
     attributes: str = ""
     newest: int = READ
 
@@ -231,6 +236,7 @@ ENTRIES: dict[str, Entry] = {
     "Expand": Entry(links=spread.expand, narrow=spread.narrow_expand),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape, attributes="axis"),
     "Gather": Entry(links=layout.gather, narrow=layout.narrow_gather, attributes="axis"),
+    "GatherElements": Entry(attributes="axis"),
     "GatherND": Entry(links=mixing.gather_nd, attributes="batch_dims"),
     "Gemm": Entry(
         evaluate=kernels.gemm,
@@ -291,6 +297,7 @@ ENTRIES: dict[str, Entry] = {
         attributes="body directions num_scan_inputs scan_input_axes scan_input_directions "
         "scan_output_axes scan_output_directions",
     ),
+    "ScatterElements": Entry(attributes="axis reduction"),
     "ScatterND": Entry(links=mixing.scatter_nd, attributes="reduction"),
     "SequenceMap": Entry(control.body_type, control.run_body, attributes="body"),
     "Slice": Entry(links=layout.slice_, narrow=layout.narrow_slice, attributes="axes ends starts"),
@@ -304,39 +311,17 @@ ENTRIES: dict[str, Entry] = {
     "Trilu": Entry(links=mixing.all_but(lambda _: (-2, -1)), attributes="upper"),
 }
 
-_STEPS = {
-    **dict.fromkeys(
-        """Ceil Floor Greater GreaterOrEqual Less LessOrEqual QuantizeLinear Round Shrink Sign
-        ThresholdedRelu""".split(),
-        steps.rounding,
-    ),
-    **dict.fromkeys(("ArgMax", "ArgMin"), steps.largest),
-    **dict.fromkeys(("Cast", "CastLike"), steps.casting),
-    "DynamicQuantizeLinear": steps.dynamic,
-    "Equal": steps.equality,
-    "Hardmax": steps.one_hot,
-    "MaxPool": steps.pooling,
-    "Mod": steps.remainder,
-    "NonMaxSuppression": steps.suppression,
-    "TopK": steps.sorting,
+_RULES: dict[str, Mapping[str, Any]] = {
+    "agreed": agreement.RULES,
+    "misfit": fits.RULES,
+    "step": steps.RULES,
+    "wants": wants.RULES,
 }
-_AGREED = {
-    "BitShift": agreement.shift,
-    "Cast": agreement.conversion,
-    "CastLike": agreement.conversion,
-    "Div": agreement.division,
-    "Mod": agreement.division,
-    "Pow": agreement.power,
-    "ReduceProd": agreement.multiplication,
-    **dict.fromkeys(
-        ("ReduceL1", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare"),
-        agreement.summation,
-    ),
-}
-ENTRIES.update({name: replace(ENTRIES[name], agreed=rule) for name, rule in _AGREED.items()})
-ENTRIES.update({name: replace(ENTRIES[name], step=step) for name, step in _STEPS.items()})
+for _fact, _rules in _RULES.items():
+    ENTRIES.update({name: replace(ENTRIES[name], **{_fact: rule}) for name, rule in _rules.items()})
 
 
+@cache
 def lookup(name: str, opset: int, domain: str = "") -> Op | None:
     """The standard operator ``name`` as it is in version ``opset`` of its domain, if it exists.
 
@@ -363,14 +348,14 @@ def _op(name: str, domain: str, version: int) -> Op:
         links=entry.links,
         narrow=entry.narrow,
         implied=entry.implied,
-        step=entry.step,
         agreed=entry.agreed,
+        misfit=entry.misfit,
+        step=entry.step,
+        wants=entry.wants,
         repeatable=schema.repeatable,
         form=_form,
         needs=schema.needs,
         table=lookup,
-        misfit=(fits.RULES if domain == "" else {}).get(name, lambda *_: ""),
-        wants=(wants.RULES if domain == "" else {}).get(name, lambda *_: ()),
     )
 
 
@@ -390,9 +375,12 @@ def beyond(node: Node) -> str | None:
 
 def __getattr__(name: str) -> Op:
     """Any standard operator, as ``ops.Relu``: as in operator set 21, or newer if it is."""
-    versions = (OPSET, defs.onnx_opset_version())
-    found = (lookup(name, version) for version in versions if not name.startswith("_"))
-    op = next((op for op in found if op is not None), None)
+    op = None if name.startswith("_") else _newest(name)
     if op is None:
         raise AttributeError(f"no standard operator is called {name!r}")
     return op
+
+
+@cache
+def _newest(name: str) -> Op | None:
+    return lookup(name, OPSET) or lookup(name, defs.onnx_opset_version())

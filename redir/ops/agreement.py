@@ -5,7 +5,7 @@ A rule ``rule(node, arrays, results)`` says whether every runtime gives ``result
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,3 +92,18 @@ def _is_float(array: Any) -> bool:
 
 def _fits(sizes: Array, dtype: Any) -> bool:
     return bool(np.all(sizes < min(_DOUBLE, np.iinfo(dtype).max)))
+
+
+RULES: dict[str, Callable[[Node, Sequence[Any], Sequence[Any]], bool]] = {
+    "BitShift": shift,
+    "Cast": conversion,
+    "CastLike": conversion,
+    "Div": division,
+    "Mod": division,
+    "Pow": power,
+    "ReduceProd": multiplication,
+    **dict.fromkeys(
+        ("ReduceL1", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare"),
+        summation,
+    ),
+}

@@ -302,3 +302,21 @@ def _overlaps(first: Array, second: Array, moved: float) -> tuple[Array, Array]:
         whole = np.maximum(areas[0][:, None] + areas[1][None, :] - common, 1e-300)
         found.append(common / whole * (1 + np.sign(by) * 1e-6))
     return found[0], found[1]
+
+
+RULES: dict[str, Callable[[Node], Rule | None]] = {
+    **dict.fromkeys(
+        """Ceil Floor Greater GreaterOrEqual Less LessOrEqual QuantizeLinear Round Shrink Sign
+        ThresholdedRelu""".split(),
+        rounding,
+    ),
+    **dict.fromkeys(("ArgMax", "ArgMin"), largest),
+    **dict.fromkeys(("Cast", "CastLike"), casting),
+    "DynamicQuantizeLinear": dynamic,
+    "Equal": equality,
+    "Hardmax": one_hot,
+    "MaxPool": pooling,
+    "Mod": remainder,
+    "NonMaxSuppression": suppression,
+    "TopK": sorting,
+}

@@ -41,6 +41,14 @@ class Numbers:
             max(self.scale, other.scale),
         )
 
+    def within(self, most: float) -> Numbers:
+        """These, but none beyond ``most`` and -``most`` where there is a bound."""
+        low, high = (
+            float(np.clip(x, -most, most)) if np.isfinite(x) else x for x in (self.low, self.high)
+        )
+        told = frozenset(t for t in self.told if abs(t) <= most)
+        return Numbers(low, high, self.flag, told, min(self.scale, most))
+
     @property
     def bounded(self) -> bool:
         """Whether there is a least and a largest number."""
