@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -37,7 +38,7 @@ def test_no_damaged_file_is_more_than_one_line(kind: str, shard: int, tmp_path: 
 @pytest.mark.parametrize(
     "attributes", [{}, {"value_int": 1.5}, {"value_int": 1, "value_ints": [1]}]
 )
-def test_a_constant_that_does_not_hold_one_value_is_refused(attributes: dict[str, object]) -> None:
+def test_a_constant_that_does_not_hold_one_value_is_refused(attributes: dict[str, Any]) -> None:
     node = helper.make_node("Constant", [], ["y"], **attributes)
     graph = helper.make_graph([node], "g", [], [onnx.ValueInfoProto(name="y")])
     with pytest.raises(BadInput, match="does not hold one value"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import special
@@ -83,7 +83,7 @@ def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     largest = reduce(np.maximum, (padded[place] for place in places))
     if node.arity == 1:
         return [largest]
-    order = "F" if node.attrs.get("storage_order", 0) else "C"
+    order: Literal["C", "F"] = "F" if node.attrs.get("storage_order", 0) else "C"
     counted = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:], order=order)
     start = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * rank) * counted.size
     indices = np.pad(start + counted, [(0, 0), (0, 0), *pads], constant_values=-1)
