@@ -175,6 +175,8 @@ class _Scope:
         return {i.name: protos.type_from(i.type) for i in infos if i.HasField("type")}
 
     def graph(self) -> Graph:
+        if not all(i.name for i in (*self.proto.input, *self.proto.output)):
+            raise BadInput(f"an input or output of graph {self.proto.name!r} has no name")
         given = {i.name: i for i in self.proto.input}
         if len(given) < len(self.proto.input):
             twice = next(n for n, k in Counter(i.name for i in self.proto.input).items() if k > 1)

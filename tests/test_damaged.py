@@ -45,6 +45,14 @@ def test_a_constant_that_does_not_hold_one_value_is_refused(attributes: dict[str
         from_proto(helper.make_model(graph))
 
 
+@pytest.mark.parametrize("names", [("", "y"), ("x", "")])
+def test_an_input_or_output_without_a_name_is_refused(names: tuple[str, str]) -> None:
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2]) for n in names)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    with pytest.raises(BadInput, match="an input or output of graph 'g' has no name"):
+        from_proto(helper.make_model(graph))
+
+
 def test_branches_that_do_not_match_make_an_unknown_operator() -> None:
     branch = helper.make_graph([], "b", [], [])
     other = helper.make_graph(
