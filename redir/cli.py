@@ -497,6 +497,8 @@ def _verify(options: argparse.Namespace) -> int:
             for f in found.outputs
         ]
         tables.write_table(("output", "difference", "float error", "allowed", "magnitude"), rows)
+        if found.active is not None:
+            print(f"active: {100 * found.active:.1f}% of the channels with new weights")
     if found.verdict != "pass":
         raise Broken(f"{options.b}: {found.verdict}: {found.reason or 'the outputs differ'}")
     return 0

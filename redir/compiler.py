@@ -83,7 +83,8 @@ class Result:
     """What a run gave: the graph, the costs and times before and after, and the checks.
 
     ``verdict`` is that of the whole where every pass promises the same outputs, else the worst of
-    the passes that do; ``reason`` says why there is none. ``deviation`` is that of the whole.
+    the passes that do; ``reason`` says why there is none. ``deviation`` is that of the whole, and
+    ``active`` the share of its channels with new weights that were awake: see ``Verdict``.
     ``times`` are None where nothing changed, or nothing was timed.
     ``sizes`` are the shapes of the inputs with which both were counted.
     """
@@ -96,6 +97,7 @@ class Result:
     verdict: Outcome
     reason: str
     deviation: float | None
+    active: float | None
     times: Times | None
     map: Mapping[str, Any]
 
@@ -110,6 +112,7 @@ class Result:
             "passes": [{k: finite(v) for k, v in asdict(s).items()} for s in self.steps],
             "verdict": self.verdict,
             "deviation": finite(self.deviation),
+            "active": self.active,
             "map": dict(self.map),
         }
 
@@ -150,6 +153,7 @@ def run(
         worst.verdict,
         worst.reason,
         None if whole.verdict == "skipped" else whole.deviation,
+        whole.active,
         _times(graph, after, feeds) if timing and after is not graph else None,
         renamed(graph, after),
     )

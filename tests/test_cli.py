@@ -193,13 +193,14 @@ def test_compress_prints_before_after_and_each_pass(redir: Redir) -> None:
 def test_compress_json_has_these_keys(redir: Redir) -> None:
     done = redir("compress good.onnx out.onnx --json -")
     whole = done.json
-    assert set(whole) == set("before after sizes time passes verdict deviation map".split())
+    assert set(whole) == set("before after sizes time passes verdict deviation active map".split())
     assert set(whole["before"]) == set(whole["after"]) == COUNTS
     assert set(whole["time"]) == set("before after ratio low high verdict".split())
     steps = {frozenset(p) for p in whole["passes"]}
     assert steps == {frozenset("name seconds changed deviation ties verdict".split())}
     assert whole["verdict"] == "pass"
     assert 0 <= whole["deviation"] < 1e-5
+    assert 0 < whole["active"] <= 1
 
 
 def test_compress_json_maps_names_and_channels_to_the_old_ones(redir: Redir) -> None:
@@ -458,6 +459,14 @@ def test_verify_exits_with_0_only_if_it_passes(redir: Redir, verdict: str) -> No
     done = redir("verify a.onnx b.onnx --json")
     assert set(done.json) == {"verdict", "reason", "deviation", "ties", "active", "outputs"}
     assert (done.code, done.json["verdict"]) == (code, verdict)
+
+
+def test_verify_says_how_many_channels_were_awake(redir: Redir) -> None:
+    write(toy(), "a.onnx")
+    write(changed(1e-8), "b.onnx")
+    assert redir("verify a.onnx b.onnx --atol 1").out.splitlines()[-1] == (
+        "active: 100.0% of the channels with new weights"
+    )
 
 
 @pytest.mark.parametrize(("bounds", "code"), [("--atol 5", 0), ("--rtol 1e-9", 1)])
