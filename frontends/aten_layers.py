@@ -302,7 +302,9 @@ def _even(wanted: Sequence[int | None], now: Sequence[Dim]) -> tuple[int, ...] |
 
 def _uneven(c: Call, x: Value, wanted: Sequence[int], part: str) -> Value:
     """Averages over windows of different widths are products with a matrix for each axis."""
-    if part != "AveragePool" or len(wanted) > _MATRIX:
+    if part == "MaxPool":
+        return _largest(c, x, wanted)
+    if len(wanted) > _MATRIX:
         raise NotLowered
     y = c.main("MatMul", x, c.const(_averages(c.size(x, -1), wanted[-1]), c.dtype))
     if len(wanted) == 1:
@@ -310,10 +312,25 @@ def _uneven(c: Call, x: Value, wanted: Sequence[int], part: str) -> Value:
     return c.op("MatMul", c.const(_averages(c.size(x, -2), wanted[0]).T, c.dtype), y)
 
 
+def _largest(c: Call, x: Value, wanted: Sequence[int]) -> Value:
+    """The largest of each window, one axis after the other."""
+    for axis, goal in enumerate(wanted, c.rank(x) - len(wanted)):
+        windows = [c.cut(x, axis, *ends) for ends in _windows(c.size(x, axis), goal)]
+        along = c.const([axis])
+        shape = (*c.shape(x)[:axis], goal, *c.shape(x)[axis + 1 :])
+        x = c.op("Concat", *(c.op("ReduceMax", w, along) for w in windows), axis=axis)
+        c.shapes[x] = shape
+    return x
+
+
+def _windows(size: int, goal: int) -> list[tuple[int, int]]:
+    """Where each window of an adaptive pool starts and ends."""
+    return [(i * size // goal, -(-(i + 1) * size // goal)) for i in range(goal)]
+
+
 def _averages(size: int, goal: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     matrix = np.zeros((size, goal))
-    for i in range(goal):
-        start, end = i * size // goal, -(-(i + 1) * size // goal)
+    for i, (start, end) in enumerate(_windows(size, goal)):
         matrix[start:end, i] = 1 / (end - start)
     return matrix
 

@@ -108,6 +108,17 @@ def _broadcast_tensors(c: Call, many: Sequence[Value]) -> tuple[Value, ...]:
     return tuple(x if c.shape(x) == c.dims else c.op("Expand", x, c.sizes(shape)) for x in many)
 
 
+@aten("split_dim", "collapse_view")
+def _reshaped(c: Call, x: Value, *_: object) -> Value:
+    return c.reshape(x, main=True)
+
+
+@aten("view_of")
+def _view_of(c: Call, x: Value) -> Value:
+    del c
+    return x
+
+
 @aten("meshgrid")
 def _meshgrid(c: Call, many: Sequence[Value], indexing: str = "ij") -> tuple[Value, ...]:
     places = list(range(len(many)))
@@ -412,7 +423,7 @@ def _masked(c: Call, x: Value, mask: Value) -> tuple[Value, Value]:
     return x, c.op("Transpose", c.op("NonZero", mask), perm=(1, 0))
 
 
-@aten("index.Tensor")
+@aten("index.Tensor", "_unsafe_index.Tensor")
 def _index(c: Call, x: Value, places: Sequence[Value | None]) -> Value:
     named = [(axis, p) for axis, p in enumerate(places) if p is not None]
     (first, index), *more = named
@@ -452,23 +463,35 @@ def _together(c: Call, places: Sequence[Value]) -> Value:
     return c.op("Concat", *(c.op("Unsqueeze", p, last) for p in wide), axis=-1)
 
 
-@aten("index_put")
+@aten("index_put", "_unsafe_index_put")
 def _index_put(
     c: Call, x: Value, places: Sequence[Value | None], new: Value, accumulate: bool = False
 ) -> Value:
+    axes = [axis for axis, p in enumerate(places) if p is not None]
     named = [p for p in places if p is not None]
-    if len(named) != len(places) or (named[0].type.dtype == BOOL and len(named) > 1):
-        raise NotLowered
     if named[0].type.dtype == BOOL:
-        if c.rank(new) or accumulate:
+        if axes != [0] or c.rank(new) or accumulate:
             raise NotLowered
         mask = c.unsqueeze(named[0], *range(c.rank(named[0]), c.rank(x)))
         return c.main("Where", mask, c.cast(new, c.dtype), x)
-    indices = _together(c, named)
-    rest = c.op("Shape", x, start=len(named))
-    shape = c.op("Concat", c.op("Shape", indices, end=-1), rest, axis=0)
-    new = c.op("Expand", c.cast(new, c.dtype), shape)
-    return c.main("ScatterND", x, indices, new, reduction="add" if accumulate else None)
+    if any(p.type.dtype == BOOL for p in named):
+        raise NotLowered
+    rest = [a for a in range(c.rank(x)) if a not in axes]
+    turned, indices = c.transpose(x, [*axes, *rest]), _together(c, named)
+    wide = max(c.rank(p) for p in named)
+    before = [a for a in rest if a < axes[0]] if axes[-1] - axes[0] < len(axes) else []
+    shape = [c.op("Shape", indices, end=-1), c.op("Shape", turned, start=len(axes))]
+    if before:
+        count = len(axes) + len(before)
+        shape = [c.op("Shape", turned, start=len(axes), end=count), shape[0]]
+        shape += [c.op("Shape", turned, start=count)]
+    new = c.op("Expand", c.cast(new, c.dtype), c.op("Concat", *shape, axis=0))
+    if before:
+        lead, behind = len(before), range(len(before) + wide, wide + len(rest))
+        new = c.op("Transpose", new, perm=(*range(lead, lead + wide), *range(lead), *behind))
+    reduction = "add" if accumulate else None
+    found = c.main("ScatterND", turned, indices, new, reduction=reduction)
+    return c.transpose(c.like(turned, found), [int(i) for i in np.argsort([*axes, *rest])])
 
 
 @aten("scatter.src")

@@ -144,6 +144,15 @@ def _gelu(c: Call, x: Value, approximate: str = "none") -> Value:
     return c.main("Gelu", x, approximate=approximate if approximate != "none" else None)
 
 
+@aten("rrelu")
+def _rrelu(
+    c: Call, x: Value, lower: float = 1 / 8, upper: float = 1 / 3, train: bool = False, *_: object
+) -> Value:
+    if train:
+        raise c.refusal("its slopes are random: call eval() on the module first")
+    return c.main("LeakyRelu", x, alpha=(lower + upper) / 2)
+
+
 @aten("leaky_relu")
 def _leaky_relu(c: Call, x: Value, slope: float = 0.01) -> Value:
     return c.main("LeakyRelu", x, alpha=float(slope))

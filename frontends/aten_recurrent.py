@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from redir import ops
-from redir.frontends.lowering import ABSENT, RULES, Call, NotLowered, Rule
+from redir.frontends.lowering import ABSENT, RULES, Call, NotLowered, Rule, aten, whole
 from redir.ir import Attr, Node, Source, Value
 from redir.ops import tensor_of
-from redir.tensor import Array, Tensor
+from redir.tensor import Array, Dim, Tensor
 
 _BATCHED = 3  # axes: places, examples, channels
 
@@ -123,3 +123,50 @@ def _named(array: Array, param: Value) -> Value:
 
 
 RULES.update({f"{name}.input": _rule(kind) for name, kind in _KINDS.items()})
+
+
+@aten("gru_cell")
+def _gru_cell(c: Call, x: Value, state: Value, *params: Value | None) -> Value:
+    ours, theirs = _gates(c, x, state, params)
+    size = c.dims[1]
+    (r, z, n), (of_r, of_z, of_n) = _parts(c, ours, size, 3), _parts(c, theirs, size, 3)
+    reset = c.op("Sigmoid", c.op("Add", r, of_r))
+    kept = c.op("Sigmoid", c.op("Add", z, of_z))
+    new = c.op("Tanh", c.op("Add", n, c.op("Mul", reset, of_n)))
+    return c.main("Add", new, c.op("Mul", kept, c.op("Sub", state, new)))
+
+
+@aten("lstm_cell")
+def _lstm_cell(
+    c: Call, x: Value, states: Sequence[Value], *params: Value | None
+) -> tuple[Value, ...]:
+    state, memory = states
+    i, f, g, o = _parts(c, c.op("Add", *_gates(c, x, state, params)), c.dims[1], 4)
+    kept = c.op("Mul", c.op("Sigmoid", f), memory)
+    memory = c.op("Add", kept, c.op("Mul", c.op("Sigmoid", i), c.op("Tanh", g)))
+    return c.main("Mul", c.op("Sigmoid", o), c.op("Tanh", memory)), memory
+
+
+@aten("rnn_tanh_cell")
+def _rnn_tanh_cell(c: Call, x: Value, state: Value, *params: Value | None) -> Value:
+    return c.main("Tanh", c.op("Add", *_gates(c, x, state, params)))
+
+
+@aten("rnn_relu_cell")
+def _rnn_relu_cell(c: Call, x: Value, state: Value, *params: Value | None) -> Value:
+    return c.main("Relu", c.op("Add", *_gates(c, x, state, params)))
+
+
+def _gates(c: Call, x: Value, state: Value, params: Sequence[Value | None]) -> tuple[Value, Value]:
+    """What the input and the state each add to the gates of a cell."""
+    of_x, of_state, *biases = (ABSENT if p is None else p for p in params)
+    ours, theirs = biases or (ABSENT, ABSENT)
+    return (
+        c.op("Gemm", x, of_x, ours, transB=1),
+        c.op("Gemm", state, of_state, theirs, transB=1),
+    )
+
+
+def _parts(c: Call, gates: Value, size: Dim, count: int) -> list[Value]:
+    width = whole(size)
+    return [c.cut(gates, 1, k * width, (k + 1) * width) for k in range(count)]

@@ -14,7 +14,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +26,15 @@ from redir import ops, torch_library
 from redir.errors import BadInput, IllTyped, MissingExtra, TooLarge, Unsupported
 from redir.frontends import (
     arguments,
+    aten_bags,
     aten_layers,
     aten_layout,
     aten_new,
     aten_pointwise,
     aten_recurrent,
+    aten_sampling,
     aten_sums,
+    decomposed,
     inplace,
     opaque,
     pt2,
@@ -50,11 +53,13 @@ except ImportError:  # the extra is optional
     torch = None
 
 TABLES = (
+    aten_bags,
     aten_layers,
     aten_layout,
     aten_new,
     aten_pointwise,
     aten_recurrent,
+    aten_sampling,
     aten_sums,
 )  # importing them filled the table of rules
 _ASSIGNED = re.compile(r"The tensor attributes? (.*) w(?:as|ere) assigned during export")
@@ -514,8 +519,7 @@ class _Program:
         """The values of a node, by the rule for its operator or else carried as it is."""
         if node.target is operator.getitem:
             return self.read(node.args[0])[node.args[1]]
-        space, _, name = node.target._schema.name.rpartition("::")
-        rule = rule_of(name, node.target._overloadname) if space == "aten" else None
+        rule = rule_of(*decomposed.name_of(node.target))
         return self._ruled(node, rule) if rule else self._opaque(node)
 
     def _ruled(self, node: Any, rule: Any, *, functional: bool = True) -> Any:
@@ -574,13 +578,17 @@ class _Program:
 
     def _write_in_place(self, node: Any) -> None:
         """Give the operator's result to the tensor that it changes, and to what that is part of."""
-        schema = node.target._schema
-        space, _, name = schema.name.rpartition("::")
-        rule = rule_of(name.removesuffix("_"), schema.overload_name) if space == "aten" else None
-        if rule is None or not name.endswith("_"):
-            raise Unsupported(f"{self._place(node)}: what it changes in place is not followed")
-        changed = node.args[0]
-        value = self._ruled(node, rule, functional=False)
+        changed, target = node.args[0], decomposed.functional(torch, node.target)
+        rule = None if target is None else rule_of(*decomposed.name_of(target))
+        try:
+            value = (
+                self._ruled(node, rule, functional=False)
+                if rule
+                else self._simplified(node, target)
+            )
+        except NotLowered:
+            why = "what it changes in place is not followed"
+            raise Unsupported(f"{self._place(node)}: {why}") from None
         if value is not self.read(changed):
             self._write(node, changed, value)
         self.env[node] = value
@@ -605,6 +613,34 @@ class _Program:
     # Operators without a rule
 
     def _opaque(self, node: Any) -> Any:
+        """The operator by simpler ones where these all have rules, else carried as it is."""
+        with suppress(NotLowered, Unsupported):
+            return self._simplified(node, node.target)
+        if node.meta.get("simpler"):
+            raise NotLowered  # it is the whole operator that is carried
+        return self._carried(node)
+
+    def _simplified(self, node: Any, target: Any) -> Any:
+        """What ``target`` gives, by the graph that torch computes it by.
+
+        Raises:
+            NotLowered: there is none, or it holds an operator without a rule.
+        """
+        made = decomposed.graph_of(torch, target, node)
+        if made is None:
+            raise NotLowered
+        places = (n for n in made.graph.nodes if n.op == "placeholder")
+        for place, tensor in zip(places, decomposed.tensors_of(node), strict=True):
+            self.env[place] = self.read(tensor)
+        for inner in made.graph.nodes:
+            inner.name = f"{node.name}_{inner.name}"
+            inner.meta["nn_module_stack"] = node.meta.get("nn_module_stack")
+            inner.meta["simpler"] = True
+        given = self._run(made)
+        many = isinstance(given, tuple | list)
+        return tuple(map(self._argument, given)) if many else self._argument(given)
+
+    def _carried(self, node: Any) -> Any:
         """The operator carried as it is: attributes for what is no tensor, types as torch says."""
         call = self._call(node)
         schema = node.target._schema
