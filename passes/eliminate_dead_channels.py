@@ -16,12 +16,14 @@ from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME
 from redir.ir import Graph, Link, Node, Port, Value
 from redir.levels import levels, reads_border
 from redir.narrow import spared, without
+from redir.nonfinite import nonfinite
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 from redir.rewrite import Outputs, transform
 from redir.tensor import Array, Tensor
 
 Levels: TypeAlias = Mapping[Port, Array]
+Odd: TypeAlias = frozenset[Value]
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class EliminateDeadChannels(Pass):
     What a reader makes of a number other than zero is added to its bias, in float64 and rounded
     once; so the reader must be a Conv that reads no border, a Gemm, or a MatMul before an Add, with
     constant weights. Groups that reach a graph input or output, or an operator that mixes
-    channels, are left alone, and so is the last channel of an axis. An activation that is infinite
-    or NaN, which a zero does not silence, is not provided for.
+    channels, are left alone, and so is the last channel of an axis. So are channels that a constant
+    makes infinite or NaN, which a zero does not silence; any other activation is taken for finite.
 
     Nothing is removed where the model would then cost more under ``cost``: macs, multiplications,
     bytes, latency, or a cost model of another package. Widths that are no multiples of 8 or 16 may
@@ -57,9 +59,11 @@ class EliminateDeadChannels(Pass):
     def explain(self, graph: Graph) -> Iterator[str]:
         """Each reader that cannot take the constants that it reads into its bias."""
         coupling = Coupling(graph)
-        held = levels(coupling)
+        held, odd = levels(coupling), nonfinite(graph)
         for node, link in coupling.links:
-            if link.summed and _constant(held, link).any():
+            if link.summed and not odd.isdisjoint((link.a[0], link.b[0])) and _silent(held, link):
+                yield f"{node} multiplies by zero what may be infinite, which gives NaN"
+            if link.summed and _constant(held, odd, link).any():
                 why = _obstacle(coupling, held, node, link)
                 if why is not None:
                     yield f"{node} reads channels that are constant, but {why}"
@@ -68,28 +72,35 @@ class EliminateDeadChannels(Pass):
 def _sweep(graph: Graph) -> Graph:
     """Take constants into biases, so that nothing reads them; where there are none, remove."""
     coupling = Coupling(graph)
-    held, alive = levels(coupling), set[int]()
+    held, odd, alive = levels(coupling), nonfinite(graph), set[int]()
     for node, link in coupling.links:
         if link.summed:
-            groups, used = coupling.group(link.a), _used(held, link)
-            constant = _constant(held, link)
+            groups, used = coupling.group(link.a), _used(held, odd, link)
+            constant = _constant(held, odd, link)
             if constant.any() and _obstacle(coupling, held, node, link) is None:
                 used &= ~constant
             alive.update(groups[used].tolist())
     gone = spared(coupling, coupling.groups - alive)
-    folded = _folded(coupling, held, gone)
+    folded = _folded(coupling, (held, odd), gone)
     return without(coupling, gone) if folded is graph else folded
 
 
-def _used(held: Levels, link: Link) -> Array:
+def _silent(held: Levels, link: Link) -> bool:
+    """Whether channels of a sum meet a zero."""
+    return bool(np.any((held[link.a] == 0) | (held[link.b][link.index] == 0)))
+
+
+def _used(held: Levels, odd: Odd, link: Link) -> Array:
     """Which channels of a sum may add anything to it."""
-    used: Array = (held[link.a] != 0) & (held[link.b][link.index] != 0)
+    zero = [held[link.a] == 0, held[link.b][link.index] == 0]
+    finite = [port[0] not in odd for port in (link.a, link.b)]
+    used: Array = ~(zero[0] & finite[1] | zero[1] & finite[0])
     return used
 
 
-def _constant(held: Levels, link: Link) -> Array:
+def _constant(held: Levels, odd: Odd, link: Link) -> Array:
     """Which channels of a sum add to it, and hold one same number."""
-    constant: Array = _used(held, link) & ~np.isnan(held[link.a])
+    constant: Array = _used(held, odd, link) & ~np.isnan(held[link.a])
     return constant
 
 
@@ -177,12 +188,13 @@ def _made(node: Node, kernel: Array, numbers: Array) -> Array:
     return sums * factor
 
 
-def _folded(coupling: Coupling, held: Levels, gone: Collection[int]) -> Graph:
+def _folded(coupling: Coupling, known: tuple[Levels, Odd], gone: Collection[int]) -> Graph:
     """The graph in which the constants among the channels of ``gone`` are in biases, unread."""
+    held, odd = known
     lost_of = coupling.among(gone)
     sums, unread = dict[Node, tuple[_Bias, Array]](), dict[Value, tuple[int, Array]]()
     for node, link in coupling.links:
-        folded = _constant(held, link) & lost_of(link.a) if link.summed else np.zeros(0, bool)
+        folded = _constant(held, odd, link) & lost_of(link.a) if link.summed else np.zeros(0, bool)
         if folded.any():
             bias = _bias_of(coupling.graph, node)
             assert bias is not None

@@ -12,6 +12,7 @@ from redir import ops
 from redir.errors import Unsupported
 from redir.interpret import compute
 from redir.ir import Node, Port, Value, width
+from redir.nonfinite import nonfinite
 from redir.ops import is_absent, tensor_of
 from redir.ops.layout import pads_of
 from redir.tensor import Array, DType
@@ -45,17 +46,19 @@ def levels(coupling: Coupling, *, silenced: bool = False) -> dict[Port, Array]:
     """For each port the number that each channel always holds; NaN where one cannot tell.
 
     A result's channel holds what its operator makes of the numbers that reach it. Zero has more
-    power than others: a product with it is zero, as far as all else is finite. Numbers are float64
+    power than others: a product with it is zero, as far as all else is finite. Of what constants
+    make infinite or NaN nothing is known. Numbers are float64
     and finite in the type of the port, and those of an integer are zero, if known. With
     ``silenced`` they are what they would be if the constants held zeros for all channels.
     """
     found: dict[Port, Array] = {}
+    odd = nonfinite(coupling.graph)
     for port in coupling.ports:
         tensor, node = tensor_of(port[0]), port[0].node
         numbers = _unknown(width(port))
         if tensor is not None:
             numbers = np.zeros(width(port)) if silenced else _held(tensor.array, port[1])
-        elif node is not None and node.op.standard:
+        elif node is not None and node.op.standard and port[0] not in odd:
             with np.errstate(all="ignore"):
                 parts = _parts(coupling, node, port, found)
                 numbers = _of_result(node, port[1], parts, numbers)

@@ -451,3 +451,43 @@ def test_onnxruntime_computes_the_same(graph: Graph, seed: int) -> None:
 
 def test_has_no_options() -> None:
     assert str(Pipeline.parse("eliminate-dead-channels")) == "eliminate-dead-channels"
+
+
+# What a zero does not silence
+
+
+def behind(make: Any) -> Graph:
+    """A number in each of two channels, then a layer that multiplies the first by zero."""
+    x = Value(TensorType(np.dtype(np.float32), (2, 2)))
+    y = make(ops.Gemm(x, const([[1, 2], [3, 4]])))
+    return Graph({"x": x}, {"y": ops.Gemm(y, const([[0, 0], [1, 2]]), const([1, 2]))})
+
+
+def overflowing(x: Value) -> Value:
+    return ops.Add(x, ops.Mul(const([3e38, 0]), const([3e38, 1])))
+
+
+INFINITE = {
+    "an infinity": lambda x: ops.Add(x, const([np.inf, 0])),
+    "a zero below": lambda x: ops.Relu(ops.Div(x, const([0, 1]))),
+    "a product that overflows": overflowing,
+}
+
+
+@pytest.mark.parametrize("what", INFINITE)
+def test_a_channel_that_is_infinite_stays(what: str) -> None:
+    graph = behind(INFINITE[what])
+    assert DEAD.run(graph) is graph
+    assert [why for why in DEAD.explain(graph) if "may be infinite" in why]
+
+
+def test_a_mask_of_infinities_ends_in_a_softmax() -> None:
+    graph = behind(lambda x: ops.Softmax(ops.Add(x, const([-np.inf, 0])), axis=-1))
+    assert not [why for why in DEAD.explain(graph) if "may be infinite" in why]
+
+
+def test_a_weight_that_is_infinite_meets_zeros() -> None:
+    x = Value(TensorType(np.dtype(np.float32), (2, 2)))
+    dead = ops.Gemm(x, const([[0, 1], [0, 1]]))
+    graph = Graph({"x": x}, {"y": ops.Gemm(dead, const([[np.inf, 0], [1, 2]]))})
+    assert DEAD.run(graph) is graph
