@@ -16,6 +16,7 @@ help:  ## list the targets
 
 # Both stamps lie inside .venv, so that making it anew drops them.
 .venv/dev.stamp: pyproject.toml constraints.txt
+	@echo "Setting up .venv, which takes minutes the first time."
 	$(PYTHON) -m venv --clear .venv
 	$(PIP_INSTALL) -e '.[dev,ort,cli,plot]'
 	touch $@

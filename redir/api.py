@@ -86,7 +86,10 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
     steps = chosen(preset, pipeline, cost)
     module = models.is_module(model)
     if not module and any(given is not None for given in (args, kwargs, dynamic_shapes)):
-        raise BadInput("args, kwargs and dynamic_shapes are for a PyTorch module, and this is none")
+        raise BadInput(
+            "args, kwargs and dynamic_shapes are for a PyTorch module, and this is none; a preset "
+            "and a pipeline are given by name, as in preset='red'"
+        )
     if module and args is None and kwargs is None:
         raise BadInput("a PyTorch module needs example inputs: redir.compress(module, args)")
     if not module:

@@ -94,12 +94,22 @@ class _Parser(argparse.ArgumentParser):
         raise BadInput(f"{message} (see {self.prog} --help)")
 
 
+class _Command(_Parser):
+    """Refuses what it does not know itself, and so names its own help."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "redir", description="Make trained neural networks smaller, without training data."
     )
     parser.add_argument("--version", action="version", version=f"redir {version('redir')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
     for add in (_add_compress, _add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
         add(commands)
     _add_demo(commands)
@@ -305,7 +315,10 @@ def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
     if not pinned:
         return
     families = sum(1 for _ in coupling.channel_families())
-    text = f"{len(pinned)} of {families} channel groups are pinned, the first by {pinned[0][1]}"
+    text = (
+        f"{len(pinned)} of {families} families of channels are pinned by operators alone, "
+        f"the first by {pinned[0][1]}"
+    )
     if options.strict:
         raise Broken(f"{text} (--strict)")
     _note(options, f"{text}; redir groups lists them")

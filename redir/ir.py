@@ -9,7 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from redir.errors import IllTyped
+from redir.errors import BadInput, IllTyped
 from redir.show import show
 from redir.tensor import Array, SparseTensor, Tensor, Type
 
@@ -406,3 +406,16 @@ def _graph(
 
 def _is(a: object, b: object) -> bool:
     return a is b
+
+
+def expect_graph(given: object) -> None:
+    """Refuse what is no graph, such as the name of a file.
+
+    Raises:
+        BadInput: it is something else.
+    """
+    if not isinstance(given, Graph):
+        raise BadInput(
+            f"expected a graph, not a {type(given).__name__}: redir.load reads a file, and "
+            "redir.from_torch a module"
+        )

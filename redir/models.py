@@ -17,7 +17,7 @@ from redir.backends import onnx as onnx_backend
 from redir.errors import BadInput, RedirError
 from redir.files import replacing
 from redir.frontends import onnx as onnx_frontend
-from redir.ir import Graph
+from redir.ir import Graph, expect_graph
 from redir.show import show
 from redir.tensor import Array, Tensor, TensorType
 
@@ -171,12 +171,13 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     beside it. The files are replaced as a whole or not at all.
 
     Raises:
-        BadInput: the folder is missing, or the ending is none that redir writes.
+        BadInput: the folder is missing, or the ending is none that redir writes, or it is no graph.
         Unsupported: the format has no form of an operator.
     """
     path = Path(path)
     if path.suffix not in WRITERS:
         raise BadInput(f"{path}: expected an output that ends in .onnx, .py or .redir")
+    expect_graph(graph)
     WRITERS[path.suffix](graph, path)
 
 
@@ -238,9 +239,11 @@ def to_torch(graph: Graph) -> nn.Module:
     It is in evaluation mode; it can be trained, moved, exported, copied and pickled like any other.
 
     Raises:
+        BadInput: it is no graph.
         MissingExtra: torch is not installed.
         Unsupported: an operator has no form in PyTorch; the message names it.
     """
+    expect_graph(graph)
     return _torch_backend().to_torch(graph)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from importlib.util import find_spec
 from pathlib import Path
 
 from redir import models
-from redir.errors import BadInput
+from redir.errors import BadInput, MissingExtra
 from redir.files import probe
 
 
@@ -45,6 +46,9 @@ def check_ending(out: str) -> None:
 
     Raises:
         BadInput: it ends in none of .onnx, .py and .redir.
+        MissingExtra: it ends in .py, and a package that writing it needs is missing.
     """
     if out != "-" and Path(out).suffix not in models.WRITERS:
         raise BadInput(f"{out}: expected an output that ends in .onnx, .py or .redir")
+    if Path(out).suffix == ".py" and find_spec("safetensors") is None:
+        raise MissingExtra("writing PyTorch", "torch")

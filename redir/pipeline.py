@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from redir.errors import BadPipeline, Broken
 from redir.guarantees import Guarantee
-from redir.ir import Graph
+from redir.ir import Graph, expect_graph
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ class Pass:
         """Run the pass and, if asked, each check of its guarantees.
 
         Raises:
+            BadInput: it is no graph.
             Broken: a guarantee was refuted.
         """
+        expect_graph(graph)
         after = self.run(graph)
         for promise in self.guarantees if check else ():
             why = promise.refute(graph, after)
@@ -80,6 +82,7 @@ class Pipeline(Pass):
 
     def __call__(self, graph: Graph, *, check: bool = False) -> Graph:
         """Run each pass and, if asked, check what each of them promises."""
+        expect_graph(graph)
         for step in self.passes:
             graph = step(graph, check=check)
         return graph
@@ -138,9 +141,17 @@ def _parse(spec: str) -> Iterator[Pass]:
     while spec[place:].strip():
         match = _STEP.match(spec, place)
         if match is None or (match["end"] == "," and not spec[match.end() :].strip()):
-            raise BadPipeline(f"pipeline {spec!r}: expected a pass at {spec[place:]!r}")
+            raise BadPipeline(f"pipeline {spec!r}: {_wrong(spec[place:])}")
         yield _made(match["name"], match["options"] or "")
         place = match.end()
+
+
+def _wrong(rest: str) -> str:
+    """Why no step can be read at the start of ``rest``."""
+    name, opened, options = rest.partition("{")
+    if opened and "}" not in options.partition("{")[0]:
+        return f"the {{ after {name.strip()!r} is never closed"
+    return f"expected name or name{{option=value,...}}, with commas between, at {rest!r}"
 
 
 def _made(name: str, options: str) -> Pass:

@@ -15,7 +15,7 @@ from redir.groups import and_more
 from redir.guarantees import constants
 from redir.inputs import runnable
 from redir.interpret import evaluate
-from redir.ir import Graph, Value
+from redir.ir import Graph, Value, expect_graph
 from redir.open_sizes import Shapes
 from redir.rewrite import map_constants
 from redir.runtime import Session, runner, session
@@ -126,8 +126,11 @@ def verify(  # noqa: PLR0913 - three tolerances, and what to draw
     most atol + rtol |a| + error times the largest |a| of the output.
 
     Raises:
-        BadInput: the two have different inputs or outputs, or a shape does not fit them.
+        BadInput: the two have different inputs or outputs, a shape does not fit them, or one is
+            no graph.
     """
+    expect_graph(a)
+    expect_graph(b)
     _same_names(a, b)
     try:
         run = runner(a)

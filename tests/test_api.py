@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from redir.ir import Graph, Node, Value
 from redir.passes.prune import Prune
 from redir.pipeline import available
 from redir.rewrite import Outputs, transform
+from redir.verify import verify
 
 TWICE = "g (float[n, 4] x) => (float[n, 4] y) { a = MatMul (x, w) b = Relu (a) y = MatMul (b, w) }"
 
@@ -152,3 +154,36 @@ def test_an_exported_program_is_loaded() -> None:
     x = torch.ones(2, 4)
     program = torch.export.export(torch.nn.ReLU(), (x,))
     assert [n.op.name for n in redir.load(program).nodes] == ["Relu"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: redir.save(path, "out.onnx"),
+        redir.to_torch,
+        Prune(),
+        redir.Pipeline.parse("merge"),
+        lambda path: verify(path, path),
+    ],
+    ids=["save", "to_torch", "pass", "pipeline", "verify"],
+)
+def test_what_takes_a_graph_refuses_the_name_of_a_file(call: Any) -> None:
+    with pytest.raises(BadInput, match=r"not a str: redir\.load"):
+        call("model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("hash{error=0.1", "the { after 'hash' is never closed"),
+        ("merge,hash{error=0.1,cse{x=1}", "the { after 'hash' is never closed"),
+        (
+            "merge cse",
+            "expected name or name{option=value,...}, with commas between, at 'merge cse'",
+        ),
+        ("merge,", "at 'merge,'"),
+    ],
+)
+def test_a_pipeline_that_is_no_pipeline_says_where(text: str, why: str) -> None:
+    with pytest.raises(BadPipeline, match=re.escape(why)):
+        redir.Pipeline.parse(text)

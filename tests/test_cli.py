@@ -261,7 +261,25 @@ def test_compress_notes_pinned_channels(redir: Redir) -> None:
     write(pinned(), "pinned.onnx")
     done = redir("compress pinned.onnx out.onnx")
     assert done.code == 0
-    assert "channel groups are pinned, the first by Softmax 'soft'" in done.err
+    assert (
+        "2 of 4 families of channels are pinned by operators alone, the first by Softmax"
+        in done.err
+    )
+
+
+def test_an_unknown_option_names_the_help_of_its_command(redir: Redir) -> None:
+    done = redir("compress good.onnx out.onnx --quite")
+    assert done.code == 2
+    assert_one_line(done, "--quite", "redir compress --help")
+
+
+def test_compress_to_source_asks_for_its_packages_first(
+    redir: Redir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redir.paths.find_spec", lambda _: None)
+    done = redir("compress missing.onnx out.py")
+    assert done.code == 2
+    assert_one_line(done, "'torch'")
 
 
 def test_compress_strict_refuses_pinned_channels(redir: Redir) -> None:
