@@ -456,6 +456,8 @@ class _Program:
 
     def _inlined(self, node: Any, owner: Any) -> tuple[Any, ...]:
         """What a context such as ``no_grad`` gives: that of the graph inside it."""
+        if str(node.target) == "cond":
+            return self._branching(node, owner)
         before = inplace.INLINED.get(str(node.target))
         if before is None:
             raise Unsupported(f"{self._place(node)}: redir does not read torch's {node.target}")
@@ -469,6 +471,35 @@ class _Program:
             if self.env[place] is not around[place]:
                 self._write(node, arg, self.env[place])
         return given
+
+    def _branching(self, node: Any, owner: Any) -> tuple[Any, ...]:
+        """What ``torch.cond`` gives: an If, whose branches read what is given to both."""
+        condition, *inner, operands = node.args
+        given = [self._argument(a) for a in operands]
+        read = {f"given_{i}": v for i, v in enumerate(given) if ops.tensor_of(v) is None}
+        sized = all(isinstance(d, int) for v in read.values() for d in self.shapes.get(v, ("",)))
+        condition = self._argument(condition)
+        if not isinstance(condition, Value) or not sized:
+            raise Unsupported(f"{self._place(node)}: redir reads cond on a tensor and known sizes")
+        then, other = (self._branch(getattr(owner, s.target), given, read) for s in inner)
+        call = self._call(node)
+        sides = {"then_branch": then, "else_branch": other}
+        operands = (condition, *read.values())
+        made = call.several("If", len(call.results), *operands, captures=tuple(read), **sides)
+        stated = zip(made, call.results, strict=True)
+        self.shapes.update({v: t.shape for v, t in stated if t.shape is not None})
+        return made
+
+    def _branch(self, inner: Any, given: Sequence[Any], read: Mapping[str, Value]) -> Graph:
+        """One side of a ``cond``: constants are its own, all else is an input."""
+        inputs = {name: Value(value.type) for name, value in read.items()}
+        inside = {value: inputs[name] for name, value in read.items()}
+        self.shapes.update({inside[v]: self.shapes[v] for v in inside})
+        places = (n for n in inner.graph.nodes if n.op == "placeholder")
+        for place, value in zip(places, given, strict=True):
+            self.env[place] = inside.get(value, value)
+        found = [self._argument(g) for g in self._run(inner)]
+        return Graph(inputs, {f"result_{i}": v for i, v in enumerate(found)})
 
     def _place(self, node: Any) -> str:
         path = _path(node)

@@ -159,3 +159,25 @@ def test_histograms(x: Any, ends: tuple[float, float]) -> None:
 def test_a_pool_that_is_undone_by_the_places_it_gives() -> None:
     x = floats(2, 3, 8, 8)
     both_ways(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), x)
+
+
+def test_a_cond_is_an_if() -> None:
+    def choose(x: Any) -> Any:
+        return torch.cond(x.sum() > 0, lambda t: t.relu() * 2, lambda t: t - 1, (x,))
+
+    graph = reads(choose, ROWS)
+    assert_computes(graph, module_of(choose), (ROWS.abs(),))
+    assert_computes(graph, module_of(choose), (-ROWS.abs(),))
+
+
+def test_a_cond_of_layers() -> None:
+    class Sides(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return torch.cond(x.sum() > 0, self.left, lambda t: self.right(t).relu(), (x,))
+
+    both_ways(Sides(), ROWS.abs())
+    both_ways(Sides(), -ROWS.abs())
