@@ -81,7 +81,7 @@ def run(module: Any, feeds: dict[str, Array]) -> list[Array]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(
-    max_examples=settings().max_examples // 4,
+    max_examples=settings().max_examples // 8,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
 @given(data=st.data())
