@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
 
 from redir.tensor import Array
 
@@ -113,6 +112,8 @@ def cells(weights: Array, curve: Density, contrast: float = 0.0) -> Cells:
     lies beyond the weights of its cell, pulled by those next to it, is moved to the nearest of
     them: that is nearer to all of them.
     """
+    from scipy.signal import find_peaks  # noqa: PLC0415 - takes a second, and few commands hash
+
     top = float(curve.values.max())
     noise = 1e-9 * top  # ripples of the arithmetic
     peaks, _ = find_peaks(curve.values, prominence=max(contrast * top, noise))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from redir.density import expected_distinct
 from redir.sharing import by_channel
@@ -43,6 +42,8 @@ def expected_kernels(shares: Array, draws: int, numbers: int) -> float:
 
 def _logarithms(shares: Array, numbers: int) -> tuple[Array, int]:
     """How probable each logarithm of the chance of a kernel is, and the least, both in steps."""
+    from scipy.signal import fftconvolve  # noqa: PLC0415 - takes a second, and few commands count
+
     place = np.log(shares[shares > 0]) / _STEP
     left = np.floor(place).astype(np.int64)
     low, rest = int(left.min()), place - left
