@@ -97,7 +97,7 @@ def test_any_graph_is_drawn_and_written() -> None:
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtra, match=r"redir\[plot\]"):
+    with pytest.raises(MissingExtra, match=r"pip install .\.\[plot\]"):
         draw_ranks(conv(WEIGHTS))
 
 
