@@ -1,19 +1,25 @@
 """The passes that redir ships, one in a file, and their classes: ``redir.passes.Prune``.
 
-A class has another name than its file: ``redir.passes.prune`` is the module.
+A class has another name than its file: ``redir.passes.prune`` is the module. A class is loaded when
+it is first asked for, since some passes need slow parts of scipy.
 """
 
-from redir.passes.cse import Cse
-from redir.passes.eliminate_dead_channels import EliminateDeadChannels
-from redir.passes.eliminate_identity import EliminateIdentity
-from redir.passes.fold_batchnorm import FoldBatchnorm
-from redir.passes.fold_constants import FoldConstants
-from redir.passes.hash import Hash
-from redir.passes.merge import Merge
-from redir.passes.palettize import Palettize
-from redir.passes.prune import Prune
-from redir.passes.split_inputs import SplitInputs
-from redir.passes.uneven_depthwise import UnevenDepthwise
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redir.passes.cse import Cse
+    from redir.passes.eliminate_dead_channels import EliminateDeadChannels
+    from redir.passes.eliminate_identity import EliminateIdentity
+    from redir.passes.fold_batchnorm import FoldBatchnorm
+    from redir.passes.fold_constants import FoldConstants
+    from redir.passes.hash import Hash
+    from redir.passes.merge import Merge
+    from redir.passes.palettize import Palettize
+    from redir.passes.prune import Prune
+    from redir.passes.split_inputs import SplitInputs
+    from redir.passes.uneven_depthwise import UnevenDepthwise
 
 __all__ = [
     "Cse",
@@ -28,3 +34,11 @@ __all__ = [
     "SplitInputs",
     "UnevenDepthwise",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The class of a pass, from the module that is named as the pass."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

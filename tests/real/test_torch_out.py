@@ -23,6 +23,7 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 from redir.backends.torch import identifier, to_torch  # noqa: E402 - torch comes first
 
 _CLOSE = 1e-5  # of the magnitude of an output
+_OWN = 4  # times what onnxruntime itself is from the interpreter: sums in another order
 
 
 @pytest.mark.parametrize("path", SHARED, ids=name_of)
@@ -39,7 +40,7 @@ def test_a_real_model_computes_the_same(path: Path) -> None:
     far = {name: pair for name, pair in pairs.items() if distance(*pair) > _CLOSE}
     exact = interpreted(graph, feeds) if far else {}
     for name, (ours, theirs) in far.items():
-        assert distance(ours, theirs) <= _CLOSE + 2 * distance(exact.get(name, theirs), theirs)
+        assert distance(ours, theirs) <= _CLOSE + _OWN * distance(exact.get(name, theirs), theirs)
 
 
 def interpreted(graph: Graph, feeds: Feeds) -> dict[str, Any]:
