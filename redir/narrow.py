@@ -9,7 +9,7 @@ import numpy as np
 
 from redir import ops
 from redir.coupling import Coupling
-from redir.ir import Graph, Node, Port, Source, Value
+from redir.ir import Graph, Node, Port, Source, Value, width
 from redir.ops import tensor_of
 from redir.rewrite import Outputs, map_constants, transform
 from redir.tensor import Array, Tensor
@@ -84,7 +84,7 @@ def _results(node: Node, new: Node, kept: Mapping[Port, Array]) -> Outputs:
     if new.arity == node.arity:
         return new.outputs
     left = iter(new.outputs)
-    empty = {value for value, axis in kept if not kept[value, axis].size}
+    empty = {v for v, axis in kept if not kept[v, axis].size and width((v, axis))}
     return [new.outputs[0] if value in empty else next(left) for value in node.outputs]
 
 

@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from redir.ir import Kept, Link, Node, Port, Value
+from redir.ir import Kept, Link, Node, Port, Value, width
 from redir.ops import schema
 from redir.ops.core import Const, constant, is_absent, tensor_of
 from redir.ops.ties import aligned, along, axes_of, same_axes
@@ -111,7 +111,8 @@ def narrow_split(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     if (x, axis) not in kept:
         return node.on(inputs)
     parts = {i: _left(y, axis, kept) or 0 for i, y in enumerate(node.outputs)}
-    sizes = {i: size for i, size in parts.items() if size}
+    gone = {i for i, size in parts.items() if not size and width((node.outputs[i], axis))}
+    sizes = {i: size for i, size in parts.items() if i not in gone}
     attrs = {k: a for k, a in node.attrs.items() if k not in {"num_outputs", "split"}}
     source = node.source and node.source.giving(list(sizes))
     if node.op.version < 13:  # noqa: PLR2004 - an attribute said the sizes

@@ -13,7 +13,7 @@ from redir import ops
 from redir.coupling import Coupling
 from redir.errors import BadPipeline, Broken
 from redir.guarantees import constants
-from redir.ir import Graph, Value
+from redir.ir import Graph, Node, Value
 from redir.passes.prune import Prune
 from redir.pipeline import Pipeline
 from redir.tensor import Tensor, TensorType
@@ -114,6 +114,12 @@ def test_the_check_of_removal_removes_and_can_fail(monkeypatch: pytest.MonkeyPat
 
 def test_keeps_its_promises() -> None:
     check_pass(Prune(), graphs("conv", "residual"))
+
+
+def test_a_part_that_was_empty_from_the_start_stays() -> None:
+    split = Node(ops.Split, (conv(X, ROWS), ints(2, 0, 2)), {"axis": 1}, arity=3)
+    net = of(conv(ops.Concat(*split.outputs, axis=1), COLUMNS))
+    assert rows(check_on(Prune(0.5), net)) == [4, 3]
 
 
 def test_options_print_and_parse() -> None:
