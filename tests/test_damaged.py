@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ from redir.pipeline import available
 from tests.damaged.cases import make
 from tests.damaged.driver import context, findings
 
-FEW = {"onnx": 8, "text": 5, "npz": 5}
+PROGRAMS = {"pt2": 6} if find_spec("torch") else {}
+FEW = {"onnx": 12, "text": 8, "npz": 8, **PROGRAMS}
 MANY = {"onnx": 2000, "pt2": 500, "text": 500, "npz": 500}
 SHARDS = 10
-MODULES = ["redir.cli", *(f"redir.passes.{name.replace('-', '_')}" for name in available())]
+PASSES = [f"redir.passes.{name.replace('-', '_')}" for name in available()]
+TORCH = ["redir.frontends.torch", "redir.backends.torch"]
+MODULES = ["redir.cli", *PASSES, *TORCH, "onnxruntime"]  # importing takes longer than most commands
 
 
-@pytest.mark.parametrize("kind", FEW)
-def test_a_damaged_file_is_one_line(kind: str, tmp_path: Path) -> None:
-    cases = [make(kind, number, tmp_path) for number in range(FEW[kind])]
+def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    """All kinds in one, for the processes of a test share what is imported."""
+    cases = [make(kind, n, tmp_path) for kind, count in FEW.items() for n in range(count)]
     assert findings(context(*MODULES), cases) == []
 
 
@@ -32,7 +36,7 @@ def test_a_damaged_file_is_one_line(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", MANY)
 def test_no_damaged_file_is_more_than_one_line(kind: str, shard: int, tmp_path: Path) -> None:
     cases = [make(kind, number, tmp_path) for number in range(shard, MANY[kind], SHARDS)]
-    assert findings(context(*MODULES, "redir.frontends.torch", "redir.backends.torch"), cases) == []
+    assert findings(context(*MODULES), cases) == []
 
 
 @pytest.mark.parametrize(
