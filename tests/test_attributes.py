@@ -69,6 +69,7 @@ BEYOND = {
     ),
     "attribute of an operator without an entry": graph_of("EyeLike", [2, 3], 9, diagonal=2),
     "operand": graph_of("Relu", [2, 3], 13, count=2),
+    "operand that is missing": graph_of("Relu", [2, 3], 13, count=0),
     "operator set": graph_of("Relu", [2, 3], defs.onnx_opset_version() + 1),
     "attribute that is not understood": graph_of("GRU", [2, 3, 4], 1, 3, output_sequence=1),
 }

@@ -64,21 +64,22 @@ def attr_kind(schema: defs.OpSchema | None, name: str) -> int:
 def foreign(node: Node) -> str | None:
     """What a node has that the schema of its operator does not have, if it has such a thing."""
     try:
-        names, inputs, outputs = _limits(node.op.name, node.op.version, node.op.domain)
+        names, least, inputs, outputs = _limits(node.op.name, node.op.version, node.op.domain)
     except defs.SchemaError:  # it is carried, for it is newer than the model's operator set
         return f"version {node.op.version}"
     if not node.attrs.keys() <= names:
         return f"attribute {min(node.attrs.keys() - names)!r}"
-    if len(node.inputs) > inputs and "captures" not in node.attrs:
+    if not least <= len(node.inputs) <= inputs and "captures" not in node.attrs:
         return f"{len(node.inputs)} operands"
     return f"{node.arity} results" if node.arity > outputs else None
 
 
 @cache
-def _limits(name: str, version: int, domain: str) -> tuple[frozenset[str], int, int]:
-    """The attributes that a node may have, and the most operands and results."""
+def _limits(name: str, version: int, domain: str) -> tuple[frozenset[str], int, int, int]:
+    """The attributes that a node may have, the fewest and most operands, and the most results."""
     allowed = defs.get_schema(name, version, domain)
-    return frozenset({*allowed.attributes, "captures"}), allowed.max_input, allowed.max_output
+    names = frozenset({*allowed.attributes, "captures"})
+    return names, allowed.min_input, allowed.max_input, allowed.max_output
 
 
 def is_default(node: Node, name: str) -> bool:
