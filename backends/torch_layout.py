@@ -574,6 +574,8 @@ def _scales(site: Site, axes: Sequence[int]) -> dict[int, float] | None:
     numbers = given if given is not None else array.tolist() if array is not None else ()
     if not len(numbers):
         return None
+    if len(numbers) != len(axes):
+        raise site.refused(f"{len(numbers)} scales for {len(axes)} axes")
     return {a: float(s) for a, s in zip(axes, numbers, strict=True) if s != 1}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from redir.ir import Graph, Node, Op, Value
 
 _MEANT = frozenset({"inf", "nan", "Unknown"})  # names that stand for something else in the text
-_OWN = frozenset({"Absent", "Const", "Floats", "Op", "Opaque", "SparseTensor", "Strings", "Tensor"})
+_OWN = frozenset("Absent Const Floats Graphs Op Opaque SparseTensor Strings Tensor Tensors".split())
 _STANDARD = "ai.onnx"  # what the domains of standard operators start with, but for the main one
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import base64
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -215,8 +216,12 @@ class _Reader:
                 return self._tensor(_type(note), ast.literal_eval(data))
             case ast.Call(ast.Name("SparseTensor"), keywords=keywords):
                 parts = {str(k.arg): self._attr(k.value, bodies) for k in keywords}
+                if parts.keys() != {f.name for f in fields(SparseTensor)}:
+                    raise BadInput(
+                        f"line {tree.lineno}: expected SparseTensor(values, indices, shape)"
+                    )
                 return SparseTensor(**parts)
-            case ast.Call(ast.Name("Floats" | "Strings" as kind), []):
+            case ast.Call(ast.Name(kind), []) if kind in protos.EMPTY:
                 return protos.EMPTY[kind]
             case ast.Name(name) if name in bodies:
                 return bodies[name]

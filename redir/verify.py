@@ -37,7 +37,7 @@ class _Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Figures:
-    """The largest differences seen in one output, over all samples.
+    """What was seen of one output in the sample where it differs most, as a share.
 
     ``difference``: between the two models; ``own``: of the first from the float64 reference;
     ``allowed``: what was tolerated; ``scale``: the largest magnitude of the output.
@@ -48,6 +48,11 @@ class Figures:
     own: float
     allowed: float
     scale: float
+
+    @property
+    def share(self) -> float:
+        """The difference as a share of the output's magnitude."""
+        return self.difference / (self.scale or 1.0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Verdict:
         """The largest difference as a share of its output's magnitude; endless without outputs."""
         if self.verdict == "fail" and not self.outputs:
             return np.inf
-        return max((f.difference / (f.scale or 1.0) for f in self.outputs), default=0.0)
+        return max((f.share for f in self.outputs), default=0.0)
 
     def unjudged(self) -> Verdict:
         """The verdict where no tolerance was asked for: what differs has not failed."""
@@ -232,7 +237,7 @@ def _figures(
             _compare(name, old[name], new[name], (reference or {}).get(name), bounds)
             for (old, new), reference in zip(pairs, references, strict=True)
         ]
-        worst, why = max(rows, key=lambda r: (bool(r[1]), r[0].difference - r[0].allowed))
+        worst, why = max(rows, key=lambda r: (bool(r[1]), r[0].share))
         found.append(worst)
         reason = reason or why
     return tuple(found), reason

@@ -551,12 +551,20 @@ def test_an_empty_list_keeps_its_type() -> None:
     model = onnx.ModelProto()
     model.CopyFrom(CUSTOM)
     node = helper.make_node("Odd", ["x"], ["y"], domain="com.acme")
-    kinds = (onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS, onnx.AttributeProto.INTS)
+    kinds = [getattr(onnx.AttributeProto, k) for k in "FLOATS STRINGS INTS TENSORS GRAPHS".split()]
     node.attribute.extend(helper.make_attribute(f"a{k}", [], attr_type=k) for k in kinds)
     del model.graph.node[:]
     model.graph.node.append(node)
     found = {a.name: a.type for a in again(model).graph.node[0].attribute}
     assert found == {f"a{k}": k for k in kinds}
+
+
+@pytest.mark.parametrize("kind", ["INTS", "TENSORS"])
+def test_an_empty_list_where_the_schema_has_a_tensor_is_kept(kind: str) -> None:
+    model = model_of("g (int64[n] s) => (float[n] y) { y = ConstantOfShape(s) }")
+    kind_ = getattr(onnx.AttributeProto, kind)
+    model.graph.node[0].attribute.append(helper.make_attribute("value", [], attr_type=kind_))
+    assert again(model).graph.node[0].attribute[0].type == kind_
 
 
 # External data

@@ -263,6 +263,6 @@ def test_a_size_of_more_than_an_array_can_have_is_none() -> None:
 def test_what_a_branch_reads_is_made_to_fit() -> None:
     x, inner, flag = floats("n", 3), floats("n", 3), Value(TensorType(np.dtype(bool), ()))
     body = Graph({"x": inner}, {"y": ops.MatMul(ops.Reshape(inner, ints(1, 12)), weight(12, 2))})
-    attrs = {"then_branch": body, "else_branch": body, "captures": ("x",)}
-    graph = Graph({"flag": flag, "x": x}, {"y": ops.If(flag, x, **attrs)})
+    chosen = ops.If(flag, x, then_branch=body, else_branch=body, captures=("x",))
+    graph = Graph({"flag": flag, "x": x}, {"y": chosen})
     assert chosen_shapes(graph) == {"flag": (), "x": (4, 3)}

@@ -196,8 +196,7 @@ ATTRS: list[Any] = [
     "'\"\\\n\x00\u202e",
     b"\xff\x00",
     (),
-    protos.EMPTY["Floats"],
-    protos.EMPTY["Strings"],
+    *protos.EMPTY.values(),
     (1,),
     (float("nan"), 1.0, float("-inf")),
     ("a", b"\xff"),
@@ -303,6 +302,13 @@ def test_notes_that_are_none_are_refused(line: str) -> None:
 def test_an_operator_that_is_named_wrongly_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match="line 3"):
         parse(f"@graph('g')\ndef main():\n    y: float32[2] = {name}()\n    return {{'y': y}}\n")
+
+
+@pytest.mark.parametrize("parts", ["", "values=1", "values=1, indices=2, shape=3, odd=4"])
+def test_a_sparse_tensor_of_other_parts_is_refused(parts: str) -> None:
+    text = "def main():\n    y: float32[2] = odd.Op(a=SparseTensor({}))\n    return {{'y': y}}\n"
+    with pytest.raises(BadInput, match="line 2: expected SparseTensor"):
+        parse(text.format(parts))
 
 
 @pytest.mark.parametrize("line", [r"shell(main, b'\xff')", r"source(v0, shell=b'\xff')"])

@@ -26,6 +26,7 @@ from redir.ir import Graph, Node, Source, Value
 from redir.runtime import session
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import graphs
+from redir.text import parse
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -793,3 +794,14 @@ def test_the_least_number_and_parts_called_by_numbers() -> None:
     module, x = Masked().eval(), torch.randn(2, 2, 8)
     again = to_torch(redir.from_torch(module, (x,)))
     torch.testing.assert_close(again(x), module(x))
+
+
+def test_scales_for_other_axes_have_no_form() -> None:
+    graph = parse(
+        "@graph('g', opset={'': 7})\n"
+        "def main(x: float32[1, 2, 4, 4]):\n"
+        "    y: float32[_, _, _, _] = Opaque('', 'Upsample', 7)(x, scales=(1.0, 2.0))\n"
+        "    return {'y': y}\n"
+    )
+    with pytest.raises(Unsupported, match="2 scales for 4 axes"):
+        to_torch(graph)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'redir[torch]'")
+torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import redir  # noqa: E402 - behind the check that torch is there
 from redir.frontends.torch import from_torch  # noqa: E402

@@ -174,6 +174,13 @@ def test_other_names_cannot_be_compared(kind: str) -> None:
         verify(a, Graph(**names))
 
 
+def test_the_deviation_is_the_largest_share_whatever_was_allowed() -> None:
+    feeds = [{"x": floats([1, 0])}, {"x": floats([0, 1])}]
+    a, b = linear(floats([1], [1000])), linear(floats([2], [1010]))
+    found = [verify(a, b, feeds, error=e).deviation for e in (None, 0.1, 10.0)]
+    assert found == [1.0, 1.0, 1.0]
+
+
 # Vacuous: whatever differs, no output depends on it
 
 

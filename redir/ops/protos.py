@@ -189,7 +189,32 @@ class Strings(EmptyList):
         return "Strings()"
 
 
-EMPTY = {"Floats": Floats(), "Strings": Strings()}  # by their names in the text
+class Tensors(EmptyList):
+    """No tensors."""
+
+    __slots__ = ()
+    kind = AttributeProto.TENSORS
+
+    def __repr__(self) -> str:
+        return "Tensors()"
+
+
+class Graphs(EmptyList):
+    """No graphs."""
+
+    __slots__ = ()
+    kind = AttributeProto.GRAPHS
+
+    def __repr__(self) -> str:
+        return "Graphs()"
+
+
+EMPTY: dict[str, EmptyList] = {  # by their names in the text
+    "Floats": Floats(),
+    "Graphs": Graphs(),
+    "Strings": Strings(),
+    "Tensors": Tensors(),
+}
 _EMPTY = {held.kind: held for held in EMPTY.values()}
 
 
@@ -237,7 +262,8 @@ def attr_to(
         case TensorType() | ContainerType():
             return helper.make_attribute(name, type_to(attr))
         case ():
-            return helper.make_attribute(name, [], attr_type=getattr(attr, "kind", kind))
+            listed = kind if kind in {AttributeProto.INTS, *_EMPTY} else AttributeProto.INTS
+            return helper.make_attribute(name, [], attr_type=getattr(attr, "kind", listed))
         case (Tensor(), *_):
             return helper.make_attribute(name, [tensor_to(t) for t in attr])  # type: ignore[arg-type]
         case (Graph(), *_):
