@@ -854,15 +854,6 @@ def test_writing_through_an_odd_view_is_refused() -> None:
         from_torch(module_of(run), (X,))
 
 
-def test_a_branch_is_refused_by_name() -> None:
-    class Branch(nn.Module):  # type: ignore[misc, name-defined]
-        def forward(self, x: Any) -> Any:
-            return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))
-
-    with pytest.raises(Unsupported, match="cond"):
-        from_torch(Branch().eval(), (X,))
-
-
 @pytest.mark.parametrize(
     "layer", [nn.BatchNorm2d(6), nn.InstanceNorm2d(6, track_running_stats=True), nn.Dropout(0.5)]
 )
