@@ -19,15 +19,17 @@ def check(read: AbstractSet[Path], out: str, report: str | None = None) -> None:
     Raises:
         BadInput: a folder is missing or read-only, or a file of the input or of the other output
             would be replaced.
+        MissingExtra: ``out`` ends in .py, and a package that writing it needs is missing.
     """
     files = set() if out == "-" else models.written(out)
     if files:
         _check(out, files, read)
-    if report is None or report == "-":
-        return
-    _check(report, {Path(report)}, read)
-    if Path(report).resolve() in {file.resolve() for file in files}:
-        raise BadInput(f"{report}: the report and the output are one file")
+    if report is not None and report != "-":
+        _check(report, {Path(report)}, read)
+        if Path(report).resolve() in {file.resolve() for file in files}:
+            raise BadInput(f"{report}: the report and the output are one file")
+    if Path(out).suffix == ".py" and find_spec("safetensors") is None:
+        raise MissingExtra("writing PyTorch", "torch")
 
 
 def _check(path: str, written: AbstractSet[Path], read: AbstractSet[Path]) -> None:
@@ -46,9 +48,6 @@ def check_ending(out: str) -> None:
 
     Raises:
         BadInput: it ends in none of .onnx, .py and .redir.
-        MissingExtra: it ends in .py, and a package that writing it needs is missing.
     """
     if out != "-" and Path(out).suffix not in models.WRITERS:
         raise BadInput(f"{out}: expected an output that ends in .onnx, .py or .redir")
-    if Path(out).suffix == ".py" and find_spec("safetensors") is None:
-        raise MissingExtra("writing PyTorch", "torch")

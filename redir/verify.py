@@ -237,7 +237,7 @@ def _figures(
             _compare(name, old[name], new[name], (reference or {}).get(name), bounds)
             for (old, new), reference in zip(pairs, references, strict=True)
         ]
-        worst, why = max(rows, key=lambda r: (bool(r[1]), r[0].share))
+        worst, why = max(rows, key=lambda r: (bool(r[1]), r[0].share, r[0].difference))
         found.append(worst)
         reason = reason or why
     return tuple(found), reason

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
+
+from redir.errors import MissingExtra
+
+EXTRAS = ("onnxruntime", "torch", "safetensors", "rich", "matplotlib")
 
 settings.register_profile(
     "default", deadline=None, max_examples=25, derandomize=True, print_blob=True
 )
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Skip a test that needs an extra which is not installed."""
+    try:
+        yield
+    except MissingExtra as missing:
+        if all(map(find_spec, EXTRAS)):
+            raise
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper, parser
 
@@ -16,6 +15,7 @@ from redir.backends.onnx import to_proto
 from redir.frontends.onnx import from_proto
 from redir.guarantees import SAME_OUTPUTS
 from redir.tensor import Array
+from tests.extras import ort
 
 ONE = np.ones((1, 1), np.float32)
 IMAGE = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4) - 7

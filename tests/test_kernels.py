@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -19,6 +18,7 @@ from redir.interpret import evaluate
 from redir.ir import Graph, Node, Value
 from redir.runtime import EXACT_PRODUCTS
 from redir.tensor import Array, Tensor, TensorType
+from tests.extras import ort
 
 PASSING = 1853  # of the 1884 node tests of onnx 1.23
 

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper, parser
 
@@ -26,6 +25,7 @@ from redir.ops import tensor_of
 from redir.passes.fold_constants import FoldConstants
 from redir.runtime import EXACT_PRODUCTS
 from redir.tensor import Array, ContainerType, SparseTensor, Tensor, TensorType
+from tests.extras import ort
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from redir.rewrite import transform
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.extras import ort
 from tests.steps import STEPS
 
 DEAD = EliminateDeadChannels()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +29,7 @@ from redir.show import show
 from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass
 from redir.text import parse
+from tests.extras import ort
 from tests.real.inputs import SHARED, feeds_of, loaded, name_of
 from tests.source_files import imported
 

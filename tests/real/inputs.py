@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, numpy_helper
 
 from redir.frontends.onnx import load
 from redir.ir import Graph
 from redir.runtime import EXACT_PRODUCTS
 from redir.tensor import Array, Type
+from tests.extras import ort
 
 Feeds: TypeAlias = dict[str, Array]
 

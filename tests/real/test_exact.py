@@ -31,6 +31,8 @@ from tests.real.inputs import (
     session,
 )
 
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
 EXACT = preset("exact")
 UNKNOWN = {"cls-shufflenetv2-int8-onnxzoo", "test_gradient_of_add", "test_gradient_of_add_and_mul"}
 SLACK = 3  # times the error of the original
