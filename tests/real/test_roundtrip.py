@@ -18,6 +18,8 @@ from redir.interpret import evaluate
 from redir.text import parse, tensors
 from tests.real.inputs import MODELS, feeds_of, loaded, name_of, original, outputs_of, session
 
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
 DIGESTS = """
 import hashlib, sys, tempfile
 from pathlib import Path
