@@ -257,6 +257,9 @@ def _gather(site: Site) -> Result:
     axis, known = site.attr("axis", 0), site.ints(1)
     whole = site.ints(0)
     if whole is not None and whole.rank and known is not None and known.known is not None:
+        size = len(whole.items)
+        if not all(-size <= i < size for i in known.known):
+            raise site.refused(f"an index is not one of {size}")
         return Ints(tuple(whole.items[i] for i in known.known), known.rank)
     if axis < 0:
         axis = site.axis(0)

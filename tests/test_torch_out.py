@@ -805,3 +805,10 @@ def test_scales_for_other_axes_have_no_form() -> None:
     )
     with pytest.raises(Unsupported, match="2 scales for 4 axes"):
         to_torch(graph)
+
+
+def test_a_size_of_an_axis_that_is_not_there_has_no_form() -> None:
+    x = Value(TensorType(np.dtype(np.float32), (2, 3)))
+    size = ops.Gather(ops.Shape(x), ops.constant(np.array(5)))
+    with pytest.raises(Unsupported, match="an index is not one of 2"):
+        to_torch(Graph({"x": x}, {"y": size}))
