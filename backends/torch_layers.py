@@ -87,6 +87,8 @@ def _window(site: Site, kernel: Sequence[int]) -> Window:
     ones = (1,) * rank
     strides, dilations = site.attr("strides", ones), site.attr("dilations", ones)
     pads = tuple(site.attr("pads", (0,) * 2 * rank))
+    if (len(strides), len(dilations), len(pads)) != (rank, rank, 2 * rank):
+        raise site.refused(f"its strides, dilations or pads are not those of {rank} axes")
     window = Window(tuple(kernel), tuple(strides), tuple(dilations), pads[:rank], pads[rank:])
     how = site.attr("auto_pad", "NOTSET")
     if how == "VALID":

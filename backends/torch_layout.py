@@ -235,6 +235,8 @@ def _cut(site: Site, starts: Ints, ends: Ints, axes: Sequence[int], steps: Seque
     whole = site.ints(0)
     if whole is not None and whole.rank == 1 and starts.known and ends.known:
         return Ints(whole.items[slice(starts.known[0], min(ends.known[0], _FAR), steps[0])])
+    if len({len(starts.items), len(ends.items), len(axes), len(steps)}) > 1:
+        raise site.refused("its starts, ends, axes and steps are not equally many")
     parts: dict[int, str] = {}
     x = site.ref(0)
     for start, end, axis, step in zip(starts.items, ends.items, axes, steps, strict=True):
@@ -590,6 +592,8 @@ def _sizes(site: Site, axes: Sequence[int]) -> dict[int, Int] | None:
     if known is None:
         text = site.let(site.numbers(3))
         known = Ints(tuple(Whole(f"{text}[{k}]") for k in range(len(axes))))
+    if len(known.items) != len(axes):
+        raise site.refused(f"{len(known.items)} sizes for {len(axes)} axes")
     same = {a: {str(site.size(0, a)), f"{x}.shape[{a}]"} for a in axes}
     return {
         a: n

@@ -812,3 +812,26 @@ def test_a_size_of_an_axis_that_is_not_there_has_no_form() -> None:
     size = ops.Gather(ops.Shape(x), ops.constant(np.array(5)))
     with pytest.raises(Unsupported, match="an index is not one of 2"):
         to_torch(Graph({"x": x}, {"y": size}))
+
+
+@pytest.mark.parametrize("odd", ["strides=(2,)", "dilations=(1, 1, 1)", "pads=(1, 1, 1)"])
+def test_a_window_of_other_axes_has_no_form(odd: str) -> None:
+    graph = parse(
+        "@graph('g', opset={'': 17})\n"
+        "def main(x: float32[1, 2, 4, 4]):\n"
+        "    y: float32[...] = Opaque('', 'MaxPool', 17)(x, kernel_shape=(2, 2), " + odd + ")\n"
+        "    return {'y': y}\n"
+    )
+    with pytest.raises(Unsupported, match="not those of 2 axes"):
+        to_torch(graph)
+
+
+def test_a_slice_of_unequal_parts_has_no_form() -> None:
+    graph = parse(
+        "@graph('g', opset={'': 9})\n"
+        "def main(x: float32[4, 4]):\n"
+        "    y: float32[...] = Opaque('', 'Slice', 1)(x, starts=(0, 1), ends=(2,))\n"
+        "    return {'y': y}\n"
+    )
+    with pytest.raises(Unsupported, match="not equally many"):
+        to_torch(graph)
