@@ -111,7 +111,8 @@ def nbytes(graph: Graph) -> int:
 def open_layers(graph: Graph, shapes: Shapes | None = None) -> int:
     """How many layers multiply, but have sizes that ``shapes`` leave open, and count less."""
     shapes = example_shapes(graph) if shapes is None else shapes
-    nodes = [node for _, node in _sized(graph, shapes) if node.op.name in MACS]
+    at = [node for _, node in _sized(graph, shapes)]
+    nodes = [node for node in at if node.op.name in MACS and not node.op.domain]
     return sum(any(map(_is_open, (*n.inputs[:1], *n.outputs[:1]))) for n in nodes)
 
 

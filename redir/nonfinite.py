@@ -22,7 +22,7 @@ def nonfinite(graph: Graph) -> frozenset[Value]:
     """The floats that hold an infinity or NaN, are divided by zero, or are computed from such."""
     found = set[Value]()
     for node in graph.nodes:
-        if _starts(node) or (node.op.name not in _FINITE and not found.isdisjoint(node.inputs)):
+        if _starts(node) or (node.op.standard not in _FINITE and not found.isdisjoint(node.inputs)):
             found.update(v for v in node.outputs if v.type.dtype.kind == "f")
     return frozenset(found)
 

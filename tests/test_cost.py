@@ -424,6 +424,12 @@ def test_sizes_that_cannot_be_found_are_open() -> None:
     assert (total(whole).macs, open_layers(whole)) == (0, 1)
 
 
+def test_a_custom_operator_called_conv_is_no_open_layer() -> None:
+    x = given(None, None)
+    own = Node(ops.opaque("Conv", "acme", 1, (x.type,)), (x,)).outputs[0]
+    assert open_layers(graph(own)) == 0
+
+
 ODD = {
     "strides of which there are many": ops.Conv(
         IMAGE, const(apart(4, 4, 3, 3)), strides=(2**40, 2**40)

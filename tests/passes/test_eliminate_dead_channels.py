@@ -16,6 +16,8 @@ from redir.guarantees import constants
 from redir.inputs import whole_feeds
 from redir.interpret import evaluate
 from redir.ir import Attr, Graph, Node, Value
+from redir.nonfinite import nonfinite
+from redir.ops import opaque
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
 from redir.pipeline import Pipeline
 from redir.rewrite import transform
@@ -484,6 +486,15 @@ def test_a_channel_that_is_infinite_stays(what: str) -> None:
 def test_a_mask_of_infinities_ends_in_a_softmax() -> None:
     graph = behind(lambda x: ops.Softmax(ops.Add(x, const([-np.inf, 0])), axis=-1))
     assert not [why for why in DEAD.explain(graph) if "may be infinite" in why]
+
+
+def test_a_custom_operator_called_clip_ends_no_infinity() -> None:
+    x = Value(TensorType(np.dtype(np.float32), (2,)))
+    masked = ops.Add(x, const([-np.inf, 0]))
+    own = Node(opaque("Clip", "acme", 1, (x.type,)), (masked,)).outputs[0]
+    assert own in nonfinite(Graph({"x": x}, {"y": own}))
+    clipped = ops.Clip(masked)
+    assert clipped not in nonfinite(Graph({"x": x}, {"y": clipped}))
 
 
 def test_a_weight_that_is_infinite_meets_zeros() -> None:
