@@ -173,10 +173,11 @@ def _say_overridable(options: argparse.Namespace, *graphs: Graph) -> None:
     state = {each.input for graph in graphs for each in states(graph)}
     count = max(len(graph.defaults.keys() - state) for graph in graphs)
     if state:
+        names = groups.and_more(list(map(repr, sorted(state))))
         _note(
             options,
-            f"note: {_few(sorted(state))}, state that the module keeps, is an input whose default "
-            "is its value, and an output whose name ends in _next",
+            f"note: {names}, state that the module keeps, is an input whose default is its value, "
+            "and an output whose name ends in _next",
         )
     if count:
         _note(
@@ -184,11 +185,6 @@ def _say_overridable(options: argparse.Namespace, *graphs: Graph) -> None:
             f"warning: {count} initializers are inputs too and may be overridden, so they stay as "
             "they are; --overridable-initializers=constant takes them for constants",
         )
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    return repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _find_factory(model: str) -> None:

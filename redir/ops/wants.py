@@ -188,10 +188,15 @@ def _places(size: int | None, least: int = 0, most: int = -1) -> Numbers:
     return ANY if not size else Numbers(float(least), float(max(least, size + most)))
 
 
+def _along(x: Value, axis: int) -> int | None:
+    """The size of an axis, None where it or the rank is not known."""
+    return x.type.size(axis) if x.rank else None
+
+
 def gather(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Indices are places of the axis; what is gathered is moved."""
     axis = node.attrs.get("axis", 0)
-    return [wanted[0], _places(inputs[0].type.size(axis) if inputs[0].rank else None)]
+    return [wanted[0], _places(_along(inputs[0], axis))]
 
 
 def gather_nd(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
@@ -213,7 +218,7 @@ def _walked(inputs: Operands, start: int) -> Numbers:
 def scatter(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Indices are places of the axis; what is scattered is moved."""
     axis = node.attrs.get("axis", 0)
-    return [wanted[0], _places(inputs[0].type.size(axis) if inputs[0].rank else None), wanted[0]]
+    return [wanted[0], _places(_along(inputs[0], axis)), wanted[0]]
 
 
 def one_hot(_: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
@@ -227,21 +232,21 @@ def top_k(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[N
     """One at least, and no more than there are."""
     del wanted
     axis = node.attrs.get("axis", -1)
-    return [ANY, _places(inputs[0].type.size(axis) if inputs[0].rank else None, 1, 0)]
+    return [ANY, _places(_along(inputs[0], axis), 1, 0)]
 
 
 def recurrent(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Lengths are those of sequences that are not empty."""
     del wanted
     axis = 1 if node.attrs.get("layout") else 0
-    lengths = _places(inputs[0].type.size(axis) if inputs[0].rank else None, 1, 0)
+    lengths = _places(_along(inputs[0], axis), 1, 0)
     return [lengths if i == 4 else ANY for i in range(len(inputs))]  # noqa: PLR2004
 
 
 def reversed_sequence(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Lengths are those of sequences that are not empty."""
     axis = node.attrs.get("time_axis", 0)
-    return [wanted[0], _places(inputs[0].type.size(axis) if inputs[0].rank else None, 1, 0)]
+    return [wanted[0], _places(_along(inputs[0], axis), 1, 0)]
 
 
 def cumulated(_: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
