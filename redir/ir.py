@@ -58,7 +58,8 @@ class Op:
     ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take;
     misfit(node, inputs) why the node cannot run on operands of other sizes, empty if it can;
     wants(node, inputs, wanted) the numbers that it wants of each operand, by those that are wanted
-    of its results: see ``ops.wants``.
+    of its results: see ``ops.wants``; bounded whether the results are finite unless all that it
+    reads is infinite.
     ``stated`` are the types of the results, if their file's word is all that is known of them;
     ``table(name, version, domain)`` finds the operator again where it is unpickled.
     Two versions of an operator are equal: patterns match the operator, not its version. An opaque
@@ -103,6 +104,7 @@ class Op:
     wants: Callable[[Node, Sequence[Value], Sequence[Any]], Sequence[Any]] = field(
         repr=False, compare=False, kw_only=True, default=lambda *_: ()
     )
+    bounded: bool = field(repr=False, compare=False, kw_only=True, default=False)
 
     @property
     def standard(self) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FLOOR = 2**30  # bytes that any file may ask for
 TIMES = 16  # what a larger one may ask for, in times of its own size
-STEPS = 50_000  # operators run in the bodies of loops, each taking some 0.2 ms
+STEPS = 50_000  # operators run in the bodies of loops, which take about half a minute
 
 _limit: ContextVar[int] = ContextVar("limit", default=FLOOR)
 _steps: ContextVar[list[int] | None] = ContextVar("steps", default=None)

@@ -11,18 +11,16 @@ from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 
 _SMALL = 2**16  # numbers of constants that are computed with
-# A mask of -inf ends in these: their results are finite unless all that they read is infinite.
-_FINITE = frozenset(
-    """Clip Erf Hardmax HardSigmoid LogSoftmax Max MaxPool ReduceMax Sigmoid Softmax Softsign
-    Tanh""".split()
-)
 
 
 def nonfinite(graph: Graph) -> frozenset[Value]:
-    """The floats that hold an infinity or NaN, are divided by zero, or are computed from such."""
+    """The floats that hold an infinity or NaN, are divided by zero, or are computed from such.
+
+    A mask of -inf ends in an operator of bounded results, such as a Softmax.
+    """
     found = set[Value]()
     for node in graph.nodes:
-        if _starts(node) or (node.op.standard not in _FINITE and not found.isdisjoint(node.inputs)):
+        if _starts(node) or (not node.op.bounded and not found.isdisjoint(node.inputs)):
             found.update(v for v in node.outputs if v.type.dtype.kind == "f")
     return frozenset(found)
 

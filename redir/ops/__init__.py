@@ -55,7 +55,7 @@ class Entry:
     """What redir knows of an operator beyond its schema; see ``redir.ir.Op`` for each part.
 
     Four parts that are alike for many operators stand in the ``RULES`` of their own modules, by
-    the names of operators, and are put into the entries below.
+    the names of operators, and are put into the entries below; so is ``bounded``.
     ``attributes`` are those that it understands, in any version up to ``newest``. A node that has
     another one, not at its default, or that is of a newer version, is opaque.
     """
@@ -69,6 +69,7 @@ class Entry:
     misfit: Any = lambda *_: ""
     step: Any = lambda _: None
     wants: Any = lambda *_: ()
+    bounded: bool = False
     attributes: str = ""
     newest: int = READ
 
@@ -311,8 +312,13 @@ ENTRIES: dict[str, Entry] = {
     "Trilu": Entry(links=mixing.all_but(lambda _: (-2, -1)), attributes="upper"),
 }
 
+_BOUNDED = """
+    Clip Erf Hardmax HardSigmoid LogSoftmax Max MaxPool ReduceMax Sigmoid Softmax Softsign Tanh
+""".split()
+
 _RULES: dict[str, Mapping[str, Any]] = {
     "agreed": agreement.RULES,
+    "bounded": dict.fromkeys(_BOUNDED, True),
     "misfit": fits.RULES,
     "step": steps.RULES,
     "wants": wants.RULES,
@@ -352,6 +358,7 @@ def _op(name: str, domain: str, version: int) -> Op:
         misfit=entry.misfit,
         step=entry.step,
         wants=entry.wants,
+        bounded=entry.bounded,
         repeatable=schema.repeatable,
         form=_form,
         needs=schema.needs,
