@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
+from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
+from redir.ir.rewriter import Outputs, transform
+from redir.ir.tensor import TensorType
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
-from redir.rewrite import Outputs, transform
-from redir.tensor import TensorType
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,24 @@ from typing import TypeAlias
 import numpy as np
 
 from redir import ops
-from redir.choice import unless_dearer
-from redir.cost_models import CostModel, cost_model
-from redir.coupling import Coupling
-from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS, stored
+from redir.channels.constants import levels, reads_border
+from redir.channels.coupling import Coupling
+from redir.channels.nonfinite import nonfinite
+from redir.channels.removal import spared, without
+from redir.check.guarantees import (
+    NO_GROWTH,
+    NO_MORE_PARAMETERS,
+    SAME_INTERFACE,
+    SAME_OUTPUTS,
+    stored,
+)
+from redir.cost.forms import unless_dearer
+from redir.cost.models import CostModel, cost_model
 from redir.ir import Graph, Link, Node, Port, Value
-from redir.levels import levels, reads_border
-from redir.narrow import spared, without
-from redir.nonfinite import nonfinite
+from redir.ir.rewriter import Outputs, transform
+from redir.ir.tensor import Array, Tensor
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
-from redir.rewrite import Outputs, transform
-from redir.tensor import Array, Tensor
 
 Levels: TypeAlias = Mapping[Port, Array]
 Odd: TypeAlias = frozenset[Value]

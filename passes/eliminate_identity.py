@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
+from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
+from redir.ir.rewriter import Outputs, transform
+from redir.ir.tensor import NO_DTYPE, TensorType
 from redir.ops import tensor_of
 from redir.ops.layout import takes_all
 from redir.ops.schema import trains
 from redir.pipeline import Pass
-from redir.rewrite import Outputs, transform
-from redir.tensor import NO_DTYPE, TensorType
 
 _SAME_SHAPE = frozenset({"Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from redir import ops
-from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
+from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Source, Value
+from redir.ir.rewriter import Outputs, transform
+from redir.ir.tensor import Array, Tensor
 from redir.ops import is_absent, tensor_of
 from redir.ops.schema import trains
 from redir.pipeline import Pass
-from redir.rewrite import Outputs, transform
-from redir.tensor import Array, Tensor
 
 _ROOM = 2.0**20  # times that a channel can grow before what it lost is seen beside the largest
 

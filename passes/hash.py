@@ -10,17 +10,23 @@ from typing import Literal
 import numpy as np
 
 from redir import ops
-from redir.density import RULES, Cells, bandwidth_of, cells, density
-from redir.deviation import error_bound, measured_error, relative_error, rows, second_moments
+from redir.check.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
 from redir.errors import BadPipeline, Unsupported
-from redir.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
-from redir.inputs import normal_feeds
-from redir.interpret import values
 from redir.ir import Graph, Node, Value
+from redir.ir.interpreter import values
+from redir.ir.rewriter import map_constants
+from redir.ir.tensor import FLOATS, Array, Tensor
+from redir.layers.density import RULES, Cells, bandwidth_of, cells, density
+from redir.layers.output_error import (
+    error_bound,
+    measured_error,
+    relative_error,
+    rows,
+    second_moments,
+)
 from redir.ops import tensor_of
 from redir.pipeline import Pass
-from redir.rewrite import map_constants
-from redir.tensor import FLOATS, Array, Tensor
+from redir.runtime.inputs import normal_feeds
 
 _WEIGHTS = (ops.Conv, ops.ConvTranspose, ops.Gemm, ops.MatMul)
 _ROUNDING = 1e-9  # of sums of many squares in float64

@@ -10,16 +10,22 @@ from itertools import combinations
 import numpy as np
 
 from redir import ops
-from redir.deviation import relative_error
+from redir.check.guarantees import (
+    CONSTANTS_ONLY,
+    SAME_INTERFACE,
+    SAME_OUTPUTS,
+    Guarantee,
+    constants,
+)
 from redir.errors import BadPipeline
-from redir.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, SAME_OUTPUTS, Guarantee, constants
 from redir.ir import Graph, Node, Value
+from redir.ir.rewriter import Outputs, transform
+from redir.ir.tensor import FLOATS, Array, Tensor
+from redir.layers.codebook import reduced
+from redir.layers.output_error import relative_error
+from redir.layers.palette import WIDTHS, least_bits, opened, packed, split, unpacked
 from redir.ops import tensor_of
-from redir.palette import WIDTHS, least_bits, opened, packed, split, unpacked
 from redir.pipeline import Pass
-from redir.reducing import reduced
-from redir.rewrite import Outputs, transform
-from redir.tensor import FLOATS, Array, Tensor
 
 _PART = 64  # bytes that a file spends on a node, or on a tensor beside its numbers
 _OLDEST = 6  # operator set: before it, Cast named its type in words

@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from redir.coupling import Coupling
+from redir.channels.coupling import Coupling
+from redir.channels.removal import silenced, spared, without
+from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE
 from redir.errors import BadPipeline
-from redir.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE
 from redir.ir import Graph, Port
-from redir.narrow import silenced, spared, without
+from redir.ir.tensor import Array
 from redir.ops import tensor_of
 from redir.pipeline import Pass
-from redir.tensor import Array
 
 _NORMS: Mapping[str, Callable[[Array], Array]] = {"l1": np.abs, "l2": np.square}
 

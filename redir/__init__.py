@@ -1,10 +1,10 @@
 """redir removes redundancy from neural networks, without data."""
 
 from redir import ops, passes
-from redir.api import compress
+from redir.app.api import compress
 from redir.errors import RedirError
+from redir.io.models import from_torch, load, save, to_torch
 from redir.ir import Graph
-from redir.models import from_torch, load, save, to_torch
 from redir.pipeline import Pass, Pipeline
 
 __all__ = [

@@ -1,14 +1,12 @@
-"""Every error that redir raises on purpose: one clear line each."""
+"""Every error that redir raises on purpose: one clear line each, safe to show."""
 
 from __future__ import annotations
-
-from redir.escapes import visible_lines
 
 
 class RedirError(Exception):
     """Something the user can mend; its message says what, where and what to do.
 
-    Names in it that came from a file are safe to show: see ``redir.escapes``.
+    Names in it that came from a file are safe to show: see ``visible``.
     """
 
     def __str__(self) -> str:
@@ -51,3 +49,27 @@ class MissingExtra(RedirError):
         """Say that ``what`` needs the packages of ``extra``."""
         how = f"in a checkout, pip install '.[{extra}]'"
         super().__init__(f"{what} needs redir's extra {extra!r} ({how})")
+
+
+def visible(text: str) -> str:
+    r"""``text`` in one line, with an escape for every character that does not print.
+
+    It is for text that a model file brought, which must not steer what displays it. Line ends,
+    terminal codes, marks that turn the direction of writing, spaces without a width and halves of
+    surrogate pairs become what Python writes for them, such as ``\x1b`` or ``\u202e``.
+    """
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def visible_lines(text: str) -> str:
+    """``text`` as ``visible`` has it, but with its line ends."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def in_docstring(text: str) -> str:
+    """``text`` as it stands in a docstring of Python source: in one line, and unable to end it."""
+    return visible(text).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _visible(sign: str) -> str:
+    return sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()

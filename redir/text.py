@@ -22,9 +22,8 @@ import numpy as np
 from redir import ops
 from redir.errors import BadInput, IllTyped
 from redir.ir import Attr, Graph, Node, Op, Source, Value
-from redir.ops import protos
-from redir.show import given_names, split
-from redir.tensor import (
+from redir.ir.printer import given_names, split
+from redir.ir.tensor import (
     UNKNOWN,
     Array,
     ContainerType,
@@ -34,6 +33,7 @@ from redir.tensor import (
     Type,
     dtype_named,
 )
+from redir.ops import protos
 
 Find = Callable[[str, TensorType], Array]
 

@@ -12,8 +12,8 @@ from onnx import defs
 
 from redir import ops
 from redir.ir import Graph, Node, Value
+from redir.ir.tensor import Array, Dim, Tensor, TensorType
 from redir.ops import Absent, Const
-from redir.tensor import Array, Dim, Tensor, TensorType
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,9 @@ from redir import ops
 from redir.backends.onnx import to_proto
 from redir.errors import BadInput
 from redir.frontends.onnx import from_proto
-from redir.interpret import evaluate
 from redir.ir import Graph, Node, Source, Value
-from redir.ops import protos
-from redir.tensor import (
+from redir.ir.interpreter import evaluate
+from redir.ir.tensor import (
     NO_DTYPE,
     UNKNOWN,
     Array,
@@ -31,6 +30,7 @@ from redir.tensor import (
     Type,
     dtype_named,
 )
+from redir.ops import protos
 from redir.text import parse
 
 FLOAT = np.dtype(np.float32)

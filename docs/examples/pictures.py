@@ -8,9 +8,9 @@ from pathlib import Path
 import matplotlib as mpl
 
 import redir
+from redir.app.plots import draw_density, draw_distinct, draw_ranks
 from redir.ops import tensor_of
 from redir.pipeline import Pipeline
-from redir.report import draw_density, draw_distinct, draw_ranks
 
 FOLDED = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import redir
-from redir.groups import families
+from redir.channels.families import families
 from redir.pipeline import Pipeline
 
 CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,cse"

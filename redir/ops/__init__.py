@@ -14,24 +14,24 @@ from typing import Any
 from onnx import defs
 
 from redir.ir import Attr, Node, Op
+from redir.ir.builtin import Absent, Const, constant, is_absent, opaque, tensor_of
 from redir.ops import (
     agreement,
     control,
     einsum,
+    expansion,
     fits,
+    inference,
     kernels,
     layout,
+    links,
     mixing,
     quantised,
     recurrent,
     schema,
-    sizes,
-    spread,
     steps,
-    ties,
     wants,
 )
-from redir.ops.core import Absent, Const, constant, is_absent, opaque, tensor_of
 
 __all__ = [
     "OPSET",
@@ -122,35 +122,35 @@ ENTRIES: dict[str, Entry] = {
     **dict.fromkeys(
         _UNARY,
         Entry(
-            links=ties.first_operand,
+            links=links.first_operand,
             attributes="alpha approximate beta bias consumed_inputs detect_negative "
             "detect_positive gamma lambd max min round_mode saturate to",
         ),
     ),
     **dict.fromkeys(
         _BROADCASTING,
-        Entry(links=ties.broadcast, attributes="axis broadcast consumed_inputs direction fmod"),
+        Entry(links=links.broadcast, attributes="axis broadcast consumed_inputs direction fmod"),
     ),
     **dict.fromkeys(
-        ("GlobalAveragePool", "GlobalLpPool"), Entry(links=ties.channelwise, attributes="p")
+        ("GlobalAveragePool", "GlobalLpPool"), Entry(links=links.channelwise, attributes="p")
     ),
     **dict.fromkeys(
         ("AveragePool", "LpPool"),
         Entry(
-            sizes.pooled,
-            links=ties.channelwise,
+            inference.pooled,
+            links=links.channelwise,
             attributes=f"{_SLIDING} ceil_mode count_include_pad p",
         ),
     ),
     **dict.fromkeys(
-        _REDUCTIONS, Entry(links=ties.reduction, attributes="axes keepdims noop_with_empty_axes")
+        _REDUCTIONS, Entry(links=links.reduction, attributes="axes keepdims noop_with_empty_axes")
     ),
     "Squeeze": Entry(links=layout.squeeze, attributes="axes"),
     "Unsqueeze": Entry(evaluate=kernels.unsqueeze, links=layout.squeeze, attributes="axes"),
     **dict.fromkeys(
         ("Resize", "Upsample"),
         Entry(
-            sizes.resized,
+            inference.resized,
             links=layout.resize,
             narrow=layout.narrow_resize,
             attributes="antialias axes coordinate_transformation_mode cubic_coeff_a "
@@ -160,7 +160,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     **dict.fromkeys(
         ("Softmax", "LogSoftmax", "Hardmax"),
-        Entry(evaluate=kernels.softmax, links=ties.all_but_axis(-1), attributes="axis"),
+        Entry(evaluate=kernels.softmax, links=links.all_but_axis(-1), attributes="axis"),
     ),
     **dict.fromkeys(
         ("QuantizeLinear", "DequantizeLinear"),
@@ -196,24 +196,24 @@ ENTRIES: dict[str, Entry] = {
     ),
     "BatchNormalization": Entry(
         evaluate=kernels.batch_norm,
-        links=ties.batch_norm,
+        links=links.batch_norm,
         attributes="consumed_inputs epsilon is_test momentum spatial training_mode",
     ),
-    "CastLike": Entry(links=ties.first_operand, attributes="round_mode saturate"),
+    "CastLike": Entry(links=links.first_operand, attributes="round_mode saturate"),
     "CenterCropPad": Entry(links=mixing.all_but(mixing.named_axes()), attributes="axes"),
     "Compress": Entry(links=mixing.all_but(mixing.named_axis), attributes="axis"),
     "Concat": Entry(links=layout.concat, narrow=layout.narrow_concat, attributes="axis"),
     "Conv": Entry(
         evaluate=kernels.conv,
-        links=ties.conv,
+        links=links.conv,
         implied=_conv_implied,
         attributes=f"{_SLIDING} group",
     ),
     "ConvTranspose": Entry(
-        sizes.transposed,
+        inference.transposed,
         evaluate=kernels.conv_transpose,
-        links=ties.conv_transpose,
-        narrow=ties.narrow_conv_transpose,
+        links=links.conv_transpose,
+        narrow=links.narrow_conv_transpose,
         attributes=f"{_SLIDING} group output_padding output_shape",
     ),
     **dict.fromkeys(
@@ -229,22 +229,22 @@ ENTRIES: dict[str, Entry] = {
         ("MatMulInteger", "QLinearMatMul"),
         Entry(evaluate=quantised.run_matmul, links=quantised.matmul),
     ),
-    "DepthToSpace": Entry(links=spread.depth_to_space, attributes="blocksize mode"),
-    "Div": Entry(links=ties.division, attributes="axis broadcast consumed_inputs"),
-    "Dropout": Entry(links=ties.inference_only, attributes="consumed_inputs is_test ratio seed"),
+    "DepthToSpace": Entry(links=expansion.depth_to_space, attributes="blocksize mode"),
+    "Div": Entry(links=links.division, attributes="axis broadcast consumed_inputs"),
+    "Dropout": Entry(links=links.inference_only, attributes="consumed_inputs is_test ratio seed"),
     "DynamicQuantizeLinear": Entry(),
     "Einsum": Entry(links=einsum.links, attributes="equation"),
-    "Expand": Entry(links=spread.expand, narrow=spread.narrow_expand),
+    "Expand": Entry(links=expansion.expand, narrow=expansion.narrow_expand),
     "Flatten": Entry(links=layout.reshape, narrow=layout.narrow_reshape, attributes="axis"),
     "Gather": Entry(links=layout.gather, narrow=layout.narrow_gather, attributes="axis"),
     "GatherElements": Entry(attributes="axis"),
     "GatherND": Entry(links=mixing.gather_nd, attributes="batch_dims"),
     "Gemm": Entry(
         evaluate=kernels.gemm,
-        links=ties.gemm,
+        links=links.gemm,
         attributes="alpha beta broadcast transA transB",
     ),
-    "GlobalMaxPool": Entry(evaluate=kernels.global_max_pool, links=ties.channelwise),
+    "GlobalMaxPool": Entry(evaluate=kernels.global_max_pool, links=links.channelwise),
     "GridSample": Entry(links=mixing.grid_sample, attributes="align_corners mode padding_mode"),
     "GroupNormalization": Entry(
         mixing.as_first,
@@ -253,7 +253,7 @@ ENTRIES: dict[str, Entry] = {
         attributes="epsilon num_groups stash_type",
     ),
     "If": Entry(control.if_type, control.run_if, attributes="else_branch then_branch"),
-    "InstanceNormalization": Entry(links=ties.instance_norm, attributes="consumed_inputs epsilon"),
+    "InstanceNormalization": Entry(links=links.instance_norm, attributes="consumed_inputs epsilon"),
     "Loop": Entry(control.loop_type, control.run_loop, attributes="body"),
     "LRN": Entry(
         evaluate=kernels.lrn,
@@ -261,11 +261,11 @@ ENTRIES: dict[str, Entry] = {
         attributes="alpha beta bias size",
     ),
     "LpNormalization": Entry(links=mixing.all_but(mixing.one_axis(-1)), attributes="axis p"),
-    "MatMul": Entry(links=ties.matmul),
+    "MatMul": Entry(links=links.matmul),
     "MaxPool": Entry(
-        sizes.pooled,
+        inference.pooled,
         evaluate=kernels.max_pool,
-        links=ties.channelwise,
+        links=links.channelwise,
         attributes=f"{_SLIDING} ceil_mode storage_order",
     ),
     "MeanVarianceNormalization": Entry(
@@ -276,7 +276,7 @@ ENTRIES: dict[str, Entry] = {
     "NonMaxSuppression": Entry(attributes="center_point_box"),
     "OneHot": Entry(evaluate=kernels.one_hot, attributes="axis"),
     "Pad": Entry(links=layout.pad, narrow=layout.narrow_pad, attributes="mode paddings pads value"),
-    "Range": Entry(sizes.counted, attributes="stash_type"),
+    "Range": Entry(inference.counted, attributes="stash_type"),
     "Reshape": Entry(
         layout.reshape_type,
         links=layout.reshape,
@@ -302,11 +302,11 @@ ENTRIES: dict[str, Entry] = {
     "ScatterND": Entry(links=mixing.scatter_nd, attributes="reduction"),
     "SequenceMap": Entry(control.body_type, control.run_body, attributes="body"),
     "Slice": Entry(links=layout.slice_, narrow=layout.narrow_slice, attributes="axes ends starts"),
-    "SpaceToDepth": Entry(links=spread.space_to_depth, attributes="blocksize mode"),
+    "SpaceToDepth": Entry(links=expansion.space_to_depth, attributes="blocksize mode"),
     "Split": Entry(
         links=layout.split, narrow=layout.narrow_split, attributes="axis num_outputs split"
     ),
-    "Tile": Entry(links=spread.tile, narrow=spread.narrow_tile),
+    "Tile": Entry(links=expansion.tile, narrow=expansion.narrow_tile),
     "TopK": Entry(links=mixing.all_but(mixing.one_axis(-1)), attributes="axis k largest sorted"),
     "Transpose": Entry(links=layout.transpose, attributes="perm"),
     "Trilu": Entry(links=mixing.all_but(lambda _: (-2, -1)), attributes="upper"),

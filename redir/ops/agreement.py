@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from redir.ir import Node
-from redir.tensor import Array
+from redir.ir.tensor import Array
 
 _DOUBLE = 2**53  # whole numbers up to here are exact in float64, in which some runtimes compute
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from redir import limits
 from redir.errors import Unsupported
-from redir.interpret import evaluate
-from redir.ir import Graph, Node
+from redir.ir import Graph, Node, limits
+from redir.ir.builtin import is_absent
+from redir.ir.interpreter import evaluate
+from redir.ir.tensor import UNKNOWN, Array, TensorType, Type
 from redir.ops import schema
-from redir.ops.core import is_absent
-from redir.tensor import UNKNOWN, Array, TensorType, Type
 
 
 def captures(node: Node) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redir.ir import Link, Node, Port, Value
-from redir.ops.ties import along, contracted
+from redir.ops.links import along, contracted
 
 _REST = "..."
 _PAIR = 2

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from redir.ir import Node, Value
-from redir.ops.core import tensor_of
+from redir.ir.builtin import tensor_of
 
 Operands = tuple[Value, ...]
 

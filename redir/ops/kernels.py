@@ -13,9 +13,9 @@ import numpy as np
 from scipy import special
 
 from redir.ir import Node
+from redir.ir.tensor import Array
 from redir.ops import schema
 from redir.ops.schema import trains
-from redir.tensor import Array
 
 Index = tuple[Any, ...]
 

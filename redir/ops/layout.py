@@ -10,10 +10,10 @@ from math import prod
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value, width
+from redir.ir.builtin import Const, constant, is_absent, tensor_of
+from redir.ir.tensor import NO_DTYPE, Array, Dim, Shape, Tensor, TensorType, Type
 from redir.ops import schema
-from redir.ops.core import Const, constant, is_absent, tensor_of
-from redir.ops.ties import aligned, along, axes_of, same_axes
-from redir.tensor import NO_DTYPE, Array, Dim, Shape, Tensor, TensorType, Type
+from redir.ops.links import aligned, along, axes_of, same_axes
 
 
 def transpose(node: Node) -> Iterator[Link]:

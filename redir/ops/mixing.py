@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value
+from redir.ir.builtin import is_absent, tensor_of
+from redir.ir.tensor import Type
 from redir.ops import schema
-from redir.ops.core import is_absent, tensor_of
-from redir.ops.ties import aligned, along, contracted, has_vectors, remaining, same_axes
-from redir.tensor import Type
+from redir.ops.links import aligned, along, contracted, has_vectors, remaining, same_axes
 
 
 def as_first(node: Node) -> Sequence[Type]:

@@ -19,7 +19,7 @@ from onnx import (
 
 from redir.errors import BadInput
 from redir.ir import Attr, Graph
-from redir.tensor import (
+from redir.ir.tensor import (
     NO_DTYPE,
     UNKNOWN,
     ContainerType,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from redir.ir import Link, Node, Value
+from redir.ir.builtin import is_absent, tensor_of
+from redir.ir.tensor import Array
 from redir.ops import kernels
-from redir.ops.core import is_absent, tensor_of
-from redir.ops.ties import along, convolved, first_operand, has_vectors, multiplied
-from redir.tensor import Array
+from redir.ops.links import along, convolved, first_operand, has_vectors, multiplied
 
 _AXIS = 13  # the version in which QuantizeLinear and DequantizeLinear got an axis
 

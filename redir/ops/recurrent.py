@@ -10,9 +10,9 @@ import numpy as np
 
 from redir.errors import Unsupported
 from redir.ir import Attr, Link, Node, Port, Value
-from redir.ops.core import is_absent
-from redir.ops.ties import contracted
-from redir.tensor import Array
+from redir.ir.builtin import is_absent
+from redir.ir.tensor import Array
+from redir.ops.links import contracted
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _OPERANDS = 8  # X, W, R, B, sequence_lens, initial_h, initial_c, P

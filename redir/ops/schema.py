@@ -13,12 +13,11 @@ import onnx
 from onnx import defs, helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from redir import limits
 from redir.errors import IllTyped, Unsupported
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Node, Value, limits
+from redir.ir.builtin import Const, is_absent, tensor_of
+from redir.ir.tensor import UNKNOWN, Array, Tensor, TensorType, Type
 from redir.ops import protos
-from redir.ops.core import Const, is_absent, tensor_of
-from redir.tensor import UNKNOWN, Array, Tensor, TensorType, Type
 
 _SMALL = 1024  # constants of more elements than this never say a shape
 _WORDS = re.compile(r"[\w ,.>+-]*", re.ASCII)

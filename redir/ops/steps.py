@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from redir.ir import Node
-from redir.tensor import Array
+from redir.ir.tensor import Array
 
 Rule: TypeAlias = Callable[[Node, Sequence[Any], Sequence[float], Sequence[Any]], bool]
 

@@ -13,8 +13,8 @@ from functools import reduce
 import numpy as np
 
 from redir.ir import Node, Value
-from redir.ops.core import tensor_of
-from redir.tensor import Array
+from redir.ir.builtin import tensor_of
+from redir.ir.tensor import Array
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from redir.io.models import load
 from redir.ir import Graph
-from redir.models import load
-from redir.runtime import Run, accuracy
-from redir.tensor import Array
+from redir.ir.tensor import Array
+from redir.runtime.onnxruntime import Run, accuracy
 
 SHARED = Path(__file__).parents[3] / "shared"
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)

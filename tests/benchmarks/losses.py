@@ -9,8 +9,8 @@ import numpy as np
 
 from redir.cost import macs
 from redir.pipeline import Pipeline
-from redir.presets import PRESETS
-from redir.runtime import session
+from redir.pipeline.presets import PRESETS
+from redir.runtime.onnxruntime import session
 from tests.benchmarks.classifiers import classifier
 
 OPTIONS = (

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from redir.compiler import chosen
 from redir.cost import products, total
+from redir.io.models import save
 from redir.ir import Graph
-from redir.models import save
-from redir.presets import PRESETS
-from redir.runtime import Run, pair_ratio, session, time_pairs
-from redir.tensor import Array
+from redir.ir.tensor import Array
+from redir.pipeline.compress import chosen
+from redir.pipeline.presets import PRESETS
+from redir.runtime.onnxruntime import Run, pair_ratio, session, time_pairs
 from tests.benchmarks.classifiers import MODELS, Classifier, classifier
 
 

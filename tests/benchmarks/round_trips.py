@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 import redir
-from redir.guarantees import constants
+from redir.check.guarantees import constants
 from redir.ir import Graph
-from redir.presets import preset
-from redir.runtime import session
+from redir.pipeline.presets import preset
+from redir.runtime.onnxruntime import session
 
 HEAD = (
     "onnxruntime",

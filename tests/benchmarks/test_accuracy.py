@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 import redir
-from redir import cost, tables
-from redir.models import load, save
+from redir import cost
+from redir.app import tables
+from redir.io.models import load, save
+from redir.ir.tensor import Array
 from redir.pipeline import Pipeline
-from redir.runtime import accuracy, session
-from redir.tensor import Array
+from redir.runtime.onnxruntime import accuracy, session
 from tests.benchmarks.classifiers import classifier
 
 POINTS = 0.3  # of accuracy, in per cent, that may be lost at the default bandwidth

@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redir.coupling import Coupling
-from redir.groups import families
-from redir.guarantees import constants
-from redir.inputs import normal_feeds
+from redir.channels.coupling import Coupling
+from redir.channels.families import families
+from redir.check.guarantees import constants
+from redir.io.models import load
 from redir.ir import Graph
-from redir.models import load
+from redir.ir.tensor import Array
 from redir.passes.prune import Prune
-from redir.presets import preset
-from redir.runtime import session
-from redir.tensor import Array
+from redir.pipeline.presets import preset
+from redir.runtime.inputs import normal_feeds
+from redir.runtime.onnxruntime import session
 
 SCRIPT = Path(__file__).with_name("architectures.py")
 MEMORY = 20 * 2**30  # bytes that an exporter may take

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.stats import gaussian_kde
 
-from redir import tables
-from redir.density import bandwidth_of, density
+from redir.app import tables
+from redir.ir.tensor import Array
+from redir.layers.density import bandwidth_of, density
 from redir.passes.hash import Hash, hashed
-from redir.tensor import Array
 
 FASTER = 100
 RUNS = 3

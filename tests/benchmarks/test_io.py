@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from redir import tables
+from redir.app import tables
 
 LIMIT = 1.5  # times the seconds and the peak memory of onnx
 PAIRS = 5
@@ -44,7 +44,7 @@ idle, start = peak(), time.perf_counter()
 print(json.dumps([time.perf_counter() - start, peak(), peak() - idle]))
 """
 
-REDIR = "from redir.models import load, save"
+REDIR = "from redir.io.models import load, save"
 WORK = {
     "inside": {
         "redir": (REDIR, 'save(load("inside.onnx"), "out.onnx")'),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from redir.compiler import chosen
+from redir.io.models import load
 from redir.ir import Graph
-from redir.models import load
-from redir.presets import PRESETS
-from redir.runtime import pair_ratio, session
+from redir.pipeline.compress import chosen
+from redir.pipeline.presets import PRESETS
+from redir.runtime.onnxruntime import pair_ratio, session
 from tests.real.inputs import SHARED, feeds_of, name_of
 
 SLOWER = 1.02  # the median ratio of the times of pairs

@@ -15,8 +15,8 @@ import pytest
 from redir import ops
 from redir.cost import nbytes
 from redir.ir import Graph, Value
-from redir.presets import preset
-from redir.tensor import Tensor, TensorType
+from redir.ir.tensor import Tensor, TensorType
+from redir.pipeline.presets import preset
 
 SECONDS = 20
 TIMES = 3  # the model's bytes

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redir import ops, tables
-from redir.coupling import Coupling
-from redir.guarantees import operations
+from redir import ops
+from redir.app import tables
+from redir.channels.coupling import Coupling
+from redir.check.guarantees import operations
 from redir.ir import Graph, Value
+from redir.ir.tensor import Tensor, TensorType
 from redir.passes.merge import Merge
-from redir.tensor import Tensor, TensorType
 
 NODES = (1_000, 5_000, 20_000)
 CHANNELS = 16

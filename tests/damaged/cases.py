@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from redir.frontends import onnx as frontend
-from redir.models import save
+from redir.io.models import save
 from tests.damaged import archives, protos, seeds, texts
 from tests.damaged.driver import Case
 

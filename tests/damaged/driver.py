@@ -58,7 +58,7 @@ def _run(made: ForkServerContext, case: Case) -> list[str]:
 
 
 def _child(folder: Path, command: list[str]) -> None:
-    from redir.cli import main  # noqa: PLC0415 - it is there already, in the server
+    from redir.app.cli import main  # noqa: PLC0415 - it is there already, in the server
 
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from redir import ops
 from redir.backends.onnx import to_proto
-from redir.guarantees import constants
-from redir.inputs import whole_feeds
-from redir.interpret import evaluate
+from redir.channels.nonfinite import nonfinite
+from redir.check.guarantees import constants
 from redir.ir import Attr, Graph, Node, Value
-from redir.nonfinite import nonfinite
+from redir.ir.interpreter import evaluate
+from redir.ir.rewriter import transform
+from redir.ir.tensor import Array, Tensor, TensorType
 from redir.ops import opaque
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
 from redir.pipeline import Pipeline
-from redir.rewrite import transform
-from redir.tensor import Array, Tensor, TensorType
+from redir.runtime.inputs import whole_feeds
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
 from tests.extras import ort

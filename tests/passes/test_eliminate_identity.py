@@ -10,9 +10,9 @@ import pytest
 from redir import ops
 from redir.errors import BadPipeline
 from redir.ir import Attr, Graph, Node, Op, Value
+from redir.ir.tensor import Tensor, TensorType
 from redir.passes.eliminate_identity import EliminateIdentity
 from redir.pipeline import Pipeline
-from redir.tensor import Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
 from tests.steps import STEPS

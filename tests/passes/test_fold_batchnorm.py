@@ -10,9 +10,9 @@ import pytest
 from redir import ops
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Op, Value
+from redir.ir.tensor import Array, Tensor, TensorType
 from redir.passes.fold_batchnorm import FoldBatchnorm
 from redir.pipeline import Pipeline
-from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
 from tests.steps import STEPS

@@ -15,8 +15,12 @@ from hypothesis.extra import numpy as npst
 from scipy.stats import gaussian_kde
 
 from redir import ops
-from redir.density import RULES, bandwidth_of, density, expected_distinct
-from redir.deviation import (
+from redir.errors import BadPipeline, Broken
+from redir.ir import Graph, Node, Value
+from redir.ir.interpreter import compute
+from redir.ir.tensor import Array, Tensor, TensorType
+from redir.layers.density import RULES, bandwidth_of, density, expected_distinct
+from redir.layers.output_error import (
     error_bound,
     error_estimate,
     measured_error,
@@ -24,14 +28,10 @@ from redir.deviation import (
     rows,
     second_moments,
 )
-from redir.errors import BadPipeline, Broken
-from redir.interpret import compute
-from redir.ir import Graph, Node, Value
 from redir.ops import tensor_of
 from redir.passes import hash as hashing
 from redir.passes.hash import Hash, cells_of, hashed, widest
 from redir.pipeline import Pipeline
-from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from redir import ops
 from redir.errors import BadPipeline
-from redir.inputs import normal_feeds
-from redir.interpret import evaluate
 from redir.ir import Graph, Value
+from redir.ir.interpreter import evaluate
+from redir.ir.tensor import Array, Tensor, TensorType
 from redir.passes.merge import Merge
 from redir.pipeline import Pipeline
-from redir.tensor import Array, Tensor, TensorType
+from redir.runtime.float64 import widened
+from redir.runtime.inputs import normal_feeds
 from redir.testing import check_on, check_pass, graphs, plant_duplicates
 from redir.text import parse
-from redir.widen import widened
 from tests.steps import STEPS
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "merge").glob("*.txt"))

@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
-from redir import ops, tying
-from redir.coupling import Coupling
+from redir import ops
+from redir.channels.coupling import Coupling
+from redir.check.guarantees import SAME_OUTPUTS, constants
+from redir.check.outputs import verify
 from redir.errors import BadPipeline
 from redir.frontends.onnx import load
-from redir.guarantees import SAME_OUTPUTS, constants
 from redir.ir import Graph, Port, Value
-from redir.passes.merge import Merge
+from redir.ir.tensor import Array, Tensor, TensorType
+from redir.passes.merge import Merge, similarity
+from redir.passes.merge.similarity import SCHEDULES, Linkage, Schedule, tied
 from redir.pipeline import Pipeline
-from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass, graphs
-from redir.tying import SCHEDULES, Linkage, Schedule, tied
-from redir.verify import verify
 
 FLOAT = np.dtype(np.float32)
 X = Value(TensorType(FLOAT, ("n", 2)))
@@ -184,10 +184,10 @@ def test_the_laws_hold(linkage: Linkage) -> None:
 
 def test_a_tie_of_what_cannot_merge_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def all_free(tied_: Coupling) -> list[tuple[list[Port], list[list[int]]]]:
-        families = [family for family in tied_.families() if tying._made(tied_, family)]
-        return [(family, list(tying._alike(tied_, family))) for family in families]
+        families = [family for family in tied_.families() if similarity._made(tied_, family)]
+        return [(family, list(similarity._alike(tied_, family))) for family in families]
 
-    monkeypatch.setattr(tying, "_mergeable", all_free)
+    monkeypatch.setattr(similarity, "_mergeable", all_free)
     with pytest.raises(AssertionError):
         stay_tied(masked(), 0.5)
 

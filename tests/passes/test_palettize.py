@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 
 from redir import ops
 from redir.backends.onnx import to_proto
-from redir.deviation import relative_error
+from redir.check.guarantees import SAME_OUTPUTS
 from redir.errors import BadPipeline, Broken
-from redir.guarantees import SAME_OUTPUTS
-from redir.interpret import evaluate
+from redir.io.models import load, save
 from redir.ir import Graph, Value
-from redir.models import load, save
+from redir.ir.interpreter import evaluate
+from redir.ir.printer import show
+from redir.ir.tensor import Array, Tensor, TensorType
+from redir.layers.codebook import reduced
+from redir.layers.output_error import relative_error
+from redir.layers.palette import opened, packed, split, unpacked
 from redir.ops import tensor_of
-from redir.palette import opened, packed, split, unpacked
 from redir.passes import palettize
 from redir.passes.palettize import Palettize
 from redir.pipeline import Pipeline
-from redir.reducing import reduced
-from redir.runtime import session
-from redir.show import show
-from redir.tensor import Array, Tensor, TensorType
+from redir.runtime.onnxruntime import session
 from redir.testing import check_on, check_pass
 from redir.text import parse
 from tests.extras import ort
@@ -458,7 +458,7 @@ def test_pytorch_reads_it_back_as_parameters(bits: int, dtype: str, tmp_path: Pa
 @pytest.mark.parametrize("path", REAL, ids=name_of)
 def test_pytorch_computes_what_it_does_without_palettes(path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from redir.backends.torch import to_torch  # noqa: PLC0415 - needs torch
+    from redir.backends.torch.writer import to_torch  # noqa: PLC0415 - needs torch
 
     before = Pipeline.parse(SPEC).run(loaded(path))
     states = [to_torch(g).state_dict() for g in (before, Palettize()(before))]

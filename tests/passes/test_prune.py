@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redir import ops
-from redir.coupling import Coupling
+from redir.channels.coupling import Coupling
+from redir.check.guarantees import constants
+from redir.check.outputs import verify
 from redir.errors import BadPipeline, Broken
-from redir.guarantees import constants
 from redir.ir import Graph, Node, Value
+from redir.ir.tensor import Tensor, TensorType
 from redir.passes.prune import Prune
 from redir.pipeline import Pipeline
-from redir.tensor import Tensor, TensorType
 from redir.testing import check_on, check_pass, check_removal, graphs
-from redir.verify import verify
 
 X = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
 ROWS, COLUMNS = [[1], [4], [2], [3]], [[4, 1, 1, 4]]

@@ -13,23 +13,26 @@ import pytest
 from hypothesis import strategies as st
 
 import redir
-from redir import choice, ops, sharing, splitting
-from redir.compiler import renamed
+from redir import ops
+from redir.check.guarantees import SAME_OUTPUTS
+from redir.check.outputs import verify
+from redir.cost import forms as choice
 from redir.cost import macs, nbytes, products, total
-from redir.cost_models import MACS, MULTIPLICATIONS, Count
+from redir.cost.models import MACS, MULTIPLICATIONS, Count
 from redir.errors import BadPipeline, Broken
-from redir.guarantees import SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
+from redir.ir.tensor import Array, Tensor, TensorType
+from redir.layers import products as sharing
+from redir.layers.products import Products, by_channel, shared
 from redir.ops import tensor_of
 from redir.passes import split_inputs
 from redir.passes.split_inputs import SplitInputs
+from redir.passes.split_inputs import forms as splitting
 from redir.pipeline import Pipeline
-from redir.runtime import installed
-from redir.sharing import Products, by_channel, shared
-from redir.tensor import Array, Tensor, TensorType
+from redir.pipeline.compress import renamed
+from redir.runtime.onnxruntime import installed
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
-from redir.verify import verify
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "split-inputs").glob("*.txt"))
 FLOAT = np.dtype(np.float32)

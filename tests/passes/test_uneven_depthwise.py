@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redir import ops, separable, separation
-from redir.choice import Form, improved
+from redir import ops
+from redir.cost.forms import Form, improved
 from redir.errors import BadPipeline, Broken
 from redir.ir import Graph, Node, Value
+from redir.ir.tensor import Array, Tensor, TensorType
 from redir.passes import uneven_depthwise
-from redir.passes.uneven_depthwise import UnevenDepthwise
+from redir.passes.uneven_depthwise import UnevenDepthwise, basis
+from redir.passes.uneven_depthwise import forms as separable
+from redir.passes.uneven_depthwise.basis import separated, slice_ranks, slices_of
+from redir.passes.uneven_depthwise.forms import Branch, Layer, separations
+from redir.passes.uneven_depthwise.weight_error import layer_errors
 from redir.pipeline import Pipeline
-from redir.probing import layer_errors
-from redir.separable import Branch, Layer, forms
-from redir.separation import separated, slice_ranks, slices_of
-from redir.tensor import Array, Tensor, TensorType
 from redir.testing import check_on, check_pass
 from redir.text import parse
 
@@ -195,7 +196,7 @@ class Anything:
 
 def only(form: int) -> Callable[[Layer, Any], list[Form]]:
     """The forms, but for all others than one."""
-    return lambda layer, parts: [(found := forms(layer, parts))[form % len(found)]]
+    return lambda layer, parts: [(found := separations(layer, parts))[form % len(found)]]
 
 
 def some() -> int:
@@ -218,7 +219,7 @@ def test_keeps_its_promises_at_other_costs(cost: str) -> None:
 def test_keeps_its_promises_in_every_form(
     form: int, error: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uneven_depthwise, "forms", only(form))
+    monkeypatch.setattr(uneven_depthwise, "separations", only(form))
     check_pass(UnevenDepthwise(error=error, cost=Anything()), layers(), some())
 
 
@@ -419,7 +420,7 @@ def test_layers_without_an_error_have_none(graph: Graph) -> None:
     assert max((error for _, error in layer_errors(graph, after)), default=0) < 1e-5
 
 
-padded, depthwise, truncate = separable._padded, separable._depthwise, separation.truncated
+padded, depthwise, truncate = separable._padded, separable._depthwise, basis.truncated
 levels, pointwise = separable._levels, separable._pointwise
 
 
@@ -447,7 +448,7 @@ def without_strides(layer: Layer, parts: Any, branch: Branch, x: Value) -> Value
 
 
 def turned_kernels(layer: Layer, parts: Any, branch: Branch, x: Value) -> Value:
-    flipped = separation.Separation(parts.channels, parts.kernels[:, ::-1], parts.factors)
+    flipped = basis.Separation(parts.channels, parts.kernels[:, ::-1], parts.factors)
     return depthwise(layer, flipped, branch, x)
 
 
@@ -469,7 +470,7 @@ WRONG: dict[str, tuple[object, str, object, int]] = {
         lambda p: levels(p)[:-1] or levels(p),
         LEVELS_ADDED,
     ),
-    "rounds whole numbers": (separation, "_is_whole", lambda _: False, WHOLE),
+    "rounds whole numbers": (basis, "_is_whole", lambda _: False, WHOLE),
 }
 
 
@@ -478,15 +479,15 @@ WRONG: dict[str, tuple[object, str, object, int]] = {
 def test_a_wrong_pass_that(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place, name, part, form = WRONG[wrong]
     monkeypatch.setattr(place, name, part)
-    monkeypatch.setattr(uneven_depthwise, "forms", only(form))
+    monkeypatch.setattr(uneven_depthwise, "separations", only(form))
     with pytest.raises(Broken, match=r"differs|IllTyped|was float32|ValueError|IndexError"):
         check_pass(UnevenDepthwise(cost=Anything()), layers(), 600)
 
 
 @pytest.mark.usefixtures("unshrunk")
 def test_a_wrong_pass_that_accepts_too_low_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(separation, "slice_ranks", fewer)
-    monkeypatch.setattr(separation, "_makes", lambda *_: True)
+    monkeypatch.setattr(basis, "slice_ranks", fewer)
+    monkeypatch.setattr(basis, "_makes", lambda *_: True)
     with pytest.raises(Broken, match="differs"):
         check_pass(UnevenDepthwise(cost=Anything()), layers(), 600)
 

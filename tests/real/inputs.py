@@ -13,8 +13,8 @@ from onnx import TensorProto, numpy_helper
 
 from redir.frontends.onnx import load
 from redir.ir import Graph
-from redir.runtime import EXACT_PRODUCTS
-from redir.tensor import Array, Type
+from redir.ir.tensor import Array, Type
+from redir.runtime.onnxruntime import EXACT_PRODUCTS
 from tests.extras import ort
 
 Feeds: TypeAlias = dict[str, Array]

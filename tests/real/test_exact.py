@@ -13,13 +13,13 @@ import pytest
 from redir import ops
 from redir.backends.onnx import save
 from redir.errors import RedirError
-from redir.interpret import evaluate
 from redir.ir import Graph
+from redir.ir.interpreter import evaluate
+from redir.ir.tensor import Array
 from redir.ops import tensor_of
 from redir.pipeline import Pipeline
-from redir.presets import preset
-from redir.tensor import Array
-from redir.widen import widened
+from redir.pipeline.presets import preset
+from redir.runtime.float64 import widened
 from tests.real.inputs import (
     MODELS,
     Feeds,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import redir
-from redir.cli import main
-from redir.runtime import session
-from redir.tensor import Array
+from redir.app.cli import main
+from redir.ir.tensor import Array
+from redir.runtime.onnxruntime import session
 from tests.source_files import imported
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from redir.backends.onnx import save
-from redir.coupling import Coupling
+from redir.channels.coupling import Coupling
+from redir.check.guarantees import constants
 from redir.frontends.onnx import load
-from redir.guarantees import constants
 from redir.ir import Graph
 from redir.passes.merge import Merge
 from redir.pipeline import Pipeline

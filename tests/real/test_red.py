@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from redir.cost import macs, products
+from redir.io.models import load
 from redir.ir import Graph
-from redir.models import load
+from redir.ir.tensor import Array
 from redir.pipeline import Pipeline
-from redir.presets import preset
-from redir.runtime import session
-from redir.tensor import Array
+from redir.pipeline.presets import preset
+from redir.runtime.onnxruntime import session
 
 MODELS = (
     "cls-cifar10-resnet8-mlperftiny",

@@ -14,7 +14,7 @@ import pytest
 
 from redir.backends.onnx import save
 from redir.frontends.onnx import load
-from redir.interpret import evaluate
+from redir.ir.interpreter import evaluate
 from redir.text import parse, tensors
 from tests.real.inputs import MODELS, feeds_of, loaded, name_of, original, outputs_of, session
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from redir.errors import Unsupported
-from redir.interpret import evaluate
 from redir.ir import Graph
-from redir.tensor import Array
+from redir.ir.interpreter import evaluate
+from redir.ir.tensor import Array
 from tests.real.inputs import SHARED, Feeds, feeds_of, loaded, name_of, original, outputs_of
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 
-from redir.backends.torch import identifier, to_torch  # noqa: E402 - torch comes first
+from redir.backends.torch.writer import identifier, to_torch  # noqa: E402 - torch comes first
 
 _CLOSE = 1e-5  # of the magnitude of an output
 _OWN = 4  # times what onnxruntime itself is from the interpreter: sums in another order

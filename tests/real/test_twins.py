@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from redir.check.guarantees import SAME_OUTPUTS, constants, is_whole
 from redir.frontends.onnx import load
-from redir.guarantees import SAME_OUTPUTS, constants, is_whole
 from redir.ir import Graph
 from redir.passes.merge import Merge
 from redir.pipeline import Pipeline
-from redir.presets import preset
+from redir.pipeline.presets import preset
 from redir.testing import check_removal, plant_duplicates, whole_number_twin
 from tests.real.inputs import SHARED, name_of
 

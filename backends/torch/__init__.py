@@ -1,0 +1,1 @@
+"""Writing PyTorch: source, or a module made from it."""

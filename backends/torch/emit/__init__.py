@@ -1,0 +1,1 @@
+"""From a graph to statements of Python: one step for each operator."""

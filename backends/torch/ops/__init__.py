@@ -1,0 +1,1 @@
+"""What each operator becomes in PyTorch: one rule for each, by family."""

@@ -1,0 +1,1 @@
+"""Reading PyTorch: modules, and the programs that ``torch.export`` saves."""

@@ -1,0 +1,1 @@
+"""What each operator of PyTorch becomes: one rule for each, by family."""

@@ -1,0 +1,241 @@
+"""Compute once, now, what does not depend on the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from redir import ops
+from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
+from redir.errors import BadPipeline, Unsupported
+from redir.ir import Graph, Node, Source, Value, width
+from redir.ir.interpreter import compute
+from redir.ir.limits import nbytes
+from redir.ir.rewriter import transform
+from redir.ir.tensor import Array, Dim, Tensor, TensorType
+from redir.ops import is_absent, tensor_of
+from redir.passes.fold_constants.storage import Known, affordable
+from redir.pipeline import Pass
+
+_AGREED = frozenset(
+    """Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BitShift BitwiseAnd
+    BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat ConstantOfShape Cos Cosh CumSum Div
+    Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gemm Greater
+    GreaterOrEqual Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log MatMul Max Mean Min Mod
+    Mul Neg Not OneHot Or PRelu Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
+    ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND
+    Shape Sigmoid Sign Sin Sinh Size Slice Softplus Softsign Split Sqrt Squeeze Sub Sum Tan Tanh
+    Tile Transpose Trilu Unsqueeze Where Xor""".split()
+)
+
+Sizes = tuple[Dim | tuple[Value, int], ...]
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Replace what can be computed from constants, and sizes that are known, by constants.
+
+    A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
+    constants it is computed from; so is what would make the graph store more numbers than it did.
+    Only operators are computed of which runtimes agree in every version, and only on numbers on
+    which they do (not where whole numbers are divided by zero, or a sum overflows); a
+    DequantizeLinear, which keeps a weight small in its file, is none of them.
+    """
+
+    limit: int = 4096
+    guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
+
+    def __post_init__(self) -> None:
+        """Refuse a limit below 0."""
+        if self.limit < 0:
+            raise BadPipeline(f"fold-constants: limit must be 0 or more, not {self.limit}")
+
+    def run(self, graph: Graph) -> Graph:
+        """Fold from inputs to outputs, in one sweep, and then leave what costs too much."""
+        known, sizes, goals = Known(), dict[Value, Sizes](), dict[tuple[int, ...], Value]()
+
+        def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+            if node.op.domain or not node.repeatable or node.bodies:
+                return None
+            new = node.on(inputs)
+            constants = self._folded(new) or _sized(new, sizes)
+            if constants is not None:
+                known.constants[node] = constants
+                return constants
+            if new.outputs[0] in sizes:
+                known.open.add(node)
+            goal = _copied_sizes(new, sizes)
+            if goal is not None:
+                known.goals[node] = goals.setdefault(goal, ops.Const(value=_vector(goal)))
+                new = new.on((new.inputs[0], known.goals[node]))
+            axis = _flattening(new)
+            if axis is not None:
+                known.flat[node] = axis
+            return new.outputs
+
+        return affordable(graph, known, transform(graph, visit))
+
+    def _folded(self, node: Node) -> Sequence[Value] | None:
+        if node.op.name not in _AGREED:
+            return None
+        arrays = [_array(v) for v in node.inputs]
+        if not node.inputs or any(
+            a is None and not is_absent(v) for a, v in zip(arrays, node.inputs, strict=True)
+        ):
+            return None
+        if not all(isinstance(v.type, TensorType) for v in node.outputs):
+            return None
+        if np.dtype(object) in {v.type.dtype for v in (*node.inputs, *node.outputs)}:
+            return None  # numbers are printed in many ways
+        allowed = max(self.limit, sum(a.nbytes for a in arrays if a is not None))
+        if any(nbytes(v.type) > allowed for v in node.outputs):
+            return None
+        try:
+            results = [np.asarray(r) for r in compute(node, arrays)]
+        except Unsupported:
+            return None
+        if not all(_is_of(r, v) for r, v in zip(results, node.outputs, strict=True)):
+            return None  # the kernel and the inference disagree: one of them is wrong
+        if sum(r.nbytes for r in results) > allowed:
+            return None
+        if not node.op.agreed(node, arrays, results):
+            return None
+        return [_constant(node, r, i) for i, r in enumerate(results)]
+
+
+def _array(value: Value) -> Array | None:
+    tensor = tensor_of(value)
+    return None if tensor is None else tensor.array
+
+
+def _is_of(array: Array, value: Value) -> bool:
+    shape = value.type.static
+    return array.dtype == value.type.dtype and shape in {None, array.shape}
+
+
+def _constant(node: Node, array: Array, index: int) -> Value:
+    source = (node.source or Source(outputs=("",) * node.arity)).of(index)
+    held = _origin(node, node.outputs[index], array.size)
+    if held is not None:
+        source = replace(source, origin=held.origin, axes=held.axes, channels=held.channels)
+    return Node(ops.Const, (), {"value": Tensor.take(array)}, source=source).outputs[0]
+
+
+def _origin(node: Node, y: Value, size: int) -> Source | None:
+    """Which constant of the file ``y`` was made of, if of one alone that is as large as it."""
+    operands = [v for v in node.inputs if (t := tensor_of(v)) is not None and t.array.size == size]
+    maker = operands[0].node if len(operands) == 1 and size > 1 else None
+    if maker is None or maker.source is None or y.type.shape is None:
+        return None
+    axes = {b: a for (a, b) in _plain_links(node, maker.outputs[0], y)}
+    return maker.source.moved_to(tuple(axes.get(b, -1) for b in range(len(y.type.shape))))
+
+
+def _plain_links(node: Node, x: Value, y: Value) -> Iterator[tuple[int, int]]:
+    """The axes of ``x`` and of ``y`` that hold the same channels in the same order."""
+    for link in node.op.links(node):
+        ends = {link.a[0]: link.a[1], link.b[0]: link.b[1]}
+        alike = not link.summed and np.array_equal(link.index, np.arange(width(link.b)))
+        if ends.keys() == {x, y} and alike and width(link.a) == width(link.b):
+            yield ends[x], ends[y]
+
+
+# Sizes: what Shape nodes and integer arithmetic on them are known to be. An element is a number,
+# or an axis of a value whose size is open.
+
+
+def _sized(node: Node, sizes: dict[Value, Sizes]) -> Sequence[Value] | None:
+    """Note what is known of a small vector of sizes; its constant if all of it is known."""
+    known = _known(node, sizes)
+    if known is None:
+        return None
+    sizes[node.outputs[0]] = known
+    numbers = [k for k in known if isinstance(k, int)]
+    if len(numbers) < len(known):
+        return None
+    type_ = node.outputs[0].type
+    if type_.static is None:
+        return None
+    array = np.array(numbers, np.int64).astype(type_.dtype).reshape(type_.static)
+    if array.reshape(-1).tolist() != numbers:
+        return None  # too large for the type
+    return [_constant(node, array, 0)]
+
+
+def _known(node: Node, sizes: dict[Value, Sizes]) -> Sizes | None:
+    x = node.inputs[0] if node.inputs else None
+    if x is None or node.arity > 1 or node.outputs[0].rank not in {0, 1}:
+        return None
+    if node.op == ops.Shape:
+        return _shape(node, x)
+    given = _elements(x, sizes)
+    if node.op == ops.Concat:
+        parts = [_elements(v, sizes) for v in node.inputs]
+        return None if None in parts else tuple(k for p in parts for k in p or ())
+    if given is None:
+        return None
+    if node.op.name in {"Unsqueeze", "Squeeze", "Identity", "Reshape"}:
+        return given
+    if node.op == ops.Cast:
+        return given if node.outputs[0].type.dtype in (np.int64, np.int32) else None
+    if node.op in (ops.Gather, ops.Slice):
+        return _picked(node, given)
+    return None
+
+
+def _shape(node: Node, x: Value) -> Sizes | None:
+    if x.type.shape is None:
+        return None
+    whole = [d if isinstance(d, int) else (x, axis) for axis, d in enumerate(x.type.shape)]
+    start, end = node.attrs.get("start", 0), node.attrs.get("end")
+    return tuple(whole[slice(start, end)])
+
+
+def _elements(value: Value, sizes: dict[Value, Sizes]) -> Sizes | None:
+    tensor = tensor_of(value)
+    if tensor is not None and tensor.array.dtype.kind in "iu" and tensor.array.ndim <= 1:
+        return tuple(int(n) for n in tensor.array.reshape(-1))
+    return sizes.get(value)
+
+
+def _picked(node: Node, given: Sizes) -> Sizes | None:
+    """A Gather or Slice of a vector of sizes, by its own kernel on the places."""
+    others = [_array(v) for v in node.inputs[1:]]
+    if node.inputs[0].rank != 1 or any(a is None for a in others):
+        return None
+    places = np.arange(len(given), dtype=node.inputs[0].type.dtype)
+    try:
+        (picked,) = compute(node, [places, *others])
+    except Unsupported:  # an index out of range: the model fails when it runs, not before
+        return None
+    return tuple(given[int(i)] for i in np.asarray(picked).reshape(-1))
+
+
+def _copied_sizes(node: Node, sizes: dict[Value, Sizes]) -> tuple[int, ...] | None:
+    """A Reshape to sizes of its own operand says 0 there: copy it; one other open size is -1."""
+    if node.op != ops.Reshape or len(node.inputs) < 2 or node.attrs.get("allowzero"):  # noqa: PLR2004
+        return None
+    x, target = node.inputs
+    known = sizes.get(target)
+    if known is None or any(k == 0 for k in known):
+        return None
+    copied = [0 if k == (x, place) else k for place, k in enumerate(known)]
+    goal = tuple(k if isinstance(k, int) else -1 for k in copied)
+    return None if goal.count(-1) > 1 else goal
+
+
+def _vector(numbers: Sequence[int]) -> Tensor:
+    return Tensor(np.array(numbers, np.int64))
+
+
+def _flattening(node: Node) -> int | None:
+    """The axis at which a Reshape flattens what is before it and what is behind it, if it does."""
+    x, y = node.inputs[0].type.shape if node.inputs else None, node.outputs[0].type.shape
+    if node.op != ops.Reshape or x is None or y is None or len(x) < 3 or len(y) != 2:  # noqa: PLR2004
+        return None
+    ends = ((axis, x[axis:]) for axis in range(1, len(x)))
+    sizes = ((axis, [d for d in dims if isinstance(d, int)], len(dims)) for axis, dims in ends)
+    return next((a for a, known, n in sizes if len(known) == n and prod(known) == y[1]), None)

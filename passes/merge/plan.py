@@ -1,0 +1,120 @@
+"""Groups of channels that become one: which can, and what that means for each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from redir.channels.coupling import Coupling, largest
+from redir.channels.removal import Joined, narrowed
+from redir.ir import Graph, Port
+from redir.ir.tensor import Array
+from redir.passes.merge.value_numbering import Numbers, finite, rows_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """For axes that get narrower, the channels kept; and of constants, how slices are added."""
+
+    kept: dict[Port, Array] = field(default_factory=dict)
+    added: dict[Port, Joined] = field(default_factory=dict)
+
+    def narrow(self, ports: Mapping[Port, Joined], added: Collection[Port]) -> None:
+        """Join channels of each of ``ports``; the slices of those in ``added`` are added up."""
+        for port, joined in ports.items():
+            kept = np.flatnonzero(joined.into == np.arange(joined.into.size))
+            if kept.size < joined.into.size:
+                self.kept[port] = kept
+                if port in added:
+                    self.added[port] = joined
+
+    def merge(
+        self,
+        coupling: Coupling,
+        family: list[Port],
+        joins: dict[int, int],
+        numbers: Mapping[Port, Numbers],
+    ) -> None:
+        """Let groups of ``family`` join others; what reads them adds up its slices."""
+        ports = {port: _scaled(coupling, port, joins, numbers) for port in family if joins}
+        self.narrow(ports, coupling.summed)
+
+    def carried_out(self, graph: Graph) -> Graph:
+        """The graph with narrower axes: itself if there are none."""
+        return narrowed(graph, self.kept, self.added) if self.kept else graph
+
+
+def joins_of(
+    coupling: Coupling, family: list[Port], numbers: Mapping[Port, Numbers]
+) -> dict[int, int]:
+    """For each group of a family that is a multiple of an earlier one, that one."""
+    joins = alike(coupling, family, lambda p: numbers[p].direction, coupling.unmergeable)
+    for port in family if joins else ():
+        if port in coupling.summed:
+            scaled = _scaled(coupling, port, joins, numbers)
+            joins = without(joins, coupling.group(port)[_inexact(port, scaled)])
+    return joins
+
+
+def _scaled(
+    coupling: Coupling, port: Port, joins: dict[int, int], numbers: Mapping[Port, Numbers]
+) -> Joined:
+    into = places(coupling.group(port), joins)
+    length = finite(numbers[port].length)
+    return Joined(into, np.exp2(length - length[into]))
+
+
+def _inexact(port: Port, joined: Joined) -> Array:
+    """Which slices of a weight cannot be scaled without rounding, or are too large for it."""
+    rows, factor = rows_of(port), joined.factor
+    if rows is None or np.all(factor == 1):
+        return np.zeros(factor.size, bool)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = rows.astype(np.float64) * factor[:, None]
+        rounded = np.any(scaled.astype(rows.dtype) != scaled, axis=1)
+        large = np.abs(scaled).sum(0).max() >= largest(rows.dtype)
+    wrong: Array = rounded | (large & (factor != 1))
+    return wrong
+
+
+def alike(
+    coupling: Coupling,
+    family: list[Port],
+    numbers: Callable[[Port], Array],
+    left_alone: Collection[int],
+) -> dict[int, int]:
+    """For each group with the numbers of an earlier one on every axis of its family, that one."""
+    content: dict[int, list[tuple[int, bytes]]] = {}
+    for place, port in enumerate(family):
+        found = numbers(port)
+        for group, block in blocks(coupling.group(port)):
+            if group not in left_alone:
+                content.setdefault(group, []).append((place, found[block].tobytes()))
+    first: dict[tuple[tuple[int, bytes], ...], int] = {}
+    joins = {g: first.setdefault(tuple(what), g) for g, what in content.items()}
+    return {g: to for g, to in joins.items() if g != to}
+
+
+def places(groups: Array, joins: Mapping[int, int]) -> Array:
+    """For each channel of an axis the one that it joins, itself where it stays."""
+    into = np.arange(groups.size)
+    held = dict(blocks(groups))
+    for group, to in joins.items():
+        if group in held:
+            into[held[group]] = held[to]
+    return into
+
+
+def without(joins: dict[int, int], groups: Array) -> dict[int, int]:
+    """The joins of all but ``groups``."""
+    lost = set(groups.tolist())
+    return {g: to for g, to in joins.items() if g not in lost}
+
+
+def blocks(groups: Array) -> Iterator[tuple[int, Array]]:
+    """Each group of an axis with its channels there, in order."""
+    order = np.argsort(groups, kind="stable")
+    names, starts = np.unique(groups[order], return_index=True)
+    yield from zip(names.tolist(), np.split(order, starts[1:]), strict=False)

@@ -1,0 +1,168 @@
+"""The forms of a convolution that is separated into depthwise and pointwise ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import TypeAlias
+
+import numpy as np
+
+from redir import ops
+from redir.cost.forms import Form
+from redir.ir import Node, Value
+from redir.ir.tensor import Array
+from redir.passes.uneven_depthwise.basis import Separation, slices_of
+
+Join: TypeAlias = "Callable[[Layer, Sequence[Value], Sequence[Array], tuple[Value, ...]], Value]"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A Conv or ConvTranspose with constant weights.
+
+    ``slices`` (inputs, outputs of a group, places) are its kernels by the channel they read.
+    """
+
+    node: Node
+    groups: int
+    size: tuple[int, ...]
+    slices: Array
+
+    @classmethod
+    def of(cls, node: Node, weights: Array) -> Layer | None:
+        """The layer that ``node`` is with these weights, if its channels are known."""
+        channels, size = node.inputs[0].type.size(1), weights.shape[2:]
+        if channels is None:
+            return None
+        if node.op == ops.ConvTranspose:
+            flat = weights.astype(np.float64).reshape(*weights.shape[:2], -1)
+            return cls(node, int(node.attrs.get("group", 1)), size, flat)
+        groups = channels // weights.shape[1]
+        return cls(node, groups, size, slices_of(weights, groups))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A depthwise convolution: of ``channels`` (n,), each by the kernels ``places`` (n, m).
+
+    A place of -1 is a kernel of zeros.
+    """
+
+    channels: Array
+    places: Array
+
+    def even(self, layer: Layer) -> Branch:
+        """With as many channels of each group, as a grouped convolution needs behind it."""
+        each = len(layer.slices) // layer.groups
+        parts = [np.flatnonzero(self.channels // each == g) for g in range(layer.groups)]
+        most = max(part.size for part in parts)
+        more = [most - part.size for part in parts]
+        channels = [
+            np.r_[self.channels[part], np.full(n, g * each)]
+            for g, (part, n) in enumerate(zip(parts, more, strict=True))
+        ]
+        blank = -np.ones((1, self.places.shape[1]), int)
+        places = [
+            np.r_[self.places[part], np.repeat(blank, n, 0)]
+            for part, n in zip(parts, more, strict=True)
+        ]
+        return Branch(np.concatenate(channels), np.concatenate(places))
+
+
+def separations(layer: Layer, parts: Separation) -> list[Form]:
+    """What may stand for ``layer``, each as a function of its operands; ``parts`` make it.
+
+    A depthwise convolution applies every kernel to its channel, and a pointwise one adds up: one
+    depthwise over repeated channels, one for each run of channels with as many kernels, or one for
+    each level of kernels; with one pointwise behind them all, or one behind each.
+    """
+    found: list[Form] = []
+    for branches in (_whole(parts), _runs(parts), _levels(parts)):
+        if layer.groups == 1 or len(branches) == 1:
+            found.append(partial(_form, layer, parts, branches, _gathered))
+        if len(branches) > 1:
+            found.append(partial(_form, layer, parts, branches, _added))
+    return found
+
+
+def _whole(parts: Separation) -> list[Branch]:
+    return [Branch(parts.channels, np.arange(parts.channels.size)[:, None])]
+
+
+def _levels(parts: Separation) -> list[Branch]:
+    """The first kernel of every channel, then the second of those that have one, and so on."""
+    level = np.arange(parts.channels.size) - np.searchsorted(parts.channels, parts.channels)
+    found = [np.flatnonzero(level == k) for k in range(level.max() + 1)]
+    return [Branch(parts.channels[places], places[:, None]) for places in found]
+
+
+def _runs(parts: Separation) -> list[Branch]:
+    """The channels that have one kernel, then those that have two, and so on."""
+    channels, first, counts = np.unique(parts.channels, return_index=True, return_counts=True)
+    runs = [(int(n), np.flatnonzero(counts == n)) for n in np.unique(counts)]
+    return [Branch(channels[run], first[run][:, None] + np.arange(n)) for n, run in runs]
+
+
+def _form(
+    layer: Layer,
+    parts: Separation,
+    branches: Sequence[Branch],
+    join: Join,
+    inputs: tuple[Value, ...],
+) -> Value:
+    even = [branch.even(layer) for branch in branches]
+    applied = [_depthwise(layer, parts, branch, inputs[0]) for branch in even]
+    return join(layer, applied, [_factors(layer, parts, b) for b in even], inputs[2:])
+
+
+def _depthwise(layer: Layer, parts: Separation, branch: Branch, x: Value) -> Value:
+    """The kernels of a branch, each applied to its channel."""
+    node, count = layer.node, branch.channels.size
+    if not np.array_equal(branch.channels, np.arange(len(layer.slices))):
+        x = ops.Gather(x, ops.constant(branch.channels.astype(np.int64)), axis=1)
+    kernels = _padded(parts.kernels, 0)[branch.places]
+    attrs = dict(node.attrs)
+    if node.op == ops.ConvTranspose:
+        shape, attrs["group"] = (count, -1, *layer.size), count
+    else:
+        shape = (branch.places.size, 1, *layer.size)
+    return Node(node.op, (x, ops.constant(kernels.reshape(shape))), attrs).outputs[0]
+
+
+def _factors(layer: Layer, parts: Separation, branch: Branch) -> Array:
+    """The weights of the pointwise convolution: (outputs, inputs of a group, 1, ...)."""
+    factors = _padded(parts.factors, 1)[:, branch.places]
+    apart = factors.reshape(len(factors), layer.groups, -1).transpose(1, 0, 2)
+    return apart.reshape(layer.groups * len(factors), -1, *[1] * len(layer.size))
+
+
+def _padded(array: Array, axis: int) -> Array:
+    """A kernel of zeros, or its factors, behind the others: where -1 leads."""
+    width = [(0, int(a == axis)) for a in range(array.ndim)]
+    return np.pad(array, width)
+
+
+def _gathered(
+    layer: Layer, applied: Sequence[Value], factors: Sequence[Array], bias: tuple[Value, ...]
+) -> Value:
+    """One pointwise convolution of all that was applied."""
+    both = applied[0] if len(applied) == 1 else ops.Concat(*applied, axis=1)
+    return _pointwise(layer, both, np.concatenate(factors, 1), bias)
+
+
+def _added(
+    layer: Layer, applied: Sequence[Value], factors: Sequence[Array], bias: tuple[Value, ...]
+) -> Value:
+    """A pointwise convolution of each, added up."""
+    biases = [bias, *[()] * (len(applied) - 1)]
+    pairs = zip(applied, factors, biases, strict=True)
+    return reduce(ops.Add, [_pointwise(layer, x, f, b) for x, f, b in pairs])
+
+
+def _pointwise(layer: Layer, x: Value, factors: Array, bias: tuple[Value, ...]) -> Value:
+    """In the version of the layer, since types came with versions."""
+    conv = ops.lookup("Conv", layer.node.op.version)
+    assert conv is not None
+    return conv(x, ops.constant(factors), *bias)

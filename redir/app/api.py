@@ -1,0 +1,137 @@
+"""The main job from Python: a smaller model of a graph, a file or a PyTorch module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
+
+from redir.cost.models import CostModel
+from redir.errors import BadInput
+from redir.io import models
+from redir.ir import Graph
+from redir.pipeline import Pipeline
+from redir.pipeline.compress import Passes, checked, chosen, refuse_nan, renamed
+from redir.runtime.open_sizes import Shapes
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+Model: TypeAlias = "Graph | str | os.PathLike[str] | onnx.ModelProto"
+
+
+@overload
+def compress(
+    model: Model,
+    *,
+    preset: str | None = ...,
+    pipeline: Passes | None = ...,
+    cost: str | CostModel | None = ...,
+    input_shapes: Shapes | None = ...,
+    check: bool = ...,
+) -> Graph: ...
+
+
+@overload
+def compress(
+    model: nn.Module,
+    args: Any,
+    kwargs: Mapping[str, Any] | None = ...,
+    *,
+    dynamic_shapes: Any = ...,
+    preset: str | None = ...,
+    pipeline: Passes | None = ...,
+    cost: str | CostModel | None = ...,
+    input_shapes: Shapes | None = ...,
+    check: bool = ...,
+) -> Compressed: ...
+
+
+def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have names
+    model: Any,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    preset: str | None = None,
+    pipeline: Passes | None = None,
+    cost: str | CostModel | None = None,
+    input_shapes: Shapes | None = None,
+    check: bool = True,
+) -> Graph | Compressed:
+    """The smaller model that a preset, or a pipeline of your own, makes of ``model``.
+
+    A graph, or what ``redir.load`` takes, gives a graph. A PyTorch module, with inputs like
+    ``args`` and ``kwargs``, gives a module to go on training, and where its parameters came from.
+    A lone input may stand for the tuple of it. ``dynamic_shapes`` says which sizes are open, as for
+    ``from_torch``; by default the first of each tensor, which then must be 2 or more.
+
+    The preset is ``exact`` where neither it nor a pipeline is given. A pipeline is a text, or a
+    list of passes such as ``redir.passes.Prune(channel_ratio=0.3)``. ``cost`` is what forms of
+    layers have to pay in: macs, multiplications, bytes, latency, or a cost model of your own.
+
+    After each pass the model is run on drawn inputs, as the command does: a pass that promises the
+    same outputs must give them. ``input_shapes`` are those to draw where the model leaves sizes
+    open, by the names of the inputs. What cannot be run here is not checked, as with
+    ``check=False``.
+
+    Raises:
+        BadPipeline: there is no such preset, pass, option or cost model, or both of the first two.
+        BadInput: a weight is NaN, or torch cannot export the module, or it is no model.
+        Broken: a pass that promises the same outputs changed them, or made what does not run.
+        Unsupported: an operator has no form in PyTorch; the message names it.
+        MissingExtra: torch is not installed.
+    """
+    steps = chosen(preset, pipeline, cost)
+    module = models.is_module(model)
+    if not module and any(given is not None for given in (args, kwargs, dynamic_shapes)):
+        raise BadInput(
+            "args, kwargs and dynamic_shapes are for a PyTorch module, and this is none; a preset "
+            "and a pipeline are given by name, as in preset='red'"
+        )
+    if module and args is None and kwargs is None:
+        raise BadInput("a PyTorch module needs example inputs: redir.compress(module, args)")
+    if not module:
+        graph = model if isinstance(model, Graph) else models.load(model)
+        return _compressed(graph, steps, input_shapes, check=check)
+    before = models.from_module(model, () if args is None else args, kwargs, dynamic_shapes)
+    after = _compressed(before, steps, input_shapes, check=check)
+    smaller, names = models.to_module(after)
+    return Compressed(smaller, moved(before, after, names))
+
+
+def _compressed(
+    graph: Graph, pipeline: Pipeline, input_shapes: Shapes | None, *, check: bool
+) -> Graph:
+    if check:
+        return checked(graph, pipeline, input_shapes)
+    refuse_nan(graph)
+    return pipeline.run(graph)
+
+
+class Compressed(NamedTuple):
+    """A module that is smaller, and where the parameters of the original are in it.
+
+    ``map`` gives, for the name of each parameter and buffer that the original used, its ``name``
+    now, None if it is gone, and ``channels``: for each axis that was narrowed, the old index of
+    each channel that is left.
+    """
+
+    module: nn.Module
+    map: Mapping[str, Any]
+
+
+def moved(before: Graph, after: Graph, names: Mapping[str, str]) -> dict[str, Any]:
+    """The map of ``renamed`` in the names and axes of PyTorch.
+
+    ``names`` are those that constants of ``after`` have in its module.
+    """
+    sources = [node.source for node in before.nodes if node.source]
+    turned = {s.outputs[0] for s in sources if ("transposed", "1,0") in s.metadata}
+    found = {}
+    for name, entry in renamed(before, after).items():
+        axes = {str(1 - int(a)) if name in turned else a: c for a, c in entry["channels"].items()}
+        kept = names.get(entry["name"])
+        found[name] = {"name": kept, "channels": dict(sorted(axes.items()))}
+    return found | {n: {"name": names.get(n), "channels": {}} for n in before.defaults}

@@ -1,0 +1,241 @@
+"""Which channels hold one same number, whatever the inputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from redir import ops
+from redir.channels.nonfinite import nonfinite
+from redir.errors import Unsupported
+from redir.ir import Node, Port, Value, width
+from redir.ir.interpreter import compute
+from redir.ir.tensor import Array, DType
+from redir.ops import is_absent, tensor_of
+from redir.ops.layout import pads_of
+
+if TYPE_CHECKING:
+    from redir.channels.coupling import Coupling
+
+Part: TypeAlias = tuple[Value, Array, Array]
+"""An operand, the channels of the result that it reaches, and what it brings to each of them."""
+
+_MOVED = frozenset(
+    """Compress Concat DepthToSpace Dropout Expand Flatten Gather GlobalAveragePool GlobalMaxPool
+    Identity ReduceMax ReduceMean ReduceMin Reshape ReverseSequence Slice SpaceToDepth Split Squeeze
+    Tile Transpose Unsqueeze""".split()
+)
+_ZERO_FOR_ZERO = frozenset(
+    """Abs AveragePool Cast CastLike Celu CumSum Elu Erf Gelu HardSwish LeakyRelu Mish Neg PRelu
+    ReduceL1 ReduceL2 ReduceSum Relu Selu Sign Softsign Sqrt Swish Tan Tanh Trilu""".split()
+)
+_SUMS = frozenset({"Add", "Max", "Mean", "Min", "Sub", "Sum"})
+_CONTINUOUS = _SUMS | frozenset(
+    """Abs Acosh Asinh Atan BatchNormalization Celu Clip Cos Cosh Div Elu Erf Exp Gelu HardSigmoid
+    HardSwish LeakyRelu Log Mish Mul Neg PRelu Pow Reciprocal Relu Selu Sigmoid Sin Sinh Softplus
+    Softsign Sqrt Swish Tan Tanh""".split()
+)
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_QUANTISED = frozenset({"int4", "int8", "int16", "uint4", "uint8", "uint16"})
+
+
+def levels(coupling: Coupling, *, silenced: bool = False) -> dict[Port, Array]:
+    """For each port the number that each channel always holds; NaN where one cannot tell.
+
+    A result's channel holds what its operator makes of the numbers that reach it. Zero has more
+    power than others: a product with it is zero, as far as all else is finite. Of what constants
+    make infinite or NaN nothing is known. Numbers are float64
+    and finite in the type of the port, and those of an integer are zero, if known. With
+    ``silenced`` they are what they would be if the constants held zeros for all channels.
+    """
+    found: dict[Port, Array] = {}
+    odd = nonfinite(coupling.graph)
+    for port in coupling.ports:
+        tensor, node = tensor_of(port[0]), port[0].node
+        numbers = _unknown(width(port))
+        if tensor is not None:
+            numbers = np.zeros(width(port)) if silenced else _held(tensor.array, port[1])
+        elif node is not None and node.op.standard and port[0] not in odd:
+            with np.errstate(all="ignore"):
+                parts = _parts(coupling, node, port, found)
+                numbers = _of_result(node, port[1], parts, numbers)
+                if port[0].type.dtype.name in _QUANTISED:
+                    numbers = _unknown(width(port))  # the integer 0 may stand for another number
+        found[port] = _in_type(numbers, port[0].type.dtype)
+    return found
+
+
+def zeros(coupling: Coupling, *, silenced: bool = False) -> dict[Port, Array]:
+    """For each port a mask of the channels that are always zero; False where one cannot tell."""
+    return {port: held == 0 for port, held in levels(coupling, silenced=silenced).items()}
+
+
+def reads_border(conv: Node) -> bool:
+    """Whether a convolution reads zeros around its operand."""
+    how = conv.attrs.get("auto_pad", "NOTSET")
+    if how in {"SAME_UPPER", "SAME_LOWER"}:
+        return any(size != 1 for size in (conv.inputs[1].type.shape or ())[2:])
+    return how == "NOTSET" and any(conv.attrs.get("pads", ()))
+
+
+def _unknown(size: int) -> Array:
+    return np.full(size, np.nan)
+
+
+def _is_float(dtype: DType) -> bool:
+    """Whether it is a type of numpy's own that holds fractions."""
+    return np.issubdtype(dtype, np.floating)
+
+
+def _in_type(numbers: Array, dtype: DType) -> Array:
+    """Only numbers that a type holds, and only zeros of a type that is not floating point."""
+    limit = np.finfo(dtype).max if _is_float(dtype) else 0
+    return np.where(np.abs(numbers) <= limit, numbers, np.nan)
+
+
+def _held(array: Array, axis: int) -> Array:
+    """The number in each slice of a constant that holds but one."""
+    others = tuple(a for a in range(array.ndim) if a != axis)
+    if _is_float(array.dtype) and array.size:
+        low, high = array.min(others), array.max(others)
+        return np.where(low == high, low, np.nan).astype(np.float64)
+    return np.where(np.any(array != 0, axis=others), np.nan, 0.0)
+
+
+def _everywhere(value: Value) -> Array | None:
+    """The number that a whole constant holds, if it holds but one; None for an absent operand."""
+    tensor = tensor_of(value)
+    if is_absent(value):
+        return None
+    if tensor is None or tensor.array.dtype.kind not in "fiu" or not tensor.array.size:
+        return np.array(np.nan)
+    first = tensor.array.reshape(-1)[0]
+    return np.array(first if np.all(tensor.array == first) else np.nan, np.float64)
+
+
+def _parts(coupling: Coupling, node: Node, port: Port, found: dict[Port, Array]) -> list[Part]:
+    """What reaches the channels of a result along the links of its node."""
+    parts: list[Part] = []
+    for owner, link in coupling.links_of(port):
+        if owner is not node or link.summed or link.a == link.b:
+            continue
+        if link.a == port:
+            parts.append((link.b[0], np.arange(width(port)), found[link.b][link.index]))
+        else:
+            parts.append((link.a[0], link.index, found[link.a]))
+    return parts
+
+
+def _agreed(parts: Iterable[Part], size: int) -> Array:
+    """The number that all parts that reach a channel bring to it."""
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    for _, places, numbers in parts:
+        np.minimum.at(low, places, numbers)
+        np.maximum.at(high, places, numbers)
+    return np.where(low == high, low, np.nan)
+
+
+def _of_result(node: Node, axis: int, parts: list[Part], unknown: Array) -> Array:
+    name, size = node.op.name, unknown.size
+    if not parts:
+        return unknown
+    if name in _MOVED or _keeps_numbers(node):
+        return _agreed(parts, size)
+    if name == "Pad":
+        return _bordered(node, axis, parts, size)
+    linked = {v: _agreed([p for p in parts if p[0] is v], size) for v, _, _ in parts}
+    operands = [linked[v] if v in linked else _everywhere(v) for v in node.inputs]
+    if name == "BatchNormalization":
+        operands = _unscaled(operands)
+    return (_weighted if name in _WEIGHTED else _computed)(node, operands, unknown)
+
+
+def _keeps_numbers(node: Node) -> bool:
+    """Whether a pooling or Resize gives a number for an operand that holds nothing else."""
+    if node.op in (ops.Resize, ops.Upsample):
+        return node.attrs.get("mode", "nearest") in {"nearest", "linear"}
+    if node.op not in (ops.MaxPool, ops.AveragePool):
+        return False
+    kernel, pads = node.attrs["kernel_shape"], node.attrs.get("pads", ())
+    padded = any(pads) or node.attrs.get("auto_pad", "NOTSET").startswith("SAME")
+    odd = node.attrs.get("ceil_mode", 0) or any(d != 1 for d in node.attrs.get("dilations", ()))
+    outside = any(p >= k for p, k in zip(pads, (*kernel, *kernel), strict=False))
+    if padded and (odd or outside):
+        return False  # a window may meet the border only
+    if node.op == ops.MaxPool:
+        return True
+    counted = padded and node.attrs.get("count_include_pad", 0)
+    return not counted and not node.attrs.get("ceil_mode", 0)
+
+
+def _bordered(pad: Node, axis: int, parts: list[Part], size: int) -> Array:
+    """What a Pad moves, and its border: channels of their own, or around those that it moves."""
+    x, pads, given = pad.inputs[0], pads_of(pad), pad.inputs[2:3]
+    if pad.attrs.get("mode", "constant") != "constant":
+        return _agreed(parts, size)
+    if pads is None or x.rank is None:
+        return _unknown(size)
+    border = _everywhere(given[0]) if given else None
+    if border is None:
+        border = np.array(pad.attrs.get("value", 0.0))
+    around = any(amount > 0 for i, amount in enumerate(pads) if i % x.rank != axis)
+    reached = np.concatenate([places for _, places, _ in parts])
+    places = np.arange(size) if around else np.setdiff1d(np.arange(size), reached)
+    return _agreed([*parts, (x, places, border)], size)
+
+
+def _weighted(node: Node, operands: Sequence[Array | None], unknown: Array) -> Array:
+    """The bias where the weights are zero, and what a depthwise kernel makes of a number."""
+    x, w, *rest = operands
+    assert x is not None
+    assert w is not None
+    product = np.where((x == 0) | (w == 0), 0.0, unknown)
+    kernel = tensor_of(node.inputs[1])
+    if node.op == ops.Conv and kernel is not None and not reads_border(node):
+        rows = kernel.array.sum(tuple(range(1, kernel.array.ndim)), dtype=np.float64)
+        product = np.where(product == 0, product, x * rows)
+    bias = [node.attrs.get("beta", 1.0) * b for b in rest if b is not None]
+    total: Array = sum(bias, product)
+    return total
+
+
+def _unscaled(operands: Sequence[Array | None]) -> list[Array | None]:
+    """Operands of a norm with the mean for a channel that is scaled by zero, whatever it holds."""
+    x, scale, bias, mean, var = (a for a in operands if a is not None)
+    held: Array = np.where(scale == 0, mean, x)
+    return [held, scale, bias, mean, var]
+
+
+def _computed(node: Node, operands: Sequence[Array | None], unknown: Array) -> Array:
+    """What an elementwise operator makes of the numbers that its operands hold."""
+    given = [a for a in operands if a is not None]
+    numbers = np.where(_is_zero(node.op.name, [a == 0 for a in given]), 0.0, unknown)
+    known = reduce(np.logical_and, (~np.isnan(a) for a in given), np.isnan(numbers))
+    smooth = node.op.name in _CONTINUOUS and _is_float(node.outputs[0].type.dtype)
+    if smooth and known.any():
+        some = [a if a is None or a.ndim == 0 else a[known] for a in operands]
+        numbers[known] = _evaluated(node, some, int(known.sum()))
+    return numbers
+
+
+def _is_zero(name: str, zero: Sequence[Array]) -> Array | bool:
+    """Where a result is zero, by where its operands are."""
+    if name in _ZERO_FOR_ZERO:
+        return zero[0]
+    if name in _SUMS:
+        return reduce(np.logical_and, zero)
+    if name == "DequantizeLinear":
+        return zero[0] & (len(zero) < 3 or zero[2])  # noqa: PLR2004 - has a zero point
+    return name in {"Mul", "Einsum"} and reduce(np.logical_or, zero)
+
+
+def _evaluated(node: Node, operands: Sequence[Array | None], size: int) -> Array:
+    try:
+        (result,) = compute(node, operands)
+    except Unsupported:
+        return _unknown(size)
+    numbers = np.asarray(result)
+    return numbers if numbers.shape == (size,) else _unknown(size)

@@ -1,0 +1,121 @@
+"""Removing channels: every tensor that carries them gets narrower, and operators follow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from redir import ops
+from redir.channels.coupling import Coupling
+from redir.ir import Graph, Node, Port, Source, Value, width
+from redir.ir.rewriter import Outputs, map_constants, transform
+from redir.ir.tensor import Array, Tensor
+from redir.ops import tensor_of
+
+_DIVIDING = (ops.Div, ops.Mod)
+
+
+def without(coupling: Coupling, groups: Collection[int]) -> Graph:
+    """The graph without the channels of ``groups``; pinned ones stay.
+
+    Where nothing would be left of an axis its first group stays, since no tensor is empty; but a
+    result that nothing reads may go.
+    """
+    lost_of = coupling.among(spared(coupling, groups))
+    places = {port: lost_of(port) for port in coupling.ports}
+    kept = {port: np.flatnonzero(~lost) for port, lost in places.items() if lost.any()}
+    return narrowed(coupling.graph, kept, {}) if kept else coupling.graph
+
+
+def spared(coupling: Coupling, groups: Collection[int]) -> set[int]:
+    """Those of ``groups`` that can go: not the pinned, and of no axis that is read all."""
+    gone, uses = set(groups) - coupling.pinned, coupling.graph.uses
+    for port in coupling.ports:
+        here = set(coupling.group(port).tolist())
+        if here and here <= gone and uses[port[0]]:
+            gone.discard(min(here))
+    return gone
+
+
+@dataclass(frozen=True)
+class Joined:
+    """For each channel of an axis the one that it is added to, itself if it stays, times what."""
+
+    into: Array
+    factor: Array
+
+
+def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Joined]) -> Graph:
+    """``graph`` with only the ``kept`` channels; slices of constants are ``added`` to those."""
+    ports: dict[Value, list[int]] = {}
+    for value, axis in kept:
+        ports.setdefault(value, []).append(axis)
+    written: dict[tuple[Value, Tensor], Value] = {}
+
+    def shared(old: Value, new: Value) -> Value:
+        """One constant where several nodes that shared one now ask for the same."""
+        tensor = tensor_of(new)
+        return new if tensor is None or old is new else written.setdefault((old, tensor), new)
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        touched = any(v in ports for v in (*node.inputs, *node.outputs))
+        if not touched:
+            return None
+        value = node.outputs[0]
+        tensor = tensor_of(value)
+        if tensor is None:
+            new = node.op.narrow(node, inputs, kept)
+            if len(new.inputs) == len(node.inputs):
+                new = new.on(map(shared, inputs, new.inputs))
+            return _results(node, new, kept)
+        array, source = tensor.array, node.source or Source()
+        for axis in ports[value]:
+            array = _narrow(array, axis, kept[value, axis], added.get((value, axis)))
+            source = source.keeping(axis, kept[value, axis])
+        return replace(node, attrs={"value": Tensor.take(array)}, source=source).outputs
+
+    return transform(graph, visit)
+
+
+def _results(node: Node, new: Node, kept: Mapping[Port, Array]) -> Outputs:
+    """What stands for the results of ``node``: any for one of which nothing is left."""
+    if new.arity == node.arity:
+        return new.outputs
+    left = iter(new.outputs)
+    empty = {v for v, axis in kept if not kept[v, axis].size and width((v, axis))}
+    return [new.outputs[0] if value in empty else next(left) for value in node.outputs]
+
+
+def _narrow(array: Array, axis: int, kept: Array, joined: Joined | None) -> Array:
+    if joined is None:
+        return array.take(kept, axis)
+    rows = np.moveaxis(array, axis, 0)
+    total = np.zeros(rows.shape, np.float64)
+    factor = joined.factor.reshape(-1, *(1,) * (rows.ndim - 1))
+    np.add.at(total, joined.into, rows * factor)
+    return np.moveaxis(total[kept], 0, axis).astype(array.dtype)
+
+
+def silenced(coupling: Coupling, groups: Collection[int]) -> Graph:
+    """The graph with zeros in constants for the channels of ``groups``: as if they were gone.
+
+    What divides stays as it is: zero by it is zero.
+    """
+    lost_of, ports = coupling.among(groups), dict[Value, list[int]]()
+    for value, axis in coupling.ports:
+        if lost_of((value, axis)).any():
+            ports.setdefault(value, []).append(axis)
+
+    divisors = {node.inputs[1] for node in coupling.graph.nodes if node.op in _DIVIDING}
+
+    def without_sound(value: Value, tensor: Tensor) -> Tensor | None:
+        if value not in ports or value in divisors:
+            return None
+        array = tensor.array.copy()
+        for axis in ports[value]:
+            np.moveaxis(array, axis, 0)[lost_of((value, axis))] = 0
+        return Tensor.take(array)
+
+    return map_constants(coupling.graph, without_sound)

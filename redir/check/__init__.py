@@ -1,0 +1,1 @@
+"""Whether a graph still computes the same."""

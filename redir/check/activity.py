@@ -1,0 +1,78 @@
+"""Which channels were awake when a model was checked: an error in one that slept is not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+
+import numpy as np
+
+from redir.check.guarantees import constants
+from redir.errors import Unsupported
+from redir.ir import Graph, Node, Port, Value
+from redir.ir.tensor import Array
+from redir.ops import tensor_of
+from redir.runtime.onnxruntime import runner
+
+
+def active_share(a: Graph, b: Graph, feeds: Sequence[Mapping[str, Array]]) -> float | None:
+    """The share of the channels of the layers of ``b`` with new weights that were not constant.
+
+    A channel is looked at behind the activation that follows its layer, over all of ``feeds``.
+    None where no layer has new weights, or where this cannot be run.
+    """
+    ports = list(dict.fromkeys(_changed(a, b)))
+    if not ports:
+        return None
+    probe = Graph(b.inputs, {str(i): v for i, (v, _) in enumerate(ports)}, defaults=b.defaults)
+    try:
+        run = runner(probe)
+        found = [list(run(given).values()) for given in feeds]
+    except Unsupported:
+        return None
+    awake = [_awake([row[i] for row in found], axis) for i, (_, axis) in enumerate(ports)]
+    return float(np.concatenate(awake).mean()) if found else None
+
+
+def _changed(a: Graph, b: Graph) -> Iterator[Port]:
+    """The channels of layers that read a tensor which ``a`` has not."""
+    known = {t.digest for t in constants(a)}
+    new = {t for t in constants(b) if t.digest not in known and t.array.dtype.kind == "f"}
+    for node in b.nodes:
+        weights = [v for v in node.inputs if tensor_of(v) in new and (v.rank or 0) > 1]
+        for weight in weights:
+            yield from (_behind(b, port) for port in _tied(node, weight))
+
+
+def _tied(node: Node, weight: Value) -> Iterator[Port]:
+    """The axes of results that are channels of ``weight``."""
+    for link in node.op.links(node):
+        for one, other in ((link.a, link.b), (link.b, link.a)):
+            if one[0] is weight and other[0] in node.outputs and len(link.index):
+                yield other
+
+
+def _behind(graph: Graph, port: Port) -> Port:
+    """The channels behind the biases and activations that alone read them, one by one."""
+    value, axis = port
+    while len(readers := graph.readers.get(value, ())) == 1 and graph.uses[value] == 1:
+        (node,) = readers
+        flowing = [v for v in node.inputs if tensor_of(v) is None]
+        alike = len(node.outputs) == 1 and node.outputs[0].type == value.type
+        behind = (node.outputs[0], axis)
+        if flowing != [value] or not alike or not _is_tied(node, (value, axis), behind):
+            break
+        value = node.outputs[0]
+    return value, axis
+
+
+def _is_tied(node: Node, port: Port, other: Port) -> bool:
+    return any({link.a, link.b} == {port, other} for link in node.op.links(node))
+
+
+def _awake(arrays: Sequence[Array], axis: int) -> Array:
+    """Which channels of ``axis`` are not one same number throughout."""
+    moved = (np.moveaxis(a, axis, 0) for a in arrays)
+    whole = np.concatenate([a.reshape(len(a), prod(a.shape[1:])) for a in moved], axis=1)
+    awake: Array = (whole != whole[:, :1]).any(axis=1)
+    return awake

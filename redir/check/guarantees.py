@@ -1,0 +1,192 @@
+"""What a pass promises: each promise is the check that can refute it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir import ops
+from redir.errors import Unsupported
+from redir.ir import Graph, Value
+from redir.ir.interpreter import evaluate
+from redir.ir.rewriter import map_constants
+from redir.ir.tensor import NO_DTYPE, Array, Tensor, Type
+from redir.ops import tensor_of
+from redir.runtime.float64 import widened
+from redir.runtime.inputs import whole_feeds
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """``refute(before, after)`` says how the promise is broken, or None if it is not.
+
+    ``numeric`` marks a check that runs both graphs.
+    """
+
+    name: str
+    refute: Callable[[Graph, Graph], str | None]
+    numeric: bool = False
+
+
+def constants(graph: Graph) -> list[Tensor]:
+    """The constants that the graph itself reads, each once."""
+    held = (tensor_of(v) for n in graph.nodes for v in n.outputs)
+    return [t for t in held if t is not None]
+
+
+def stored(graph: Graph) -> int:
+    """How many numbers the constants hold, in control-flow bodies too: each tensor's once."""
+    held = (tensor_of(v) for n in graph.walk() for v in n.outputs)
+    return sum({id(t): t.array.size for t in held if t is not None}.values())
+
+
+def _interface(before: Graph, after: Graph) -> str | None:
+    for kind, old, new in (
+        ("inputs", before.inputs, after.inputs),
+        ("outputs", before.outputs, after.outputs),
+    ):
+        if list(old) != list(new):
+            return f"{kind} {list(old)} became {list(new)}"
+        for name in old:
+            if not _agree(old[name].type, new[name].type):
+                return f"{name} was {old[name].type} and is {new[name].type}"
+    return None
+
+
+def _agree(a: Type, b: Type) -> bool:
+    """Whether one tensor could be of both types."""
+    if a.dtype != b.dtype and NO_DTYPE not in {a.dtype, b.dtype}:
+        return False
+    if a.shape is None or b.shape is None:
+        return True
+    pairs = list(zip(a.shape, b.shape, strict=False))
+    return len(a.shape) == len(b.shape) and all(
+        i == j or not (isinstance(i, int) and isinstance(j, int)) for i, j in pairs
+    )
+
+
+EXACT = frozenset(
+    """Abs Add And Cast Clip Concat ConstantOfShape Conv ConvTranspose Dropout Equal Expand Flatten
+    Gather Gemm Greater Identity Less MatMul Max MaxPool Min Mul Neg Not Or PRelu Pad ReduceMax
+    ReduceMin ReduceSum Relu Reshape Shape Sign Slice Split Squeeze Sub Sum Tile Transpose Unsqueeze
+    Where""".split()
+)
+
+
+def is_whole(graph: Graph) -> bool:
+    """Whether sums of products stay whole numbers, so that == is fair in any order.
+
+    What is rounded before anything else reads it may be computed in any way.
+    """
+    nodes = [n for n in graph.walk() if n.op not in (ops.Const, ops.Absent)]
+    rounded = _rounded_values(graph)
+    free = {n for n in graph.nodes if rounded.issuperset(n.outputs)}
+    read = {v for n in graph.nodes if n not in free for v in n.inputs} | {*graph.outputs.values()}
+    held = (t.array for v in read if (t := tensor_of(v)) is not None)
+    floats = [array.astype(np.float64) for array in held if array.dtype.kind == "f"]
+    return all(n.op.standard in EXACT or n.op == ops.Round or n in free for n in nodes) and all(
+        np.array_equal(a, np.round(a)) and bool(np.all(np.abs(a) < 2**20)) for a in floats
+    )
+
+
+def _rounded_values(graph: Graph) -> set[Value]:
+    """The values that only a Round reads, or a Mul of which that is true."""
+    rounded: set[Value] = set()
+    outputs = set(graph.outputs.values())
+    for value in reversed([v for n in graph.nodes if n.inputs for v in n.outputs]):
+        readers = graph.readers.get(value, ())
+        scaled = all(
+            n.op == ops.Round or (n.op == ops.Mul and rounded.issuperset(n.outputs))
+            for n in readers
+        )
+        if readers and scaled and value not in outputs:
+            rounded.add(value)
+    return rounded
+
+
+def _outputs(before: Graph, after: Graph) -> str | None:
+    """Run both in float64: with == on whole numbers, else up to the rounding of the weights."""
+    old, new = widened(before), widened(after)
+    shaken = None if is_whole(before) else widened(_rounded(before))
+    for seed in range(3):
+        try:
+            feeds = whole_feeds(old, seed)
+            expected = evaluate(old, feeds)
+        except Unsupported:
+            return None  # what cannot be run cannot be refuted
+        found, moved = evaluate(new, feeds), {} if shaken is None else evaluate(shaken, feeds)
+        for name, array in expected.items():
+            if not _equal(array, found[name], moved.get(name)):
+                return f"output {name!r} differs on the whole numbers of seed {seed}"
+    return None
+
+
+def _equal(a: Array, b: Array, moved: Array | None) -> bool:
+    """Whether two outputs are the same, but for 16 times what rounding the weights moves."""
+    a, b = np.asarray(a), np.asarray(b)
+    if moved is None or a.dtype.kind != "f":
+        return a.shape == b.shape and bool(np.all((a == b) | _both_nan(a, b)))
+    usable = a[np.isfinite(a)]
+    with np.errstate(invalid="ignore"):  # of two infinities
+        far = np.abs(a - moved)
+    reach = float(np.max(far[np.isfinite(far)], initial=0.0))
+    bound = 16 * reach + 1e-9 * float(np.max(np.abs(usable), initial=0.0))
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=bound, equal_nan=True)
+
+
+def _rounded(graph: Graph) -> Graph:
+    """``graph`` with each weight moved by a unit in its last place, at random."""
+    rng = np.random.default_rng(0)
+    resizing = (n for n in graph.nodes if n.op.standard in {"Resize", "Upsample"})
+    scales = {v for n in resizing for v in n.inputs[1:]}
+
+    def rounded(value: Value, tensor: Tensor) -> Tensor | None:
+        if tensor.array.dtype.kind != "f" or value in scales:
+            return None
+        array, eps = tensor.array, np.finfo(tensor.array.dtype).eps
+        signs = rng.choice([-1.0, 1.0], array.shape).astype(array.dtype)
+        return Tensor.take(np.asarray(array * (1 + eps * signs)))
+
+    return map_constants(graph, rounded)
+
+
+def _both_nan(a: Array, b: Array) -> Array | bool:
+    """Where both computed the same indefinite number, such as 0/0; a weight is never NaN."""
+    return np.isnan(a) & np.isnan(b) if a.dtype.kind == b.dtype.kind == "f" else False
+
+
+def operations(graph: Graph) -> int:
+    """The number of nodes that compute something, bodies included."""
+    return sum(n.op not in (ops.Const, ops.Absent) for n in graph.walk())
+
+
+def _no_growth(before: Graph, after: Graph) -> str | None:
+    old, new = operations(before), operations(after)
+    return f"{old} nodes became {new}" if new > old else None
+
+
+def _no_more_parameters(before: Graph, after: Graph) -> str | None:
+    """Numbers that say sizes and places count as well."""
+    old, new = stored(before), stored(after)
+    return f"{old} parameters became {new}" if new > old else None
+
+
+def _constants_only(before: Graph, after: Graph) -> str | None:
+    old, new = before.nodes, after.nodes
+    if [n.op for n in old] != [n.op for n in new]:
+        return "the operators changed"
+    for a, b in zip(old, new, strict=True):
+        if [v.type for v in a.outputs] != [v.type for v in b.outputs]:
+            return f"{a} changed its type"
+        if a.op != ops.Const and a.attrs != b.attrs:
+            return f"{a} changed its attributes"
+    return None
+
+
+SAME_INTERFACE = Guarantee("same interface", _interface)
+SAME_OUTPUTS = Guarantee("same outputs", _outputs, numeric=True)
+NO_GROWTH = Guarantee("no growth", _no_growth)
+NO_MORE_PARAMETERS = Guarantee("no more parameters", _no_more_parameters)
+CONSTANTS_ONLY = Guarantee("only constants move", _constants_only)

@@ -1,0 +1,25 @@
+"""What a graph costs, and what it would cost in another form."""
+
+from redir.cost.counts import (
+    Cost,
+    Layer,
+    example_shapes,
+    layers,
+    macs,
+    nbytes,
+    open_layers,
+    products,
+    total,
+)
+
+__all__ = [
+    "Cost",
+    "Layer",
+    "example_shapes",
+    "layers",
+    "macs",
+    "nbytes",
+    "open_layers",
+    "products",
+    "total",
+]

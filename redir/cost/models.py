@@ -1,0 +1,113 @@
+"""Cost models: what a rewrite has to pay in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from redir.cost.counts import macs, nbytes, products
+from redir.cost.latency_cache import Timings
+from redir.errors import BadPipeline, Unsupported
+from redir.ir import Graph
+from redir.runtime.inputs import runnable
+from redir.runtime.onnxruntime import pair_ratio, session
+
+
+@runtime_checkable
+class CostModel(Protocol):
+    """What people may write for themselves: how a rewritten model compares with what it was.
+
+    Hand one to a pass as its ``cost``, or register an instance in the entry-point group
+    ``redir.costs`` and give its name.
+    """
+
+    @property
+    def by_parts(self) -> bool:
+        """Whether the cost of a model is the sum of the costs of its layers.
+
+        If so, each layer is judged alone; if not, every choice is tried in the whole model.
+        """
+
+    def ratio(self, before: Graph, after: Graph) -> float:
+        """The cost of ``after`` as a multiple of that of ``before``: below 1 it pays."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """A cost that is counted: ``of(graph)``, for one example."""
+
+    name: str
+    of: Callable[[Graph], int] = field(repr=False)
+    by_parts: bool = True
+
+    def ratio(self, before: Graph, after: Graph) -> float:
+        """The one count over the other."""
+        old, new = self.of(before), self.of(after)
+        if old == new:
+            return 1.0
+        return new / old if old else np.inf
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The time of onnxruntime on this machine, for one example: measured once, then remembered.
+
+    ``threads``: how many it may use. ``margin``: how much faster than before a model must be to
+    be taken for faster. The two models run in turn, and the median of the ratios counts. Without
+    onnxruntime, or where it cannot run a model, nothing is faster.
+    """
+
+    threads: int = 1
+    margin: float = 0.02
+    by_parts: bool = False
+
+    def ratio(self, before: Graph, after: Graph) -> float:
+        """The median ratio of the times of pairs of runs, plus the margin."""
+        timings = Timings.of_this_machine()
+        key = timings.key(before, after, self.threads)
+        known = timings.read(key)
+        if known is None:
+            known = self._measured(before, after)
+            timings.write(key, known)
+        return known + self.margin
+
+    def _measured(self, before: Graph, after: Graph) -> float:
+        try:
+            old, new = (session(graph, self.threads, exact=False) for graph in (before, after))
+            feeds = next(runnable(before, old, 1))
+            return pair_ratio(old, new, feeds)
+        except Unsupported:
+            return 1.0
+
+    def __str__(self) -> str:
+        return "latency"
+
+
+MACS = Count("macs", macs)
+MULTIPLICATIONS = Count("multiplications", products)
+BYTES = Count("bytes", nbytes)
+LATENCY = Latency()
+
+
+def cost_model(cost: str | CostModel) -> CostModel:
+    """The cost model of that name, installed by redir or by another package.
+
+    Raises:
+        BadPipeline: there is none.
+    """
+    if not isinstance(cost, str):
+        return cost
+    points = {point.name: point for point in entry_points(group="redir.costs")}
+    if cost not in points:
+        raise BadPipeline(
+            f"no cost model is called {cost!r}; there are {', '.join(sorted(points))}"
+        )
+    found: CostModel = points[cost].load()
+    return found

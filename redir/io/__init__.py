@@ -1,0 +1,1 @@
+"""Files: models, arrays, and where outputs go."""

@@ -1,0 +1,36 @@
+"""The graph and nothing else: what it is made of, how it is rewritten, what it means."""
+
+from redir.ir.graph import (
+    WIDEST,
+    Attr,
+    Graph,
+    Kept,
+    Link,
+    Node,
+    Op,
+    Port,
+    Source,
+    Value,
+    expect_graph,
+    width,
+)
+from redir.ir.interpreter import evaluate
+from redir.ir.rewriter import rewrite, transform
+
+__all__ = [
+    "WIDEST",
+    "Attr",
+    "Graph",
+    "Kept",
+    "Link",
+    "Node",
+    "Op",
+    "Port",
+    "Source",
+    "Value",
+    "evaluate",
+    "expect_graph",
+    "rewrite",
+    "transform",
+    "width",
+]

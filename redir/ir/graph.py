@@ -1,0 +1,423 @@
+"""The graph: immutable, acyclic and well typed by construction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from redir.errors import BadInput, IllTyped
+from redir.ir.printer import show
+from redir.ir.tensor import Array, SparseTensor, Tensor, Type
+
+Attr: TypeAlias = (
+    "bool | int | float | str | bytes | Tensor | SparseTensor | Graph | Type | tuple[Attr, ...]"
+)
+Port: TypeAlias = "tuple[Value, int]"
+Kept: TypeAlias = Mapping[Port, Array]
+
+
+@dataclass(frozen=True)
+class Link:
+    """Channel ``i`` of axis ``a`` is channel ``index[i]`` of axis ``b``.
+
+    It says that the operator treats the channels alike: exchange two of them in every linked
+    operand and they are exchanged in the result. Where ``summed``, the operator adds up products
+    of ``a`` and ``b``: two equal channels of ``a`` become one if their slices of ``b`` are added,
+    and a channel that is zero in either may go. An axis that is added up on its own is both ``a``
+    and ``b``. Channels of an output that no link reaches all hold one same constant (a Pad's
+    border). An axis that no link of a node mentions is pinned. ``either`` marks the links of axes
+    that are flattened into one, or that one is broken into: of the links from one ``a`` only one
+    can be followed, one that is not pinned.
+    ``together`` links an axis with itself: the channels it ties are kept or removed together, as
+    those at one place of each group of a convolution, whose groups must stay of one size.
+    """
+
+    a: Port
+    b: Port
+    index: Array
+    summed: bool = False
+    either: bool = False
+    together: bool = False
+
+
+@dataclass(frozen=True)
+class Op:
+    """Everything redir knows of an operator: the one place to add a new one.
+
+    infer(node) gives the output types; evaluate(node, *arrays) the output arrays; links(node)
+    how axes are tied; narrow(node, inputs, kept) the node on operands of which only the channels
+    ``kept`` are left; repeatable(node) whether two evaluations agree and have no effect;
+    implied(node) the attributes that shapes say and that only a file writes down; form(node) the
+    operator itself, or an ``opaque`` one where the node has what it does not understand;
+    agreed(node, arrays, results) whether every runtime gives these results: see ``ops.agreement``;
+    step(node) what it may turn into where a last bit tips it, None where it does not jump: see
+    ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take;
+    misfit(node, inputs) why the node cannot run on operands of other sizes, empty if it can;
+    wants(node, inputs, wanted) the numbers that it wants of each operand, by those that are wanted
+    of its results: see ``ops.wants``; bounded whether the results are finite unless all that it
+    reads is infinite.
+    ``stated`` are the types of the results, if their file's word is all that is known of them;
+    ``table(name, version, domain)`` finds the operator again where it is unpickled.
+    Two versions of an operator are equal: patterns match the operator, not its version. An opaque
+    one is carried through as it is, and equals none of its name that is not.
+    """
+
+    name: str
+    domain: str = ""
+    version: int = field(default=0, compare=False)
+    opaque: bool = field(default=False, repr=False, kw_only=True)
+    infer: Callable[[Node], Sequence[Type]] = field(repr=False, compare=False, kw_only=True)
+    evaluate: Callable[..., Sequence[Any]] = field(repr=False, compare=False, kw_only=True)
+    stated: tuple[Type, ...] | None = field(repr=False, compare=False, kw_only=True, default=None)
+    table: Callable[[str, int, str], Op | None] | None = field(
+        repr=False, compare=False, kw_only=True, default=None
+    )
+    links: Callable[[Node], Iterable[Link]] = field(
+        repr=False, compare=False, kw_only=True, default=lambda _: ()
+    )
+    narrow: Callable[[Node, tuple[Value, ...], Kept], Node] = field(
+        repr=False, compare=False, kw_only=True, default=lambda node, inputs, _: node.on(inputs)
+    )
+    repeatable: Callable[[Node], bool] = field(
+        repr=False, compare=False, kw_only=True, default=lambda _: True
+    )
+    implied: Callable[[Node], Mapping[str, Attr]] = field(
+        repr=False, compare=False, kw_only=True, default=lambda _: {}
+    )
+    step: Callable[[Node], Callable[..., bool] | None] = field(
+        repr=False, compare=False, kw_only=True, default=lambda _: None
+    )
+    agreed: Callable[[Node, Sequence[Any], Sequence[Any]], bool] = field(
+        repr=False, compare=False, kw_only=True, default=lambda *_: True
+    )
+    form: Callable[[Node], Op] = field(
+        repr=False, compare=False, kw_only=True, default=lambda node: node.op
+    )
+    needs: Callable[..., int] = field(repr=False, compare=False, kw_only=True, default=lambda *_: 0)
+    misfit: Callable[[Node, tuple[Value, ...]], str] = field(
+        repr=False, compare=False, kw_only=True, default=lambda *_: ""
+    )
+    wants: Callable[[Node, Sequence[Value], Sequence[Any]], Sequence[Any]] = field(
+        repr=False, compare=False, kw_only=True, default=lambda *_: ()
+    )
+    bounded: bool = field(repr=False, compare=False, kw_only=True, default=False)
+
+    @property
+    def standard(self) -> str:
+        """The name of a standard operator that redir understands; empty for any other."""
+        return "" if self.domain or self.opaque else self.name
+
+    def __call__(self, *inputs: Value, **attrs: Attr) -> Value:
+        """Apply the operator; make a ``Node`` where it has several outputs."""
+        return Node(self, inputs, attrs).outputs[0]
+
+    def __reduce__(self) -> Any:
+        if self.table is not None:
+            return self.table, (self.name, self.version, self.domain)
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        return _op, ({f.name: held[f.name] for f in fields(self) if held[f.name] is not f.default},)
+
+    def __str__(self) -> str:
+        """The name, with the domain before it unless it is a standard one."""
+        return f"{self.domain}.{self.name}" if self.domain not in {"", "redir"} else self.name
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a node came from: the names and notes of its file, which no pass reads.
+
+    ``outputs`` are the names of the output values; ``overload`` tells local functions of one name
+    apart; ``declared`` the types that the file states
+    for them, None where it states none. ``channels`` says, for each axis of a constant that was
+    narrowed, which channels of the file's are left. ``origin`` is the constant of the file that
+    this one was computed from, if that was one alone, and ``axes`` the axis of that for each axis
+    of this, -1 for none. ``shell`` is what a frontend keeps for its own backend, as in ``Graph``.
+    """
+
+    name: str = ""
+    outputs: tuple[str, ...] = ()
+    overload: str = ""
+    doc: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+    declared: tuple[Type | None, ...] = ()
+    channels: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    origin: str = ""
+    axes: tuple[int, ...] = ()
+    shell: bytes = b""
+
+    def of(self, index: int) -> Source:
+        """The source of one result alone: that of a constant which takes its place."""
+        one = slice(index, index + 1)
+        return replace(self, name="", outputs=self.outputs[one], declared=self.declared[one])
+
+    def moved_to(self, axes: tuple[int, ...]) -> Source:
+        """The source of what was made of this constant alone; ``axes`` as above, of this one."""
+        left = dict(self.channels)
+        return Source(
+            origin=self.origin or next(iter(self.outputs), ""),
+            axes=tuple(self.axes[a] if self.axes and a >= 0 else a for a in axes),
+            channels=tuple((i, left[a]) for i, a in enumerate(axes) if a in left),
+        )
+
+    def giving(self, places: Sequence[int]) -> Source:
+        """The source of the same node with only its results at ``places``."""
+        outputs = tuple(self.outputs[i] for i in places if i < len(self.outputs))
+        declared = tuple(self.declared[i] for i in places if i < len(self.declared))
+        return replace(self, outputs=outputs, declared=declared)
+
+    def keeping(self, axis: int, kept: Array) -> Source:
+        """The source of the same constant with only the channels ``kept`` of ``axis``."""
+        left = dict(self.channels)
+        before = left.get(axis)
+        left[axis] = tuple(int(k) if before is None else before[k] for k in kept)
+        return replace(self, channels=tuple(sorted(left.items())))
+
+
+# What rules raise on a node that lacks what every such node has, or has something else there.
+_UNFIT = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One application of an operator. Its types are inferred, never asserted."""
+
+    op: Op
+    inputs: tuple[Value, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict)  # each an Attr; the operator says which
+    arity: int = field(default=1, kw_only=True)
+    source: Source | None = field(default=None, repr=False, kw_only=True)
+    outputs: tuple[Value, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Leave out what the shapes say, and infer the output types.
+
+        Raises:
+            IllTyped: the operands do not fit.
+        """
+        set_ = object.__setattr__
+        set_(self, "inputs", tuple(self.inputs))
+        set_(self, "attrs", MappingProxyType(dict(self.attrs)))
+        try:
+            set_(self, "op", self.op.form(self))
+            implied = self.op.implied(self)
+            if any(self.attrs.get(name) == what for name, what in implied.items()):
+                left = {k: a for k, a in self.attrs.items() if k not in implied or a != implied[k]}
+                set_(self, "attrs", MappingProxyType(left))
+            types = self.op.infer(self)
+        except _UNFIT as error:
+            raise IllTyped(f"{self}: it is not well formed: {error}") from error
+        if len(types) != self.arity:
+            raise IllTyped(f"{self}: it has {len(types)} results, not {self.arity}")
+        set_(self, "outputs", tuple(Value(t, self, i) for i, t in enumerate(types)))
+
+    def on(self, inputs: Iterable[Value], **attrs: Attr) -> Node:
+        """This node on other inputs, or with other attributes: itself if they are the same."""
+        inputs = tuple(inputs)
+        same = len(inputs) == len(self.inputs) and all(map(_is, inputs, self.inputs))
+        return (
+            self
+            if same and not attrs
+            else replace(self, inputs=inputs, attrs={**self.attrs, **attrs})
+        )
+
+    def misfit(self, inputs: tuple[Value, ...]) -> str:
+        """Why this node cannot run on ``inputs``, of other sizes; empty if it can."""
+        try:
+            return self.op.misfit(self, inputs)
+        except _UNFIT as error:
+            return f"it is not well formed: {error}"
+
+    def wants(self, inputs: Sequence[Value], wanted: Sequence[Any]) -> Sequence[Any]:
+        """The numbers that it wants of each of ``inputs``, by those wanted of its results.
+
+        Nothing, if it is not well formed.
+        """
+        try:
+            return self.op.wants(self, inputs, wanted)
+        except _UNFIT:
+            return ()
+
+    def __deepcopy__(self, _: object) -> Node:
+        return self  # nothing of it can be changed
+
+    @property
+    def name(self) -> str:
+        """What its file called the node, or else its first result; empty where it named neither."""
+        names = (self.source.name, *self.source.outputs) if self.source else ()
+        return next(filter(None, names), "")
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether evaluating twice gives the same and has no other effect."""
+        return self.op.repeatable(self)
+
+    @property
+    def bodies(self) -> tuple[Graph, ...]:
+        """The graphs among the attributes: the branches of an If, the body of a Loop."""
+        return tuple(a for a in self.attrs.values() if isinstance(a, Graph))
+
+    def __str__(self) -> str:
+        """The operator and the name it had in its file, for messages."""
+        return f"{self.op} {self.name!r}" if self.name else str(self.op)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor that flows: an output of ``node``, or a graph input if that is None."""
+
+    type: Type
+    node: Node | None = field(default=None, repr=False)
+    index: int = 0
+
+    __match_args__ = ("node",)
+
+    def __deepcopy__(self, _: object) -> Value:
+        return self  # nothing of it can be changed
+
+    @property
+    def rank(self) -> int | None:
+        """The number of axes where it is known."""
+        return None if self.type.shape is None else len(self.type.shape)
+
+
+WIDEST = 2**24  # an axis of more numbers than this is none of channels
+
+
+def width(port: Port) -> int:
+    """The number of channels of a port, 0 where it is not known."""
+    return port[0].type.size(port[1]) or 0
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A function of its inputs: whatever its outputs need, and nothing else.
+
+    ``opset`` gives the version of each operator set that the model was written in. ``defaults``
+    are the values of inputs that need not be given; ``shell`` is what a frontend keeps of the file
+    for its own backend.
+    """
+
+    inputs: Mapping[str, Value]
+    outputs: Mapping[str, Value]
+    name: str = "main"
+    opset: Mapping[str, int] = field(default_factory=dict)
+    defaults: Mapping[str, Tensor] = field(default_factory=dict)
+    shell: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        """Freeze the mappings and check that every input read is declared."""
+        for name in ("inputs", "outputs", "opset", "defaults"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        declared = set(self.inputs.values())
+        for value in self.uses:
+            if value.node is None and value not in declared:
+                reader = next((str(n) for n in self.nodes if value in n.inputs), "an output")
+                raise ValueError(f"{self.name}: {reader} reads an undeclared input")
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node that an output needs, inputs before users."""
+        order: dict[Node, None] = {}
+        stack = [(v.node, False) for v in reversed(list(self.outputs.values()))]
+        while stack:
+            node, ready = stack.pop()
+            if node is None or node in order:
+                continue
+            if ready:
+                order[node] = None
+                continue
+            stack.append((node, True))
+            stack.extend((v.node, False) for v in reversed(node.inputs))
+        return tuple(order)
+
+    @cached_property
+    def uses(self) -> Counter[Value]:
+        """How often each value is read, by nodes and by the outputs."""
+        reads = (v for node in self.nodes for v in node.inputs)
+        return Counter([*reads, *self.outputs.values()])
+
+    @cached_property
+    def readers(self) -> Mapping[Value, tuple[Node, ...]]:
+        """The nodes that read each value, in order."""
+        readers: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                readers.setdefault(value, []).append(node)
+        return {value: tuple(nodes) for value, nodes in readers.items()}
+
+    def walk(self) -> Iterator[Node]:
+        """Every node, those of control-flow bodies behind the node that holds them."""
+        for node in self.nodes:
+            yield node
+            for body in node.bodies:
+                yield from body.walk()
+
+    def computing(self, outputs: Mapping[str, Value]) -> Graph:
+        """The same function's interface on new outputs: itself if none changed."""
+        same = all(outputs[name] is value for name, value in self.outputs.items())
+        return self if same else replace(self, outputs=outputs)
+
+    def __str__(self) -> str:
+        """The textual form, whole: ``redir.text.parse`` reads it back."""
+        return show(self, Tensor.spelled, notes=True)
+
+    def __repr__(self) -> str:
+        """The textual form for people: large tensors by their digests, and no notes."""
+        return show(self)
+
+    def __deepcopy__(self, _: object) -> Graph:
+        return self  # nothing of it can be changed
+
+    def __reduce__(self) -> Any:
+        """Pickle the nodes side by side: one inside the other, they would nest too deep."""
+        numbers = {value: i for i, value in enumerate(self.inputs.values())}
+        count, rows = len(self.inputs), []
+        for node in self.nodes:
+            operands = [numbers[v] for v in node.inputs]
+            numbers.update((v, count + i) for i, v in enumerate(node.outputs))
+            count += len(node.outputs)
+            rows.append((node.op, operands, dict(node.attrs), node.arity, node.source))
+        inputs = [(name, v.type) for name, v in self.inputs.items()]
+        outputs = [(name, numbers[v]) for name, v in self.outputs.items()]
+        rest = (self.name, dict(self.opset), dict(self.defaults), self.shell)
+        return _graph, (inputs, rows, outputs, rest)
+
+
+def _op(held: dict[str, Any]) -> Op:
+    return Op(**held)
+
+
+def _graph(
+    inputs: Sequence[tuple[str, Type]],
+    rows: Sequence[tuple[Op, Sequence[int], dict[str, Any], int, Source | None]],
+    outputs: Sequence[tuple[str, int]],
+    rest: tuple[Any, ...],
+) -> Graph:
+    """The graph that was pickled; values are numbered in the order in which they are defined."""
+    given = {name: Value(type_) for name, type_ in inputs}
+    values = list(given.values())
+    for op, operands, attrs, arity, source in rows:
+        node = Node(op, tuple(values[i] for i in operands), attrs, arity=arity, source=source)
+        values += node.outputs
+    return Graph(given, {name: values[i] for name, i in outputs}, *rest)
+
+
+def _is(a: object, b: object) -> bool:
+    return a is b
+
+
+def expect_graph(given: object) -> None:
+    """Refuse what is no graph, such as the name of a file.
+
+    Raises:
+        BadInput: it is something else.
+    """
+    if not isinstance(given, Graph):
+        raise BadInput(
+            f"expected a graph, not a {type(given).__name__}: redir.load reads a file, and "
+            "redir.from_torch a module"
+        )

@@ -1,0 +1,81 @@
+"""Rewriting: rules and visits that make a new graph from an old one, inputs first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from redir.ir.builtin import tensor_of
+from redir.ir.graph import Graph, Node, Value
+from redir.ir.tensor import Tensor
+
+Outputs = Value | Sequence[Value]
+Rule = Callable[[Node], Outputs | None]
+Visit = Callable[[Node, tuple[Value, ...]], Outputs | None]
+
+
+def transform(graph: Graph, visit: Visit, inputs: Mapping[str, Value] | None = None) -> Graph:
+    """Rebuild ``graph``, asking ``visit(node, inputs)`` what stands for each node.
+
+    ``inputs`` are the node's operands already rebuilt; to return None keeps the node on them. The
+    node is not retyped before it is visited, so that a visit may repair what no longer fits. A
+    new node that has no source takes the old one's, and with it the names of its results. The
+    answer is ``graph`` itself, not a copy, where nothing changed. ``inputs`` replaces the graph's
+    own inputs, each under its name.
+    """
+    given = inputs or {}
+    env: dict[Value, Value] = {v: given[name] for name, v in graph.inputs.items() if name in given}
+    known: set[Node | None] = {None}
+    for node in graph.nodes:
+        operands = tuple(env.get(v, v) for v in node.inputs)
+        made = visit(node, operands)
+        values = (made,) if isinstance(made, Value) else tuple(made or node.on(operands).outputs)
+        if values[0].node not in known:
+            values = _sourced(node, values)
+        known.update(v.node for v in values)
+        env.update(zip(node.outputs, values, strict=True))
+    outputs = {name: env.get(v, v) for name, v in graph.outputs.items()}
+    if not given:
+        return graph.computing(outputs)
+    return replace(
+        graph, inputs={n: env.get(v, v) for n, v in graph.inputs.items()}, outputs=outputs
+    )
+
+
+def _sourced(old: Node, values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """The same new values under the old names, if they have none of their own."""
+    new = values[0].node
+    if new is None or new.source is not None or old.source is None or values != new.outputs:
+        return values
+    return replace(new, source=old.source).outputs
+
+
+def map_constants(graph: Graph, change: Callable[[Value, Tensor], Tensor | None]) -> Graph:
+    """``graph`` with other constants: ``change(value, tensor)``, or the same where that is None."""
+
+    def visit(node: Node, _: tuple[Value, ...]) -> Outputs | None:
+        tensor = tensor_of(node.outputs[0])
+        new = None if tensor is None else change(node.outputs[0], tensor)
+        return None if new is None else node.on((), value=new).outputs
+
+    return transform(graph, visit)
+
+
+def rewrite(graph: Graph, *rules: Rule, sweeps: int = 100) -> Graph:
+    """Apply ``rules``, the first that matches each node, until none does.
+
+    Raises:
+        RuntimeError: rules still fire after so many sweeps; they undo each other.
+    """
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        new = node.on(inputs)
+        made = next((out for rule in rules if (out := rule(new)) is not None), None)
+        return new.outputs if made is None else made
+
+    for _ in range(sweeps):
+        after = transform(graph, visit)
+        if after is graph:
+            return graph
+        graph = after
+    raise RuntimeError(f"{graph.name}: rules still fire after {sweeps} sweeps")

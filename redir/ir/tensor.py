@@ -1,0 +1,228 @@
+"""What a tensor is: its type, and its numbers where it is a constant."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from keyword import iskeyword
+from math import prod
+from typing import Any, TypeAlias
+from unicodedata import is_normalized
+
+import numpy as np
+import numpy.typing as npt
+
+from redir.ir import limits
+
+Array: TypeAlias = npt.NDArray[Any]
+DType: TypeAlias = "np.dtype[Any]"
+Dim: TypeAlias = int | str | None
+Shape: TypeAlias = tuple[Dim, ...]
+FLOATS = ("float16", "bfloat16", "float32", "float64")  # the types that weights may have
+NO_DTYPE: DType = np.dtype(np.void)  # not None, which numpy takes for float64
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """What is known of a tensor before it is computed.
+
+    A dimension is a number, a symbol (``"batch"``) or None where it is unknown. ``shape`` is
+    None where even the rank is unknown, and ``dtype`` NO_DTYPE where nothing is known at all.
+    """
+
+    dtype: DType = NO_DTYPE
+    shape: Shape | None = None
+
+    def __str__(self) -> str:
+        """Print as Python that reads as a type: ``float32[batch, 3, _]``."""
+        if self == UNKNOWN:
+            return "Unknown"
+        return f"{dtype_name(self.dtype)}[{_dims(self.shape)}]"
+
+    @property
+    def static(self) -> tuple[int, ...] | None:
+        """The shape, if every dimension is a number."""
+        dims = tuple(d for d in self.shape or () if isinstance(d, int))
+        return dims if self.shape is not None and len(dims) == len(self.shape) else None
+
+    def size(self, axis: int) -> int | None:
+        """The number of channels of ``axis`` where it is known."""
+        dim = self.shape[axis] if self.shape is not None else None
+        return dim if isinstance(dim, int) else None
+
+
+@dataclass(frozen=True)
+class ContainerType:
+    """A sequence, optional, map or sparse tensor: carried, never looked into.
+
+    ``kind`` is Sequence, Optional, Map or Sparse; ``items`` are the types inside.
+    """
+
+    kind: str
+    items: tuple[Type, ...]
+    dtype: DType = NO_DTYPE
+    shape: None = None
+
+    def __str__(self) -> str:
+        """Print as ``Sequence[float32[3]]``."""
+        return f"{self.kind}[{', '.join(map(str, self.items))}]"
+
+    @property
+    def static(self) -> None:
+        """A container has no shape."""
+
+    def size(self, axis: int) -> None:
+        """Nothing is known of the axes of a container."""
+
+
+Type: TypeAlias = TensorType | ContainerType
+UNKNOWN = TensorType()
+
+
+def dtype_name(dtype: DType) -> str:
+    """The name of an element type; strings are kept as Python objects."""
+    if dtype == NO_DTYPE:
+        return "Unknown"
+    return "string" if dtype == np.dtype(object) else dtype.name
+
+
+def dtype_named(name: str) -> DType:
+    """The element type that ``dtype_name`` named."""
+    if name == "Unknown":
+        return NO_DTYPE
+    return np.dtype(object) if name == "string" else np.dtype(name)
+
+
+def bits(dtype: DType) -> int:
+    """The bits that a file spends on an element; numpy spends a byte at least."""
+    for name, few in (("int4", 4), ("float4", 4), ("int2", 2)):
+        if name in dtype.name:
+            return few
+    return 8 * dtype.itemsize
+
+
+def _dims(shape: Shape | None) -> str:
+    if shape is None:
+        return "..."
+    return ", ".join(_dim(d) for d in shape) if shape else "()"
+
+
+def _dim(dim: Dim) -> str:
+    if dim is None:
+        return "_"
+    plain = isinstance(dim, int) or (is_plain(dim) and dim != "_")
+    return str(dim) if plain else repr(dim)
+
+
+def is_plain(name: str) -> bool:
+    """Whether Python reads a name as it is written."""
+    plain = name.isidentifier() and not iskeyword(name)
+    return plain and is_normalized("NFKC", name)
+
+
+_SMALL = 32  # elements of a tensor that is printed whole
+
+
+class Tensor:
+    """A constant: a read-only array that is equal to another when its bytes are.
+
+    The array may be memory-mapped; it is read from disk when it is first used.
+    """
+
+    def __init__(self, array: npt.ArrayLike) -> None:
+        """Keep ``array`` as it is if it is read-only already, and a copy of it if not."""
+        kept = array if isinstance(array, np.ndarray) else np.asarray(array)
+        self.array: Array = kept.copy() if kept.flags.writeable else kept
+        self.array.setflags(write=False)
+
+    @classmethod
+    def take(cls, array: Array) -> Tensor:
+        """Own ``array``, which nobody else may write to, without a copy."""
+        array.setflags(write=False)
+        return cls(array)
+
+    @property
+    def type(self) -> TensorType:
+        """The element type and the shape."""
+        return TensorType(self.array.dtype, self.array.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that a file spends on it; several small elements may share one."""
+        return (self.array.size * bits(self.array.dtype) + 7) // 8
+
+    @property
+    def file(self) -> str | None:
+        """The file that the array is mapped from, if it is."""
+        base: object = self.array
+        while base is not None and not isinstance(base, np.memmap):
+            base = getattr(base, "base", None)
+        return str(base.filename) if isinstance(base, np.memmap) and base.filename else None
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for the content, computed at most once."""
+        array = self.array
+        data = repr(array.tolist()).encode() if array.dtype == np.dtype(object) else _bytes(array)
+        return hashlib.sha256(str(self.type).encode() + b"\0" + data).hexdigest()
+
+    @property
+    def is_spelled(self) -> bool:
+        """Whether text shows what it holds, as it does of strings and of a few plain numbers."""
+        kind = self.array.dtype.kind
+        few = kind in "biuf" and self.array.size <= _SMALL
+        return kind == "O" or (few and bool(np.isfinite(self.array).all()))
+
+    def __repr__(self) -> str:
+        """Print the numbers of a small tensor, and the digest of a large one."""
+        held = self.array.tolist() if self.is_spelled else self.digest
+        return f"Tensor({self.type}, {held!r})"
+
+    def spelled(self) -> str:
+        """Print the numbers of a small tensor, and the bytes of a large one in base 85."""
+        if self.is_spelled:
+            return repr(self)
+        return f"Tensor({self.type}, {base64.b85encode(_bytes(self.array))!r})"
+
+    def __reduce__(self) -> Any:
+        return Tensor.take, (self.array,)
+
+    def __deepcopy__(self, _: object) -> Tensor:
+        return self  # nothing of it can be changed
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by identity first, then by type, then by content."""
+        if self is other or not isinstance(other, Tensor):
+            return self is other
+        return self.type == other.type and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        """Hash the content."""
+        return hash(self.digest)
+
+
+def _bytes(array: Array) -> bytes:
+    return np.ascontiguousarray(array).tobytes()
+
+
+@dataclass(frozen=True)
+class SparseTensor:
+    """A constant that its file keeps sparse, and that no pass looks into.
+
+    ``values`` is (n,), ``indices`` (n,) or (n, rank), ``shape`` that of the dense tensor.
+    """
+
+    values: Tensor
+    indices: Tensor
+    shape: tuple[int, ...]
+
+    def dense(self) -> Array:
+        """The dense tensor of ``shape``."""
+        limits.ask(prod(self.shape) * self.values.array.itemsize, "a sparse constant")
+        array = np.zeros(self.shape, self.values.array.dtype)
+        where = self.indices.array
+        flat = where if where.ndim == 1 else np.ravel_multi_index(tuple(where.T), self.shape)
+        array.reshape(-1)[flat] = self.values.array
+        return array

@@ -1,0 +1,109 @@
+"""Operators that repeat channels, or exchange channels and places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from redir.ir import Kept, Link, Node, Value
+from redir.ir.builtin import tensor_of
+from redir.ir.tensor import Array
+from redir.ops.layout import like
+from redir.ops.links import along, same_axes
+
+_FIRST_REPEATS = 6  # the version in which Tile got its repeats in one operand
+
+
+def alike(y: Value, axis: int) -> Iterator[Link]:
+    """An axis of a result along which all channels hold the same."""
+    size = y.type.size(axis)
+    if size is not None:
+        yield Link((y, axis), (y, axis), np.arange(size))
+
+
+def expand(node: Node) -> Iterator[Link]:
+    """Axes that have their size already, and those that a constant says to repeat from 1."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x.rank is None or y.rank is None or tensor_of(node.inputs[1]) is None:
+        return
+    new = y.rank - x.rank
+    for axis in range(y.rank):
+        size = x.type.size(axis - new) if axis >= new else 1
+        if size == y.type.size(axis):
+            yield from along(x, axis - new, y, axis) if axis >= new else alike(y, axis)
+        elif size == 1:
+            yield from alike(y, axis)
+
+
+def narrow_expand(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Write the target anew where it names a size that changed."""
+    y, goal = node.outputs[0], _numbers(node.inputs[1])
+    new = (y.rank or 0) - len(goal)
+    left = {axis - new: len(k) for (v, axis), k in kept.items() if v is y and axis >= new}
+    changed = {place: size for place, size in left.items() if goal[place] != 1}
+    return _rewritten(node, inputs, [changed.get(place, n) for place, n in enumerate(goal)])
+
+
+def tile(node: Node) -> Iterator[Link]:
+    """A constant number of copies, one behind the other, of each axis."""
+    x, y = node.inputs[0], node.outputs[0]
+    repeats = tensor_of(node.inputs[1])
+    if x.rank is None or repeats is None or node.op.version < _FIRST_REPEATS:
+        return
+    for axis, count in enumerate(repeats.array.tolist()):
+        size = x.type.size(axis)
+        if size == 1 and count > 1:
+            yield from alike(y, axis)
+        elif size is not None:
+            yield Link((y, axis), (x, axis), np.arange(size * count) % size)
+
+
+def narrow_tile(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Make fewer copies of an axis of size 1."""
+    x, y = node.inputs[0], node.outputs[0]
+    if tensor_of(node.inputs[1]) is None or node.op.version < _FIRST_REPEATS:
+        return node.on(inputs)
+    repeats = _numbers(node.inputs[1])
+    counts = [len(kept.get((y, axis), range(n))) for axis, n in enumerate(repeats)]
+    single = [x.type.size(axis) == 1 for axis in range(len(repeats))]
+    return _rewritten(
+        node, inputs, [c if s else n for c, s, n in zip(counts, single, repeats, strict=True)]
+    )
+
+
+def _numbers(value: Value) -> list[int]:
+    tensor = tensor_of(value)
+    return [] if tensor is None else [int(n) for n in tensor.array]
+
+
+def _rewritten(node: Node, inputs: tuple[Value, ...], numbers: list[int]) -> Node:
+    """``node`` with other numbers for its second operand."""
+    same = numbers == _numbers(node.inputs[1])
+    return node.on(inputs if same else (inputs[0], like(node.inputs[1], numbers)))
+
+
+def depth_to_space(node: Node) -> Iterator[Link]:
+    """A channel is made from one for each place of a block; places stay."""
+    x, y = node.inputs[0], node.outputs[0]
+    blocks = int(node.attrs["blocksize"]) ** 2
+    size = x.type.size(1)
+    yield from same_axes(x, y, (0,))
+    if size is not None and size == (y.type.size(1) or 0) * blocks:
+        yield Link((x, 1), (y, 1), _places(size, blocks, node))
+
+
+def space_to_depth(node: Node) -> Iterator[Link]:
+    """A channel becomes one for each place of a block; places stay."""
+    x, y = node.inputs[0], node.outputs[0]
+    blocks = int(node.attrs["blocksize"]) ** 2
+    size = y.type.size(1)
+    yield from same_axes(x, y, (0,))
+    if size is not None and size == (x.type.size(1) or 0) * blocks:
+        yield Link((y, 1), (x, 1), _places(size, blocks, node))
+
+
+def _places(size: int, blocks: int, node: Node) -> Array:
+    """The channel of each of ``size``: all in turn, or by columns a run of ``blocks`` for each."""
+    runs = node.attrs.get("mode", "DCR") == "CRD"
+    return np.arange(size) // blocks if runs else np.arange(size) % (size // blocks)

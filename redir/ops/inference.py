@@ -1,0 +1,95 @@
+"""Inferred sizes where runtimes do other than the schema says, or do not agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
+
+from redir.ir import Node, Value
+from redir.ir.builtin import Const, tensor_of
+from redir.ir.tensor import Dim, Tensor, TensorType, Type
+from redir.ops import layout, schema
+
+_CLOSE = 1e-3  # to a whole number, where a float32 and a float64 product may fall on either side
+
+
+def resized(node: Node) -> Sequence[Type]:
+    """A Resize or Upsample by a fraction that nearly gives a whole size may give the next one."""
+    x, found = node.inputs[0].type, schema.infer(node)
+    scales = layout.scales_of(node)
+    if scales is None or x.shape is None or len(x.shape) != len(scales):
+        return found
+    doubtful = {a for a, (d, s) in enumerate(zip(x.shape, scales, strict=True)) if _is_close(d, s)}
+    return [_open(t, doubtful) for t in found]
+
+
+def _is_close(size: Dim, scale: float) -> bool:
+    if not isinstance(size, int) or float(scale).is_integer():
+        return False
+    product = size * scale
+    if not isfinite(product):
+        return False
+    exact = product == round(product) and (scale * 2**20).is_integer()
+    return abs(product - round(product)) < _CLOSE * max(1.0, product) and not exact
+
+
+def counted(node: Node) -> Sequence[Type]:
+    """A Range takes one number in a vector for that number, as runtimes do."""
+    ends = tuple(map(_scalar, node.inputs))
+    same = all(a is b for a, b in zip(ends, node.inputs, strict=True))
+    return schema.infer(node) if same else [v.type for v in replace(node, inputs=ends).outputs]
+
+
+def _scalar(value: Value) -> Value:
+    if value.type.shape != (1,):
+        return value
+    tensor = tensor_of(value)
+    if tensor is None:
+        return Value(TensorType(value.type.dtype, ()))
+    number: Value = Const(value=Tensor(tensor.array.reshape(())))
+    return number
+
+
+def pooled(node: Node) -> Sequence[Type]:
+    """A window that starts behind the end, or a dilated one padded automatically, is doubtful."""
+    found, attrs = schema.infer(node), node.attrs
+    dilated = any(d != 1 for d in attrs.get("dilations", ()))
+    automatic = attrs.get("auto_pad", "NOTSET") != "NOTSET"
+    if not (dilated and automatic) and not (attrs.get("ceil_mode") and _sticks_out(node)):
+        return found
+    return [_open(t, set(range(2, len(t.shape or ())))) for t in found]
+
+
+def _sticks_out(node: Node) -> bool:
+    """Whether, rounding up, the last window of some axis would start behind the operand."""
+    sizes, rank = (node.inputs[0].type.shape or ())[2:], len(node.attrs["kernel_shape"])
+    strides = node.attrs.get("strides", (1,) * rank)
+    pads = node.attrs.get("pads", (0,) * 2 * rank)
+    dilations = node.attrs.get("dilations", (1,) * rank)
+    for axis, size in enumerate(sizes):
+        span = (node.attrs["kernel_shape"][axis] - 1) * dilations[axis] + 1
+        if isinstance(size, int):
+            room = size + pads[axis] + pads[axis + rank] - span
+            last = -(-room // strides[axis]) * strides[axis]
+            if last >= size + pads[axis]:
+                return True
+    return False
+
+
+def transposed(node: Node) -> Sequence[Type]:
+    """A ConvTranspose padded automatically, with padding of its result, is doubtful."""
+    found, attrs = schema.infer(node), node.attrs
+    more = any(attrs.get("output_padding", ())) or any(d != 1 for d in attrs.get("dilations", ()))
+    if attrs.get("auto_pad", "NOTSET") == "NOTSET" or not more:
+        return found
+    return [_open(t, set(range(2, len(t.shape or ())))) for t in found]
+
+
+def _open(type_: Type, axes: set[int]) -> Type:
+    """``type_`` with the sizes of ``axes`` unknown."""
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_
+    return TensorType(
+        type_.dtype, tuple(None if a in axes else d for a, d in enumerate(type_.shape))
+    )

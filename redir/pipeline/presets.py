@@ -1,0 +1,31 @@
+"""The pipelines that have a name."""
+
+from __future__ import annotations
+
+from redir.errors import BadPipeline
+from redir.pipeline.pipeline import Pipeline
+
+_CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,cse"
+_LESS = "merge,eliminate-dead-channels,eliminate-identity"
+_HASHED = f"{_CLEAN},hash{{error=0.005}},{_LESS}"
+
+PRESETS = {
+    "exact": f"{_CLEAN},{_LESS}",
+    "red": f"{_HASHED},uneven-depthwise{{basis=distinct}}",
+    "red++": f"{_HASHED},split-inputs",
+}
+
+
+def preset(name: str) -> Pipeline:
+    """The pipeline called ``name``.
+
+    ``exact`` keeps every output. ``red`` (Yvinec et al., NeurIPS 2021) and ``red++`` (TPAMI 2022)
+    hash, within a small error, and merge; then the first separates what kernels are left, the
+    second computes equal products once.
+
+    Raises:
+        BadPipeline: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise BadPipeline(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
+    return Pipeline.parse(PRESETS[name])

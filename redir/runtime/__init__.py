@@ -1,0 +1,1 @@
+"""Running a graph: by what, on which numbers, of which sizes."""

@@ -1,0 +1,308 @@
+"""Running a graph: by onnxruntime where it is installed, else by redir's own interpreter."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from math import inf, isinf
+from typing import Any, Literal
+
+import numpy as np
+
+from redir import ops
+from redir.atomic import temporary_folder
+from redir.backends.onnx import save
+from redir.errors import MissingExtra, OutOfSteps, TooLarge, Unsupported
+from redir.ir import Graph, Node, Value, limits
+from redir.ir.interpreter import evaluate
+from redir.ir.tensor import Array, TensorType
+from redir.ops import tensor_of
+from redir.ops.agreement import traps
+from redir.text import tensors
+
+try:
+    import onnxruntime
+except ImportError:  # the extra is optional
+    onnxruntime = None
+
+Run = Callable[[Mapping[str, Array]], dict[str, Any]]
+
+EXACT_PRODUCTS = ("session.x64quantprecision", "1")  # of onnxruntime's session options
+_BYTES = (np.dtype(np.uint8), np.dtype(np.int8))
+
+
+def installed() -> bool:
+    """Whether onnxruntime is there."""
+    return onnxruntime is not None
+
+
+def runtime_version() -> str:
+    """The version of onnxruntime, empty without it."""
+    return "" if onnxruntime is None else str(onnxruntime.__version__)
+
+
+def runner(graph: Graph) -> Run:
+    """What computes the outputs of ``graph`` on feeds by name."""
+    try:
+        return session(graph)
+    except (MissingExtra, Unsupported):
+        return lambda feeds: evaluate(graph, feeds)
+
+
+def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
+    """``graph`` in onnxruntime on ``threads`` threads of the CPU.
+
+    ``exact`` adds up products of bytes without saturation, as the operators are defined; else as
+    fast as onnxruntime does by itself, which on some CPUs is another result: see ``saturates``.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        Unsupported: it does not accept the model.
+    """
+    if onnxruntime is None:
+        raise MissingExtra("running a model in onnxruntime", "ort")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 4
+    stored = sum(t.nbytes for t in tensors(graph))
+    _limit_memory(options, stored)
+    if exact:
+        options.add_session_config_entry(*EXACT_PRODUCTS)
+    guard = Guard.of(graph)
+    guard.check({})
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
+        save(graph, path)
+        try:
+            made = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        except Exception as error:
+            raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
+    names = tuple(output.name for output in made.get_outputs())
+    return Session(made, names, guard, _PATIENCE + stored / _BYTES_A_SECOND)
+
+
+_PATIENCE = 20.0  # seconds that any model may run for
+_BYTES_A_SECOND = 10**7  # of the constants of a larger model, which may run for longer
+
+
+def _limit_memory(options: Any, stored: int) -> None:
+    """Let onnxruntime fail, rather than the machine, on a model of ``stored`` bytes."""
+    with limits.following(stored):
+        most = {"max_mem": limits.limit(), "arena_extend_strategy": 1}  # what is asked for, no more
+    where = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg(most))
+    options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+@cache
+def saturates() -> bool:
+    """Whether onnxruntime's sums of products of uint8 and int8 saturate on this CPU, as it warns.
+
+    On x86 without VNNI they are added up in pairs of 16 bits, which 255 * 127 + 255 * 127 leaves.
+    """
+    if onnxruntime is None:
+        return False
+    left, right = (np.full((8, 8), np.iinfo(dtype).max, dtype) for dtype in _BYTES)
+    x, w = Value(TensorType(left.dtype, left.shape)), ops.constant(right)
+    run = session(Graph({"x": x}, {"y": ops.MatMulInteger(x, w)}), exact=False)
+    return bool(run({"x": left})["y"][0, 0] != 8 * 255 * 127)
+
+
+def mixes_bytes(graph: Graph) -> bool:
+    """Whether a graph holds both uint8 and int8, whose products may saturate."""
+    held = {v.type.dtype for n in graph.walk() for v in (*n.inputs, *n.outputs)}
+    return held.issuperset(_BYTES)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What must not be given to onnxruntime, which it does not survive.
+
+    ``divisions`` are those of whole numbers that may be the least by -1, each with a graph for
+    either operand.
+    """
+
+    divisions: tuple[tuple[Node, Graph, Graph], ...]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Guard:
+        """The divisions of a graph, but for those in the bodies of its control flow."""
+        reach: dict[Value, frozenset[str]] = {v: frozenset({n}) for n, v in graph.inputs.items()}
+        found = []
+        for node in graph.nodes:
+            needs = frozenset[str]().union(*(reach[v] for v in node.inputs))
+            reach.update(dict.fromkeys(node.outputs, needs))
+            if node.op in _DIVIDING and _may_trap(node):
+                inputs = {name: v for name, v in graph.inputs.items() if name in needs}
+                left, right = (Graph(inputs, {"": v}, defaults=graph.defaults) for v in node.inputs)
+                found.append((node, left, right))
+        return cls(tuple(found))
+
+    def check(self, feeds: Mapping[str, Array]) -> None:
+        """Compute the divisors that these feeds reach, and what is divided by -1.
+
+        Raises:
+            Unsupported: the least number is divided by -1.
+        """
+        for node, left, right in self.divisions:
+            if bool(feeds) != bool(right.inputs):
+                continue  # constants are folded, and divided, before anything is given
+            by = _computed(right, feeds)
+            if np.any(by == -1) and traps((_computed(left, feeds), by)):
+                raise Unsupported(f"{node} divides the least number of its type by -1")
+
+
+def _computed(graph: Graph, feeds: Mapping[str, Array]) -> Array:
+    """The one output; 0 where the interpreter cannot compute it."""
+    try:
+        return np.asarray(evaluate(graph, feeds)[""])
+    except Unsupported:
+        return np.zeros((), np.int64)
+
+
+_DIVIDING = (ops.Div, ops.Mod)
+
+
+def _may_trap(node: Node) -> bool:
+    """Whether the operands are whole numbers, and may be the least and -1 as far as is known."""
+    if node.inputs[0].type.dtype.kind != "i":
+        return False
+    held = [tensor_of(v) for v in node.inputs]
+    least = np.iinfo(node.inputs[0].type.dtype).min
+    return all(
+        t is None or bool(np.any(t.array == n)) for t, n in zip(held, (least, -1), strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model that onnxruntime holds, called with feeds by name; it may run for ``seconds``."""
+
+    held: onnxruntime.InferenceSession
+    names: tuple[str, ...]  # of the outputs
+    guard: Guard
+    seconds: float
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        """The outputs by name.
+
+        Raises:
+            Unsupported: onnxruntime fails on these feeds.
+            TooLarge: it takes more time or memory than a model of its size may.
+        """
+        self.guard.check(feeds)
+        try:
+            with _ending_after(self.seconds) as options:
+                return dict(zip(self.names, self.held.run(None, dict(feeds), options), strict=True))
+        except Exception as error:
+            if options.terminate:
+                long = f"the model runs for more than {self.seconds:.0f} s in onnxruntime"
+                raise OutOfSteps(long) from None
+            if _NO_ROOM in str(error):
+                raise TooLarge(
+                    f"the model needs more than {limits.readable(limits.limit())} to run in "
+                    "onnxruntime (--max-bytes raises it)"
+                ) from None
+            raise Unsupported(f"onnxruntime fails on these inputs: {_line(error)}") from error
+
+
+_NO_ROOM = "Available memory of"
+
+
+@contextmanager
+def _ending_after(seconds: float) -> Iterator[Any]:
+    """Options of a run that ends, at the next operator, when it has taken so long."""
+    options = onnxruntime.RunOptions()
+    if isinf(seconds):
+        yield options
+        return
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True)
+class Times:
+    """The median seconds of two models run in turn, and their ratio from pair to pair.
+
+    ``ratio`` is the median over the pairs, ``low`` and ``high`` are the quartiles.
+    """
+
+    before: float
+    after: float
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> Literal["faster", "slower", "same"]:
+        """Faster or slower only where three of four pairs say so."""
+        return "faster" if self.high < 1 else "slower" if self.low > 1 else "same"
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[float, float]]) -> Times:
+        """What the seconds of pairs of runs come to."""
+        first, second = zip(*pairs, strict=True)
+        low, ratio, high = np.quantile(np.divide(second, first), (0.25, 0.5, 0.75)).tolist()
+        return cls(statistics.median(first), statistics.median(second), ratio, low, high)
+
+
+def time_pairs(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int = 15) -> Times:
+    """The times of ``a`` and of ``b`` on ``feeds``, run in turn after a warm-up."""
+    return Times.of(_timed(a, b, feeds, pairs))
+
+
+def pair_ratio(a: Run, b: Run, feeds: Mapping[str, Array], seconds: float = 1.0) -> float:
+    """The median, over pairs of runs in turn, of the time of ``b`` over that of ``a``.
+
+    At least 15 pairs, at most 1,000, and as many as take about so many ``seconds``.
+    """
+    once = sum(next(_timed(a, b, feeds, 1)))
+    pairs = min(max(15, int(seconds / once)), 1000)
+    return statistics.median(new / old for old, new in _timed(a, b, feeds, pairs))
+
+
+def _timed(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int) -> Iterator[tuple[float, float]]:
+    """The seconds of each pair of runs, after one for warming up."""
+    for number in range(pairs + 1):
+        times = _seconds(a, feeds), _seconds(b, feeds)
+        if number:
+            yield times
+        else:
+            a, b = _trusted(a), _trusted(b)
+
+
+def _trusted(run: Run) -> Run:
+    """``run`` without a watch on its time, which would be measured too."""
+    return replace(run, seconds=inf) if isinstance(run, Session) else run
+
+
+def _seconds(run: Run, feeds: Mapping[str, Array]) -> float:
+    start = time.perf_counter()
+    run(feeds)
+    return time.perf_counter() - start
+
+
+def accuracy(run: Run, images: Mapping[str, Array], labels: Array, batch: int = 100) -> float:
+    """The share of examples whose largest output is at the label; arrays are (examples, ...)."""
+    right = 0
+    for start in range(0, len(labels), batch):
+        part = {name: array[start : start + batch] for name, array in images.items()}
+        scores = next(iter(run(part).values()))
+        guesses = np.asarray(scores).reshape(len(labels[start : start + batch]), -1).argmax(1)
+        right += int((guesses == labels[start : start + batch]).sum())
+    return right / len(labels)

@@ -1,0 +1,149 @@
+"""Quantised layers in whole graphs: channels go, and onnxruntime computes the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.channels.coupling import Coupling
+from redir.check.guarantees import constants
+from redir.ir import Graph, Node, Value
+from redir.ir.interpreter import evaluate
+from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ops import Absent, Const
+from redir.passes.eliminate_dead_channels import EliminateDeadChannels
+from redir.passes.prune import Prune
+from redir.runtime.onnxruntime import mixes_bytes, saturates, session
+
+RNG = np.random.default_rng(0)
+FLOATS = RNG.normal(size=(2, 3, 5, 5)).astype(np.float32)
+
+
+def const(array: Any, dtype: Any = np.float32) -> Value:
+    return Const(value=Tensor(np.asarray(array, dtype)))
+
+
+def zeros_of(size: int, *, each: bool) -> Value:
+    return const(np.zeros(size if each else ()), np.int8)
+
+
+def scales_of(size: int, *, each: bool) -> Value:
+    return const(RNG.uniform(0.01, 0.02, size if each else ()))
+
+
+def stored(rows: int, columns: int, *, each: bool) -> tuple[Value, Value, Value]:
+    """The weights of a convolution, with a scale and a zero point for each row or for all."""
+    weights = const(RNG.integers(-99, 99, (rows, columns, 3, 3)), np.int8)
+    return weights, scales_of(rows, each=each), zeros_of(rows, each=each)
+
+
+def with_floats(*, each: bool) -> Graph:
+    """Convolutions of floats between a QuantizeLinear and a DequantizeLinear."""
+    x = Value(TensorType(np.dtype(np.float32), FLOATS.shape))
+    scale, zero = const(0.05), const(3, np.uint8)
+
+    def conv(x: Value, rows: int, columns: int) -> Value:
+        weights = ops.DequantizeLinear(*stored(rows, columns, each=each), axis=0)
+        y = ops.Relu(ops.Conv(x, weights, pads=(1, 1, 1, 1)))
+        return ops.DequantizeLinear(ops.QuantizeLinear(y, scale, zero), scale, zero)
+
+    y = conv(conv(conv(x, 8, 3), 6, 8), 4, 6)
+    return Graph({"x": x}, {"y": y}, opset={"": 21})
+
+
+def with_integers(*, each: bool) -> Graph:
+    """Convolutions of integers."""
+    x = Value(TensorType(np.dtype(np.float32), FLOATS.shape))
+    scale, zero = const(0.05), const(3, np.uint8)
+
+    def conv(x: Value, rows: int, columns: int) -> Value:
+        weights = stored(rows, columns, each=each)
+        bias = const(RNG.integers(-99, 99, rows), np.int32)
+        node = (x, scale, zero, *weights, scale, zero, bias)
+        return Node(ops.QLinearConv, node, {"pads": (1, 1, 1, 1)}).outputs[0]
+
+    y = conv(conv(conv(ops.QuantizeLinear(x, scale, zero), 8, 3), 6, 8), 4, 6)
+    return Graph({"x": x}, {"y": ops.DequantizeLinear(y, scale, zero)}, opset={"": 21})
+
+
+def run(graph: Graph) -> Array:
+    found: Array = session(graph)({"x": FLOATS})["y"]
+    return found
+
+
+def size(graph: Graph) -> int:
+    return sum(t.array.size for t in constants(graph))
+
+
+@pytest.mark.parametrize("made", [with_floats, with_integers])
+@pytest.mark.parametrize("each", [False, True])
+def test_removing_channels_is_the_same_as_silencing_them(made: Any, *, each: bool) -> None:
+    graph = made(each=each)
+    small, silent = Prune(0.5)(graph), Prune(0.5, compact=False)(graph)
+    assert size(small) < 0.5 * size(graph)
+    np.testing.assert_array_equal(run(small), run(silent))
+    assert np.ptp(run(small)) > 0
+
+
+def test_weights_around_another_number_than_0_are_not_silenced() -> None:
+    x = Value(TensorType(np.dtype(np.float32), FLOATS.shape))
+    weights = const(RNG.integers(0, 99, (4, 3, 1, 1)), np.uint8)
+    first = ops.Conv(x, ops.DequantizeLinear(weights, const(0.1), const(7, np.uint8)))
+    others = const(RNG.integers(0, 99, (2, 4, 1, 1)), np.uint8)
+    y = ops.Conv(first, ops.DequantizeLinear(others, const(0.1), const(7, np.uint8)))
+    coupling = Coupling(Graph({"x": x}, {"y": y}))
+    assert coupling.is_pinned((first, 1))
+
+
+def test_a_border_of_integers_is_read_where_it_stands_for_another_number() -> None:
+    x = Value(TensorType(np.dtype(np.uint8), (1, 2, 3, 3)))
+    padded = ops.Pad(x, const([0, 1, 0, 0, 0, 1, 0, 0], np.int64))
+    weights = const(RNG.integers(1, 9, (2, 4, 1, 1)), np.int8)
+    y = Node(ops.ConvInteger, (padded, weights, const(5, np.uint8), Absent())).outputs[0]
+    graph = Graph({"x": x}, {"y": y}, opset={"": 21})
+    assert EliminateDeadChannels()(graph) is graph
+
+
+# Sums of products that leave 16 bits in pairs
+
+
+LARGE = RNG.integers(200, 256, (4, 66), np.uint8)
+WEIGHTS = RNG.integers(100, 128, (66, 5), np.int8)
+
+
+def product() -> Graph:
+    x = Value(TensorType(LARGE.dtype, LARGE.shape))
+    y = ops.MatMulInteger(x, const(WEIGHTS, np.int8), const(3, np.uint8), const(-2, np.int8))
+    return Graph({"x": x}, {"y": y}, opset={"": 21})
+
+
+EXACT = (LARGE.astype(np.int64) - 3) @ (WEIGHTS.astype(np.int64) + 2)
+
+
+def test_sums_of_products_of_bytes_are_exact() -> None:
+    np.testing.assert_array_equal(evaluate(product(), {"x": LARGE})["y"], EXACT)
+
+
+def test_models_are_compared_by_exact_products_on_every_cpu() -> None:
+    np.testing.assert_array_equal(session(product())({"x": LARGE})["y"], EXACT)
+
+
+def test_it_is_known_whether_this_cpu_saturates() -> None:
+    found = session(product(), exact=False)({"x": LARGE})["y"]
+    assert np.array_equal(found, EXACT) != saturates()
+
+
+def test_only_a_graph_of_both_kinds_of_bytes_may_saturate() -> None:
+    x = Value(TensorType(np.dtype(np.uint8), (3, 4)))
+    assert mixes_bytes(product())
+    assert not mixes_bytes(Graph({"x": x}, {"y": ops.Identity(x)}))
+
+
+def test_a_sum_beyond_32_bits_wraps_around() -> None:
+    x = Value(TensorType(np.dtype(np.uint8), (1, 40000)))
+    y = ops.MatMulInteger(x, const(np.full((40000, 1), 255), np.uint8))
+    found = evaluate(Graph({"x": x}, {"y": y}), {"x": np.full((1, 40000), 255, np.uint8)})["y"]
+    assert found.item() == 40000 * 255**2 - 2**32

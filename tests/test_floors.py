@@ -1,0 +1,118 @@
+"""What stands on what: imports run downwards, along floors, and in no circle."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CODE = ("redir", "frontends", "passes", "backends")
+FLOORS = (  # the rooms of each, from the ground up; those of one floor do not import each other
+    ("redir.errors",),
+    ("redir.atomic", "redir.ir"),
+    ("redir.ops",),
+    ("redir.channels", "redir.layers", "redir.text"),
+    ("redir.frontends", "redir.backends"),
+    ("redir.runtime", "redir.io"),
+    ("redir.check",),
+    ("redir.cost",),
+    ("redir.pipeline",),
+    ("redir.passes",),
+    ("redir.testing", "redir.app"),
+)
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+ALONE = ("redir.frontends", "redir.backends", "redir.passes")  # what is in these knows no sibling
+ROOMS_OF = {  # where a package may be imported
+    "torch": ("redir.frontends.torch", "redir.backends.torch", "redir.ops.torch_"),
+    "onnxruntime": ("redir.runtime.onnxruntime",),
+    "matplotlib": ("redir.app.plots",),
+    "rich": ("redir.app.tables",),
+}
+FILES = sorted(path.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = dict.fromkeys(("redir", *path.with_suffix("").parts))
+    return ".".join(part for part in parts if part != "__init__")
+
+
+NAMES = {name_of(path) for path in FILES}
+TREES = {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in FILES}
+
+
+def imports(tree: ast.AST, *, waiting: bool = False) -> Iterator[tuple[str, int]]:
+    """The modules that a file imports, each with the line that says so.
+
+    What only the type checker reads is left out, and what waits in a function unless ``waiting``.
+    """
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.ImportFrom(str(base), names):
+                for alias in names:
+                    whole = f"{base}.{alias.name}"
+                    yield (whole if whole in NAMES else base), node.lineno
+            case ast.Import(names):
+                yield from ((alias.name, node.lineno) for alias in names)
+            case ast.If(ast.Name("TYPE_CHECKING")):
+                continue
+            case ast.FunctionDef() if not waiting:
+                continue
+        yield from imports(node, waiting=waiting)
+
+
+def room(module: str) -> str | None:
+    """The folder, or file beside the folders, that ``module`` stands in; None of redir itself."""
+    found = ".".join(module.split(".")[:2])
+    return found if found in LEVEL else None
+
+
+EDGES = [
+    (name_of(path), module, f"{path}:{line} imports {module}")
+    for path, tree in TREES.items()
+    for module, line in imports(tree)
+    if module in NAMES and name_of(path) != "redir"
+]
+
+
+def test_every_room_is_on_a_floor() -> None:
+    assert {".".join(name.split(".")[:2]) for name in NAMES} - {"redir"} == set(LEVEL)
+
+
+def test_no_import_runs_up() -> None:
+    assert [
+        said
+        for user, used, said in EDGES
+        if (above := room(user)) != (below := room(used))
+        and (above is None or below is None or LEVEL[below] >= LEVEL[above])
+    ] == []
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    graph = nx.DiGraph((user, used) for user, used, _ in EDGES)
+    knots = [part for part in nx.strongly_connected_components(graph) if len(part) > 1]
+    assert [said for user, used, said in EDGES for part in knots if {user, used} <= part] == []
+
+
+@pytest.mark.parametrize("folder", ALONE)
+def test_siblings_do_not_import_each_other(folder: str) -> None:
+    depth = folder.count(".") + 2
+    inside = [(*e, *(".".join(m.split(".")[:depth]) for m in e[:2])) for e in EDGES]
+    assert [
+        said
+        for user, used, said, one, other in inside
+        if user.startswith(f"{folder}.") and used.startswith(f"{folder}.") and one != other
+    ] == []
+
+
+@pytest.mark.parametrize("package", ROOMS_OF)
+def test_a_package_is_imported_in_its_rooms_only(package: str) -> None:
+    assert [
+        f"{path}:{line} imports {module}"
+        for path, tree in TREES.items()
+        for module, line in imports(tree, waiting=True)
+        if module.split(".")[0] == package and not name_of(path).startswith(ROOMS_OF[package])
+    ] == []
