@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redir.check.guarantees import SAME_INTERFACE, SAME_OUTPUTS, Guarantee
 from redir.cost.forms import improved, kept_by_others, no_dearer, ratios
-from redir.cost.models import BYTES, MACS, CostModel, Latency, cost_model
+from redir.cost.models import CostModel, cost_model
 from redir.ir import Graph, Node
 from redir.passes.split_inputs.forms import LAYERS, Offers, layer_of
 from redir.pipeline import Pass
@@ -38,20 +38,16 @@ class SplitInputs(Pass):
     def run(self, graph: Graph) -> Graph:
         """Each layer in the form that costs least."""
         cost = cost_model(self.cost)
-        return improved(graph, _offers(graph, cost), cost)
+        return improved(graph, Offers(graph, dense=not cost.zeros_free), cost)
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """The first condition that each layer fails."""
         cost = cost_model(self.cost)
-        offers = _offers(graph, cost)
+        offers = Offers(graph, dense=not cost.zeros_free)
         for node in graph.nodes:
             why = _obstacle(graph, node, offers, cost) if node.op in LAYERS else None
             if why is not None:
                 yield f"{node}: {why}"
-
-
-def _offers(graph: Graph, cost: CostModel) -> Offers:
-    return Offers(graph, dense=cost in (MACS, BYTES) or isinstance(cost, Latency))
 
 
 def _obstacle(graph: Graph, node: Node, offers: Offers, cost: CostModel) -> str | None:

@@ -10,7 +10,7 @@ from math import inf
 from redir import ops
 from redir.check.guarantees import Guarantee
 from redir.cost.counts import macs
-from redir.cost.models import CostModel, Latency, cost_model
+from redir.cost.models import CostModel, cost_model
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import transform
 from redir.ops import is_absent, tensor_of
@@ -67,9 +67,9 @@ def ratios(
     times = 1 if cost.by_parts else _CHAIN
     part = _part(graph, node, _itself(node), times, kept)
     afters = (_part(graph, node, form, times, kept) for form in forms)
-    timed = isinstance(cost, Latency)
     return [
-        inf if timed and macs(after) > macs(part) else cost.ratio(part, after) for after in afters
+        inf if cost.measured and macs(after) > macs(part) else cost.ratio(part, after)
+        for after in afters
     ]
 
 

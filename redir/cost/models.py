@@ -32,6 +32,14 @@ class CostModel(Protocol):
         If so, each layer is judged alone; if not, every choice is tried in the whole model.
         """
 
+    @property
+    def zeros_free(self) -> bool:
+        """Whether a product with a stored zero costs nothing, so that a sparse form may pay."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether models are run for it: then forms of more multiply-adds are not tried."""
+
     def ratio(self, before: Graph, after: Graph) -> float:
         """The cost of ``after`` as a multiple of that of ``before``: below 1 it pays."""
 
@@ -43,6 +51,8 @@ class Count:
     name: str
     of: Callable[[Graph], int] = field(repr=False)
     by_parts: bool = True
+    zeros_free: bool = False
+    measured: bool = False
 
     def ratio(self, before: Graph, after: Graph) -> float:
         """The one count over the other."""
@@ -67,6 +77,8 @@ class Latency:
     threads: int = 1
     margin: float = 0.02
     by_parts: bool = False
+    zeros_free: bool = False
+    measured: bool = True
 
     def ratio(self, before: Graph, after: Graph) -> float:
         """The median ratio of the times of pairs of runs, plus the margin."""
@@ -91,7 +103,7 @@ class Latency:
 
 
 MACS = Count("macs", macs)
-MULTIPLICATIONS = Count("multiplications", products)
+MULTIPLICATIONS = Count("multiplications", products, zeros_free=True)
 BYTES = Count("bytes", nbytes)
 LATENCY = Latency()
 

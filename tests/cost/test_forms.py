@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from redir import ops
+from redir.cost import macs
 from redir.cost.forms import Form, improved, ratios
 from redir.cost.latency_cache import Timings, cache_folder
 from redir.cost.models import (
@@ -106,6 +107,8 @@ class Whole:
     """Counts the operators of the whole, but says that a Relu behind a Relu is no gain."""
 
     by_parts: bool = False
+    zeros_free: bool = True
+    measured: bool = False
     seen: list[tuple[str, ...]] = field(default_factory=list, compare=False)
 
     def ratio(self, before: Graph, after: Graph) -> float:
@@ -147,6 +150,16 @@ def test_cost_models_have_names() -> None:
 
 def test_a_cost_model_of_ones_own_is_one() -> None:
     assert isinstance(Whole(), CostModel)
+
+
+MORE = replace(BYTES, of=macs)
+
+
+@pytest.mark.parametrize(("cost", "ratio"), [(MORE, 2.0), (replace(MORE, measured=True), np.inf)])
+def test_a_form_that_multiplies_more_is_not_run(cost: CostModel, ratio: float) -> None:
+    graph = chain(const(4, 4))
+    twice: Form = lambda inputs: ops.MatMul(ops.MatMul(*inputs), inputs[1])  # noqa: E731
+    assert ratios(graph, graph.nodes[-1], [twice], cost) == [ratio]
 
 
 needs_ort = pytest.mark.skipif(not installed(), reason="onnxruntime is not installed")
@@ -214,6 +227,8 @@ class Dearer:
     """Whatever changes costs more."""
 
     by_parts = False
+    zeros_free = False
+    measured = False
 
     def ratio(self, before: Graph, after: Graph) -> float:
         return 1.0 if after is before else 1.01

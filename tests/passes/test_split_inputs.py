@@ -486,6 +486,8 @@ class Contrary:
 
     cost: Count
     by_parts: bool = True
+    zeros_free: bool = True
+    measured: bool = False
 
     def ratio(self, before: Graph, after: Graph) -> float:
         return self.cost.ratio(after, before)

@@ -189,6 +189,8 @@ class Anything:
     """Takes every form for an improvement, so that each is put to the test."""
 
     by_parts: bool = True
+    zeros_free: bool = True
+    measured: bool = False
 
     def ratio(self, before: Graph, after: Graph) -> float:
         return 0.5 if len(before.nodes) != len(after.nodes) else 1.0
