@@ -66,26 +66,30 @@ class EliminateDeadChannels(Pass):
         """Each reader that cannot take the constants that it reads into its bias."""
         coupling = Coupling(graph)
         held, odd = levels(coupling), nonfinite(graph)
-        for node, link in coupling.links:
-            if link.summed and not odd.isdisjoint((link.a[0], link.b[0])) and _silent(held, link):
+        for node, link in _sums(coupling):
+            if not odd.isdisjoint((link.a[0], link.b[0])) and _silent(held, link):
                 yield f"{node} multiplies by zero what may be infinite, which gives NaN"
-            if link.summed and _constant(held, odd, link).any():
+            if _constant(held, odd, link).any():
                 why = _obstacle(coupling, held, node, link)
                 if why is not None:
                     yield f"{node} reads channels that are constant, but {why}"
+
+
+def _sums(coupling: Coupling) -> list[tuple[Node, Link]]:
+    """The links of what an operator adds up."""
+    return [(node, link) for node, link in coupling.links if link.kind == "summed"]
 
 
 def _sweep(graph: Graph) -> Graph:
     """Take constants into biases, so that nothing reads them; where there are none, remove."""
     coupling = Coupling(graph)
     held, odd, alive = levels(coupling), nonfinite(graph), set[int]()
-    for node, link in coupling.links:
-        if link.summed:
-            groups, used = coupling.group(link.a), _used(held, odd, link)
-            constant = _constant(held, odd, link)
-            if constant.any() and _obstacle(coupling, held, node, link) is None:
-                used &= ~constant
-            alive.update(groups[used].tolist())
+    for node, link in _sums(coupling):
+        groups, used = coupling.group(link.a), _used(held, odd, link)
+        constant = _constant(held, odd, link)
+        if constant.any() and _obstacle(coupling, held, node, link) is None:
+            used &= ~constant
+        alive.update(groups[used].tolist())
     gone = spared(coupling, coupling.groups - alive)
     folded = _folded(coupling, (held, odd), gone)
     return without(coupling, gone) if folded is graph else folded
@@ -199,8 +203,8 @@ def _folded(coupling: Coupling, known: tuple[Levels, Odd], gone: Collection[int]
     held, odd = known
     lost_of = coupling.among(gone)
     sums, unread = dict[Node, tuple[_Bias, Array]](), dict[Value, tuple[int, Array]]()
-    for node, link in coupling.links:
-        folded = _constant(held, odd, link) & lost_of(link.a) if link.summed else np.zeros(0, bool)
+    for node, link in _sums(coupling):
+        folded = _constant(held, odd, link) & lost_of(link.a)
         if folded.any():
             bias = _bias_of(coupling.graph, node)
             assert bias is not None

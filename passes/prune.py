@@ -72,7 +72,7 @@ def _scores(
 ) -> dict[int, float]:
     """The weight of each group of a family that is read with weights."""
     scores: dict[int, float] = {}
-    if not any(link.summed for port in family for _, link in coupling.links_of(port)):
+    if not any(link.kind == "summed" for port in family for _, link in coupling.links_of(port)):
         return scores
     for value, axis in family:
         tensor, groups = tensor_of(value), coupling.group((value, axis))

@@ -138,7 +138,7 @@ def _plain_links(node: Node, x: Value, y: Value) -> Iterator[tuple[int, int]]:
     """The axes of ``x`` and of ``y`` that hold the same channels in the same order."""
     for link in node.op.links(node):
         ends = {link.a[0]: link.a[1], link.b[0]: link.b[1]}
-        alike = not link.summed and np.array_equal(link.index, np.arange(width(link.b)))
+        alike = link.kind != "summed" and np.array_equal(link.index, np.arange(width(link.b)))
         if ends.keys() == {x, y} and alike and width(link.a) == width(link.b):
             yield ends[x], ends[y]
 

@@ -45,7 +45,7 @@ def _joins(coupling: Coupling, family: list[Port], roles: _Roles) -> dict[int, i
         return {}
     for port in family:
         for _, link in coupling.links_of(port):
-            if link.a == port and not link.together:
+            if link.a == port and link.kind != "together":
                 joins = without(joins, coupling.group(port)[_crossing(coupling, link, joins)])
     return joins
 
@@ -110,7 +110,7 @@ def _ties(coupling: Coupling) -> Iterator[tuple[Node, Port, dict[Value, Port]]]:
     """For each axis of a result the axes of operands that it is tied to."""
     ties: dict[tuple[Node, Port], dict[Value, Port]] = {}
     for node, link in coupling.links:
-        if not (link.summed or link.together):
+        if link.kind not in {"summed", "together"}:
             result, operand = (link.a, link.b) if link.a[0] in node.outputs else (link.b, link.a)
             ties.setdefault((node, result), {})[operand[0]] = operand
     yield from ((node, result, operands) for (node, result), operands in ties.items())

@@ -43,7 +43,7 @@ def _repeats(coupling: Coupling) -> Iterator[tuple[Port, Node]]:
 
 def _cut(coupling: Coupling, repeats: dict[Port, Node]) -> Coupling:
     """The coupling in which the ``repeats`` are tied to themselves instead of their operands."""
-    ties = {p: Link(p, p, np.arange(width(p)), together=True) for p in repeats}
+    ties = {p: Link(p, p, np.arange(width(p)), kind="together") for p in repeats}
     left = [(n, k) for n, k in coupling.declared if repeats.get(k.b) is not n]
     return coupling.declaring([*left, *((repeats[p], tie) for p, tie in ties.items())])
 

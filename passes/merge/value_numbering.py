@@ -153,7 +153,7 @@ def _derived(coupling: Coupling, port: Port, numbers: dict[Port, Numbers]) -> Nu
     node, parts = port[0].node, dict[Value, list[_Part]]()
     assert node is not None
     for owner, link in coupling.links_of(port):
-        if owner is node and not link.summed:
+        if owner is node and link.kind != "summed":
             part, source = _reaching(port, link, numbers), link.b if link.a == port else link.a
             if part is None:
                 return None
@@ -183,7 +183,7 @@ def _reaching(port: Port, link: Link, numbers: dict[Port, Numbers]) -> _Part | N
     are alike, but not equal.
     """
     ranks = _ranks(link.index)
-    if link.together:
+    if link.kind == "together":
         return _Part(ranks[:, None], np.zeros(width(port)))
     if link.a == link.b:
         return _Part(np.zeros((width(port), 1), int), np.zeros(width(port)))

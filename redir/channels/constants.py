@@ -120,7 +120,7 @@ def _parts(coupling: Coupling, node: Node, port: Port, found: dict[Port, Array])
     """What reaches the channels of a result along the links of its node."""
     parts: list[Part] = []
     for owner, link in coupling.links_of(port):
-        if owner is not node or link.summed or link.a == link.b:
+        if owner is not node or link.kind == "summed" or link.a == link.b:
             continue
         if link.a == port:
             parts.append((link.b[0], np.arange(width(port)), found[link.b][link.index]))

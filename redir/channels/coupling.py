@@ -60,7 +60,7 @@ class Coupling:
     def _following(self, options: Mapping[_Block, list[Link]]) -> tuple[tuple[Node, Link], ...]:
         """The links, of ``either`` ones the first of the options that are left."""
         first = {id(found[0]) for found in options.values()}
-        return tuple((n, k) for n, k in self.declared if not k.either or id(k) in first)
+        return tuple((n, k) for n, k in self.declared if k.kind != "either" or id(k) in first)
 
     def declaring(self, declared: Iterable[tuple[Node, Link]]) -> Coupling:
         """The coupling of the same graph as if its operators declared other links."""
@@ -121,13 +121,13 @@ class Coupling:
     @cached_property
     def summed(self) -> frozenset[Port]:
         """The axes of constants that an operator adds up over."""
-        ends = (link.b for _, link in self.links if link.summed)
+        ends = (link.b for _, link in self.links if link.kind == "summed")
         return frozenset(port for port in ends if tensor_of(port[0]) is not None)
 
     @cached_property
     def contracted(self) -> tuple[tuple[Node, Link], ...]:
         """The links of axes that are summed over on both sides of which are computed."""
-        return tuple((n, k) for n, k in self.links if k.summed and k.b not in self.summed)
+        return tuple((n, k) for n, k in self.links if k.kind == "summed" and k.b not in self.summed)
 
     @cached_property
     def pins(self) -> dict[Port, Node | str]:
@@ -186,7 +186,7 @@ class Coupling:
         array = tensor.array
         if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
             return f"the weight is {array.dtype}"
-        otherwise = [k for _, k in self.links_of(port) if not k.summed or k.a == port]
+        otherwise = [k for _, k in self.links_of(port) if k.kind != "summed" or k.a == port]
         if otherwise:
             return "the weight is read in two ways"
         total = np.abs(array).sum(axis, dtype=np.float64, initial=0.0)
@@ -299,7 +299,7 @@ class _Plain(Coupling):
 
     @cached_property
     def links(self) -> tuple[tuple[Node, Link], ...]:
-        return tuple((node, link) for node, link in self.declared if not link.either)
+        return tuple((node, link) for node, link in self.declared if link.kind != "either")
 
     @property
     def _mentioned(self) -> tuple[tuple[Node, Link], ...]:
@@ -323,11 +323,11 @@ _Block: TypeAlias = tuple[Node, Port]
 
 def _options(graph: Graph, declared: Sequence[tuple[Node, Link]]) -> dict[_Block, list[Link]]:
     """For each axis that is broken or flattened into, the links to follow, the widest first."""
-    if not any(link.either for _, link in declared):
+    if not any(link.kind == "either" for _, link in declared):
         return {}
     plain, options = _Plain(graph, declared), dict[_Block, list[Link]]()
     for node, link in declared:
-        if link.either and not plain.is_pinned(link.b):
+        if link.kind == "either" and not plain.is_pinned(link.b):
             options.setdefault((node, link.a), []).append(link)
     return {key: sorted(found, key=lambda k: -width(k.b)) for key, found in options.items()}
 

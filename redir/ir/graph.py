@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from redir.errors import BadInput, IllTyped
 from redir.ir.printer import show
@@ -25,13 +25,14 @@ class Link:
     """Channel ``i`` of axis ``a`` is channel ``index[i]`` of axis ``b``.
 
     It says that the operator treats the channels alike: exchange two of them in every linked
-    operand and they are exchanged in the result. Where ``summed``, the operator adds up products
-    of ``a`` and ``b``: two equal channels of ``a`` become one if their slices of ``b`` are added,
-    and a channel that is zero in either may go. An axis that is added up on its own is both ``a``
-    and ``b``. Channels of an output that no link reaches all hold one same constant (a Pad's
-    border). An axis that no link of a node mentions is pinned. ``either`` marks the links of axes
-    that are flattened into one, or that one is broken into: of the links from one ``a`` only one
-    can be followed, one that is not pinned.
+    operand and they are exchanged in the result. Channels of an output that no link reaches all
+    hold one same constant (a Pad's border). An axis that no link of a node mentions is pinned.
+
+    A ``summed`` link says that the operator adds up products of ``a`` and ``b``: two equal channels
+    of ``a`` become one if their slices of ``b`` are added, and a channel that is zero in one of
+    them may go. An axis that is added up on its own is both ``a`` and ``b``.
+    ``either`` is the kind of axes that are flattened into one, or that one is broken into: of the
+    links from one ``a`` only one can be followed, one that is not pinned.
     ``together`` links an axis with itself: the channels it ties are kept or removed together, as
     those at one place of each group of a convolution, whose groups must stay of one size.
     """
@@ -39,9 +40,7 @@ class Link:
     a: Port
     b: Port
     index: Array
-    summed: bool = False
-    either: bool = False
-    together: bool = False
+    kind: Literal["same", "summed", "either", "together"] = "same"
 
 
 @dataclass(frozen=True)

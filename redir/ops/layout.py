@@ -468,7 +468,7 @@ def _broken(ours: Sequence[_Factor], theirs: Sequence[_Factor]) -> Iterator[Link
             part.size * part.stride
         ):
             places = np.arange(whole.size) // (part.stride // whole.stride)
-            yield Link(whole.port, part.port, places % part.size, either=True)
+            yield Link(whole.port, part.port, places % part.size, kind="either")
 
 
 def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:

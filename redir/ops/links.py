@@ -181,9 +181,9 @@ def convolved(node: Node, x: Value, w: Value, vectors: Sequence[Value]) -> Itera
     if channels > per_group == 1 and out % channels == 0:
         yield Link((y, 1), (x, 1), np.arange(out) // (out // channels))
     elif channels % per_group == 0 and out % (groups := channels // per_group) == 0:
-        yield Link((x, 1), (w, 1), np.arange(channels) % per_group, summed=True)
+        yield Link((x, 1), (w, 1), np.arange(channels) % per_group, kind="summed")
         if groups > 1:
-            yield Link((y, 1), (y, 1), np.arange(out) % (out // groups), together=True)
+            yield Link((y, 1), (y, 1), np.arange(out) % (out // groups), kind="together")
     else:
         return
     yield from along(w, 0, y, 1)
@@ -196,7 +196,7 @@ def contracted(a: Value, axis_a: int, b: Value, axis_b: int) -> Iterator[Link]:
     if tensor_of(a) is not None:
         (a, axis_a), (b, axis_b) = (b, axis_b), (a, axis_a)
     for link in along(a, axis_a, b, axis_b):
-        yield replace(link, summed=True)
+        yield replace(link, kind="summed")
 
 
 def conv_transpose(node: Node) -> Iterator[Link]:
@@ -217,7 +217,7 @@ def conv_transpose(node: Node) -> Iterator[Link]:
         yield Link((y, 1), (w, 1), out % each)
         if groups > 1:
             place = np.arange(channels) % (channels // groups)
-            yield Link((x, 1), (x, 1), place, together=True)
+            yield Link((x, 1), (x, 1), place, kind="together")
     for b in bias:
         yield from along(b, 0, y, 1)
 

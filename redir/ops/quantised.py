@@ -98,7 +98,7 @@ def _audible(links: Iterable[Link], factors: Sequence[_Factor]) -> Iterator[Link
     """
     for link in links:
         values = {link.b[0], *(v for v, _ in (link.a,) if tensor_of(v) is not None)}
-        if not link.summed or all(f.is_centred for f in factors if f.value in values):
+        if link.kind != "summed" or all(f.is_centred for f in factors if f.value in values):
             yield link
 
 

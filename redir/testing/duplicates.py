@@ -61,7 +61,7 @@ def _layouts(coupling: Coupling, family: list[Port], copies: dict[int, int]) -> 
 
 def _making(coupling: Coupling, port: Port) -> list[Link]:
     """The links along which a result gets its channels."""
-    return [k for node, k in coupling.links_of(port) if node is port[0].node and not k.summed]
+    return [k for node, k in coupling.links_of(port) if node is port[0].node and k.kind != "summed"]
 
 
 def _end(link: Link, port: Port) -> Port:

@@ -56,9 +56,9 @@ def alike(groups: Groups) -> list[tuple[int, int]]:
 def summed(case: Case) -> dict[Port, bool]:
     """The ports that are summed over, and whether they are linked otherwise too."""
     links = Coupling(case.graph).links
-    ends: dict[Port, bool] = {link.b: False for _, link in links if link.summed}
-    plain = {port for _, k in links if not k.summed for port in (k.a, k.b)}
-    plain |= {k.a for _, k in links if k.summed}
+    ends: dict[Port, bool] = {link.b: False for _, link in links if link.kind == "summed"}
+    plain = {port for _, k in links if k.kind != "summed" for port in (k.a, k.b)}
+    plain |= {k.a for _, k in links if k.kind == "summed"}
     return {port: port in plain for port in ends}
 
 
