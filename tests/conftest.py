@@ -21,6 +21,11 @@ settings.register_profile("nightly", deadline=None, max_examples=1000, print_blo
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--bless`` takes what passes make of the golden graphs for right."""
+    parser.addoption("--bless", action="store_true", help="write the golden files anew")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
     """Skip a test that needs an extra which is not installed."""

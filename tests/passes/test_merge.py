@@ -1,9 +1,8 @@
-"""merge: golden pairs, what it leaves alone, planted duplicates, the conformance kit."""
+"""merge: what it leaves alone, planted duplicates, the conformance kit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +19,8 @@ from redir.pipeline import Pipeline
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import normal_feeds
 from redir.testing import check_on, check_pass, graphs, plant_duplicates
-from redir.text import parse
 from tests.steps import STEPS
 
-GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "merge").glob("*.txt"))
 X = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
 FLAT = Value(TensorType(np.dtype(np.float32), (1, 2)))
 
@@ -44,12 +41,6 @@ def of(y: Value, **more: Value) -> Graph:
 EQUAL = conv(X, [[1], [1]])
 DOUBLE = conv(X, [[1], [2]])
 SUM = [[3, 4]]
-
-
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
-def test_golden_pair(case: Path) -> None:
-    before, after = case.read_text(encoding="utf-8").split("# after\n")
-    assert repr(check_on(Merge(), parse(before))) == after
 
 
 def test_the_channels_that_the_cases_below_spoil_merge() -> None:

@@ -1,4 +1,4 @@
-"""split-inputs: golden pairs, what it leaves alone, planted repetitions, mutants, real models."""
+"""split-inputs: what it leaves alone, planted repetitions, mutants, real models."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from redir.pipeline.compress import renamed
 from redir.runtime.onnxruntime import installed
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.passes.test_golden import FOLDER, given
 
-GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "split-inputs").glob("*.txt"))
 FLOAT = np.dtype(np.float32)
 COSTS = ("macs", "multiplications", "bytes")
 Edges = tuple[int, ...]
@@ -66,13 +66,6 @@ X = image(1, 2, 5, 5)
 KERNELS = np.arange(1, 10).reshape(1, 1, 3, 3) ** np.array([1, 2]).reshape(2, 1, 1, 1)
 SPLIT = KERNELS[np.array([[0, 1]] * 12)][:, :, 0]
 """Twelve outputs that read either of two inputs with one kernel (12, 2, 3, 3)."""
-
-
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
-def test_golden_pair(case: Path) -> None:
-    before, after = case.read_text(encoding="utf-8").split("# after\n")
-    cost = case.stem.partition(".")[0].rpartition("-")[2]
-    assert repr(check_on(SplitInputs(cost), parse(before))) == after
 
 
 # What it leaves alone
@@ -317,8 +310,7 @@ def test_a_weight_that_is_also_returned_is_not_split_for_bytes() -> None:
 
 
 def test_the_result_keeps_its_name_and_the_weight_is_gone() -> None:
-    (case,) = (path for path in GOLDEN if path.stem == "kernels-macs")
-    before = parse(case.read_text(encoding="utf-8").split("# after")[0])
+    before = parse(given(FOLDER / "split-inputs" / "kernels-macs.txt")[1])
     after = SplitInputs()(before)
     entries = {name: entry["name"] for name, entry in renamed(before, after).items()}
     assert entries == {"w": None, "b": "b"}
