@@ -32,6 +32,7 @@ from redir.ir.tensor import (
 )
 from redir.ops import protos
 from redir.text import parse
+from tests.helpers import placeholder
 
 FLOAT = np.dtype(np.float32)
 
@@ -142,7 +143,7 @@ NAMES += ["main", "Tensor", "__debug__", "then_branch", "graph", "权重"]
 
 
 def test_names_of_inputs_values_and_outputs() -> None:
-    inputs = {name: Value(TensorType(FLOAT, (2,))) for name in NAMES}
+    inputs = {name: placeholder(2) for name in NAMES}
     made = {
         f"{n}.": Node(ops.Relu, (v,), source=Source(outputs=(n,))).outputs[0]
         for n, v in inputs.items()
@@ -171,14 +172,14 @@ def test_names_of_operators(name: str, domain: str) -> None:
 
 
 def test_a_standard_operator_that_did_not_fit_stays_unknown() -> None:
-    x = Value(TensorType(FLOAT, (2,)))
+    x = placeholder(2)
     op = ops.opaque("Conv", "", 11, [TensorType(FLOAT, (2,))])
     (node,) = same(Graph({"x": x}, {"y": op(x)}, opset={"": 21})).nodes
     assert node.op.stated == (TensorType(FLOAT, (2,)),)
 
 
 def test_an_operator_that_is_newer_than_the_operator_set() -> None:
-    x = Value(TensorType(FLOAT, (2,)))
+    x = placeholder(2)
     (node,) = same(Graph({"x": x}, {"y": ops.Relu(x)}, opset={"": 6})).nodes
     assert node.op.version == ops.Relu.version
 
@@ -221,7 +222,7 @@ def test_a_number_of_numpy_is_printed_as_a_number() -> None:
 
 
 def test_several_graphs_in_one_attribute() -> None:
-    body = Graph({"nan": (x := Value(TensorType(FLOAT, (2,))))}, {"y": ops.Neg(x)}, "body")
+    body = Graph({"nan": (x := placeholder(2))}, {"y": ops.Neg(x)}, "body")
     (node,) = same(custom(nan=(body, body), other=float("nan"))).nodes
     assert [type(b) for b in node.attrs["nan"]] == [Graph, Graph]
 
@@ -350,7 +351,7 @@ def test_an_unknown_operator_is_pickled_with_its_types() -> None:
 
 
 def test_a_standard_operator_that_did_not_fit_is_pickled() -> None:
-    x, w = Value(TensorType(FLOAT, (1, 3, 8, 8))), ops.constant(np.ones(3, np.float32))
+    x, w = placeholder(1, 3, 8, 8), ops.constant(np.ones(3, np.float32))
     conv = ops.opaque("Conv", "", 11, [UNKNOWN], ops.Conv.evaluate)(x, w)
     (node,) = (n for n in pickled(Graph({"x": x}, {"y": conv})).nodes if n.inputs)
     assert node.op.opaque
@@ -365,7 +366,7 @@ def test_pickled_tensors_are_read_only_and_equal(dtype: str) -> None:
 
 
 def deep(size: int) -> Graph:
-    x = value = Value(TensorType(FLOAT, (2,)))
+    x = value = placeholder(2)
     for _ in range(size):
         value = ops.Relu(value)
     return Graph({"x": x}, {"y": value})

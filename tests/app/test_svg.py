@@ -14,9 +14,10 @@ import pytest
 from redir import ops
 from redir.app.plots import draw_density, draw_distinct, draw_ranks
 from redir.errors import BadInput, MissingExtra
-from redir.ir import Graph, Value
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir import Graph
+from redir.ir.tensor import Array, Tensor
 from redir.passes.hash import hashed
+from tests.helpers import placeholder
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -24,7 +25,7 @@ WEIGHTS = RNG.normal(size=(8, 4, 3, 3)).astype(np.float32)
 
 
 def conv(weights: Array) -> Graph:
-    x = Value(TensorType(np.dtype(np.float32), (1, weights.shape[1], 8, 8)))
+    x = placeholder(1, weights.shape[1], 8, 8)
     return Graph({"x": x}, {"y": ops.Conv(x, ops.Const(value=Tensor(weights)))})
 
 
@@ -87,7 +88,7 @@ def test_pointwise_convolutions_have_no_ranks() -> None:
 
 
 def test_any_graph_is_drawn_and_written() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2,)))
+    x = placeholder(2)
     for figure in (
         draw_distinct({"empty": Graph({"x": x}, {"y": ops.Relu(x)})}),
         draw_distinct({}),

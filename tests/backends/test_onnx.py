@@ -19,13 +19,14 @@ from redir.backends.onnx import writer as backend
 from redir.errors import BadInput, RedirError, Unsupported
 from redir.frontends.onnx import from_proto, load
 from redir.io import models
-from redir.ir import Graph, Value
+from redir.ir import Graph
 from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array, ContainerType, SparseTensor, Tensor, TensorType
 from redir.ops import tensor_of
 from redir.passes.fold_constants import FoldConstants
 from redir.runtime.onnxruntime import EXACT_PRODUCTS
 from tests.extras import ort
+from tests.helpers import placeholder
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
 
@@ -173,7 +174,7 @@ def test_dead_nodes_go() -> None:
 
 
 def test_a_graph_that_was_not_read_is_written_whole() -> None:
-    x = Value(TensorType(np.dtype(np.float32), ("n", 2)))
+    x = placeholder("n", 2)
     y = ops.Add(x, ops.Const(value=Tensor(np.ones(2, np.float32))))
     model = to_proto(Graph({"x": x}, {"y": y}))
     onnx.checker.check_model(model, full_check=True)
@@ -183,7 +184,7 @@ def test_a_graph_that_was_not_read_is_written_whole() -> None:
 
 
 def test_an_operator_that_the_operator_set_lacks_is_refused() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2,)))
+    x = placeholder(2)
     with pytest.raises(Unsupported, match="operator set 10"):
         to_proto(Graph({"x": x}, {"y": ops.Gelu(x)}, opset={"": 10}))
 
@@ -234,7 +235,7 @@ def test_an_output_that_is_an_input(text: str) -> None:
 
 
 def test_one_value_under_two_names() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2,)))
+    x = placeholder(2)
     y = ops.Relu(x)
     model = to_proto(Graph({"x": x}, {"a": y, "b": y}))
     onnx.checker.check_model(model, full_check=True)

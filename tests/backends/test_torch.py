@@ -22,12 +22,13 @@ from redir import ops
 from redir.app import cli
 from redir.errors import BadInput, Unsupported
 from redir.frontends.onnx import from_proto
-from redir.ir import Graph, Node, Source, Value
+from redir.ir import Graph, Node, Source
 from redir.ir.interpreter import evaluate
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, Tensor
 from redir.runtime.onnxruntime import session
 from redir.testing import graphs
 from redir.text import parse
+from tests.helpers import const, ints, placeholder
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -74,10 +75,6 @@ def assert_gives(
 def model(text: str, opset: int = 18) -> Graph:
     header = f'<ir_version: 8, opset_import: ["" : {opset}]>'
     return from_proto(parser.parse_model(header + text))
-
-
-def const(*numbers: Any, dtype: Any = np.float32) -> Value:
-    return ops.Const(value=Tensor(np.array(numbers[0] if len(numbers) == 1 else numbers, dtype)))
 
 
 def drawn(*shape: int, seed: int = 0) -> Array:
@@ -285,7 +282,7 @@ def test_the_batch_may_be_of_another_size(name: str) -> None:
     {"auto_pad": "VALID", "dilations": (2, 1)},
 ])  # fmt: skip
 def test_a_convolution_of_every_sort(attrs: Any) -> None:
-    x = Value(TensorType(np.dtype(np.float32), ("n", 4, 7, 6)))
+    x = placeholder("n", 4, 7, 6)
     shared = const(W)
     for y in (
         ops.Conv(x, const(W), const(B), **attrs),
@@ -303,7 +300,7 @@ def test_a_convolution_of_every_sort(attrs: Any) -> None:
     {"group": 2},
 ])  # fmt: skip
 def test_a_transposed_convolution_of_every_sort(attrs: Any) -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2, 4, 7, 6)))
+    x = placeholder(2, 4, 7, 6)
     y = ops.ConvTranspose(x, const(drawn(4, 3, 3, 2)), **attrs)
     assert_same(Graph({"x": x}, {"y": y}), {"x": X})
 
@@ -312,22 +309,22 @@ def test_a_transposed_convolution_of_every_sort(attrs: Any) -> None:
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("scale", [2.0, 1.5, 0.6])
 def test_a_resize_of_every_sort(mode: str, how: str, scale: float) -> None:
-    x = Value(TensorType(np.dtype(np.float32), ("n", 4, 7, 6)))
+    x = placeholder("n", 4, 7, 6)
     modes = ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]
     for rounding in modes if mode == "nearest" else ["floor"]:
         attrs: dict[str, Any] = {
             "mode": mode, "coordinate_transformation_mode": how, "nearest_mode": rounding
         }  # fmt: skip
-        y = ops.Resize(x, ops.Absent(), const(1.0, 1.0, scale, scale), **attrs)
+        y = ops.Resize(x, ops.Absent(), const([1.0, 1.0, scale, scale]), **attrs)
         graph = Graph({"x": x}, {"y": y})
         assert_gives(graph, {"x": X}, session(graph)({"x": X}), 1e-4)
 
 
 def test_nearest_neighbours_of_operator_set_10_are_those_of_onnxruntime() -> None:
-    x = Value(TensorType(np.dtype(np.float32), ("n", 4, 7, 6)))
+    x = placeholder("n", 4, 7, 6)
     op = ops.lookup("Resize", 10)
     assert op is not None
-    y = Node(op, (x, const(1.0, 1.0, 2.0, 0.6)), {"mode": "nearest"})
+    y = Node(op, (x, const([1.0, 1.0, 2.0, 0.6])), {"mode": "nearest"})
     graph = Graph({"x": x}, {"y": y.outputs[0]}, opset={"": 10})
     assert_gives(graph, {"x": X}, session(graph)({"x": X}))
 
@@ -351,21 +348,21 @@ def test_a_loop_that_may_never_run(trips: int, carried: int) -> None:
 
 @pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [3, 0]])
 def test_pads_of_axes_that_are_given_at_run_time(axes: list[int]) -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2, 4, 7, 6)))
-    pads, some = (Value(TensorType(np.dtype(np.int64), (n,))) for n in (4, 2))
+    x = placeholder(2, 4, 7, 6)
+    pads, some = (placeholder(n, dtype=np.int64) for n in (4, 2))
     graph = Graph({"x": x, "p": pads, "a": some}, {"y": ops.Pad(x, pads, ops.Absent(), some)})
     feeds = {"x": X, "p": np.array([1, 2, 0, 1]), "a": np.array(axes)}
     assert_gives(graph, feeds, session(graph)(feeds))
 
 
 def test_a_norm_of_zeros_is_zeros() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2, 3)))
+    x = placeholder(2, 3)
     graph = Graph({"x": x}, {"y": ops.LpNormalization(x, axis=1, p=2)})
     assert_same(graph, {"x": np.array([[0, 0, 0], [1, 2, 2]], np.float32)})
 
 
 def test_space_to_depth_with_channels_first() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2, 4, 6, 6)))
+    x = placeholder(2, 4, 6, 6)
     op = ops.lookup("SpaceToDepth", 28)
     assert op is not None
     y = Node(op, (x,), {"blocksize": 2, "mode": "CRD"}).outputs[0]
@@ -376,14 +373,14 @@ def test_space_to_depth_with_channels_first() -> None:
 @pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
 @pytest.mark.parametrize("name", ["Add", "Sub", "Mul", "Div", "Mod", "Max", "Greater"])
 def test_numbers_without_a_sign(name: str, kind: type) -> None:
-    x = Value(TensorType(np.dtype(kind), ("n",)))
-    y = getattr(ops, name)(x, const(3, 2, 1000, 7, dtype=kind))
+    x = placeholder("n", dtype=kind)
+    y = getattr(ops, name)(x, const([3, 2, 1000, 7], kind))
     assert_same(Graph({"x": x}, {"y": y}), {"x": np.array([2, 9, 40000, 0], kind)})
 
 
 def test_whole_numbers_wrap_as_they_are_cast() -> None:
-    large = const(2**40 + 5, -3, dtype=np.int64)
-    outputs = {"y": ops.Cast(large, to=6), "z": ops.Cast(const(-1, 300, dtype=np.int32), to=2)}
+    large = ints(2**40 + 5, -3)
+    outputs = {"y": ops.Cast(large, to=6), "z": ops.Cast(const([-1, 300], np.int32), to=2)}
     assert_same(Graph({}, outputs), {})
 
 
@@ -391,8 +388,8 @@ def test_whole_numbers_wrap_as_they_are_cast() -> None:
 def test_whole_numbers(name: str) -> None:
     kind = np.uint8 if name == "BitShift" else np.int64
     attrs = {"direction": "LEFT"} if name == "BitShift" else {}
-    x = Value(TensorType(np.dtype(kind), ("n",)))
-    y = getattr(ops, name)(x, const(3, 2, 3, 3, dtype=kind), **attrs)
+    x = placeholder("n", dtype=kind)
+    y = getattr(ops, name)(x, const([3, 2, 3, 3], kind), **attrs)
     feeds = np.abs(N).astype(kind) if name == "BitShift" else N
     assert_same(Graph({"x": x}, {"y": y}), {"x": feeds})
 
@@ -401,7 +398,7 @@ def test_whole_numbers(name: str) -> None:
 @pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
 def test_recurrent_layers(kind: str, gates: int, direction: str) -> None:
     ways, hidden = 1 + (direction == "bidirectional"), 3
-    x = Value(TensorType(np.dtype(np.float32), (5, "n", 2)))
+    x = placeholder(5, "n", 2)
     weights = [drawn(ways, gates * hidden, n, seed=n) for n in (2, 3, 2 * gates * hidden)]
     weights[2] = weights[2][:, 0]
     more = {"linear_before_reset": 1} if kind == "GRU" else {}
@@ -413,7 +410,7 @@ def test_recurrent_layers(kind: str, gates: int, direction: str) -> None:
 
 def test_attention() -> None:
     names = ("q", "k", "v")
-    inputs = {n: Value(TensorType(np.dtype(np.float32), ("n", 2, 5, 4))) for n in names}
+    inputs = {n: placeholder("n", 2, 5, 4) for n in names}
     graph = Graph(inputs, {"y": ops.Attention(*inputs.values(), is_causal=1)}, opset={"": 23})
     assert_same(graph, {n: drawn(3, 2, 5, 4, seed=k) for k, n in enumerate(names)})
 
@@ -422,7 +419,7 @@ def test_attention() -> None:
 
 
 def test_an_operator_without_a_form_is_named() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (1, 4, 4)))
+    x = placeholder(1, 4, 4)
     node = Node(ops.NonMaxSuppression, (x, x), source=Source("/head/nms"))
     with pytest.raises(Unsupported, match=r"NonMaxSuppression '/head/nms'"):
         to_torch(Graph({"x": x}, {"y": node.outputs[0]}))
@@ -551,7 +548,7 @@ def test_importing_redir_imports_no_torch() -> None:
 
 
 def test_an_input_with_a_default_need_not_be_given() -> None:
-    x, k = (Value(TensorType(np.dtype(np.float32), (2,))) for _ in range(2))
+    x, k = (placeholder(2) for _ in range(2))
     held = Tensor(np.array([3, 4], np.float32))
     module = to_torch(Graph({"x": x, "k": k}, {"y": ops.Mul(x, k)}, defaults={"k": held}))
     one = torch.ones(2)
@@ -560,8 +557,8 @@ def test_an_input_with_a_default_need_not_be_given() -> None:
 
 
 def test_several_outputs_are_a_tuple() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2,)))
-    found = to_torch(Graph({"a b": x}, {"y": ops.Relu(x), "z": x, "w": const(1.0, 2.0)}))(
+    x = placeholder(2)
+    found = to_torch(Graph({"a b": x}, {"y": ops.Relu(x), "z": x, "w": const([1.0, 2.0])}))(
         torch.ones(2)
     )
     assert [t.tolist() for t in found] == [[1, 1], [1, 1], [1, 2]]
@@ -809,7 +806,7 @@ def test_scales_for_other_axes_have_no_form() -> None:
 
 
 def test_a_size_of_an_axis_that_is_not_there_has_no_form() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2, 3)))
+    x = placeholder(2, 3)
     size = ops.Gather(ops.Shape(x), ops.constant(np.array(5)))
     with pytest.raises(Unsupported, match="an index is not one of 2"):
         to_torch(Graph({"x": x}, {"y": size}))

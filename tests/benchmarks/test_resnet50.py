@@ -15,8 +15,9 @@ import pytest
 from redir import ops
 from redir.cost import nbytes
 from redir.ir import Graph, Value
-from redir.ir.tensor import Tensor, TensorType
+from redir.ir.tensor import Tensor
 from redir.pipeline.presets import preset
+from tests.helpers import placeholder
 
 SECONDS = 20
 TIMES = 3  # the model's bytes
@@ -47,7 +48,7 @@ def block(x: Value, width: int, stride: int) -> Value:
 
 def resnet50() -> Graph:
     """The network, with random weights."""
-    x = images = Value(TensorType(np.dtype(np.float32), (1, 3, 224, 224)))
+    x = images = placeholder(1, 3, 224, 224)
     x = ops.Relu(conv(x, 64, 7, 2))
     x = ops.MaxPool(x, kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))
     for stage, (width, blocks) in enumerate(STAGES):

@@ -12,9 +12,10 @@ from redir import ops
 from redir.app import tables
 from redir.channels.coupling import Coupling
 from redir.check.guarantees import operations
-from redir.ir import Graph, Value
-from redir.ir.tensor import Tensor, TensorType
+from redir.ir import Graph
+from redir.ir.tensor import Tensor
 from redir.passes.merge import Merge
+from tests.helpers import placeholder
 
 NODES = (1_000, 5_000, 20_000)
 CHANNELS = 16
@@ -24,7 +25,7 @@ SLOWER = 1.5  # per node, on the longest chain as on the shortest
 def chain(nodes: int) -> Graph:
     """Residual blocks of three nodes one behind the other, each with a pair of equal channels."""
     rng = np.random.default_rng(0)
-    x = y = Value(TensorType(np.dtype(np.float32), (1, CHANNELS, 4, 4)))
+    x = y = placeholder(1, CHANNELS, 4, 4)
     for _ in range(nodes // 4):
         first = rng.standard_normal((CHANNELS, CHANNELS, 1, 1), np.float32)
         first[1] = first[0]

@@ -13,21 +13,10 @@ from redir.check.guarantees import constants
 from redir.frontends.onnx import from_proto
 from redir.ir import Graph, Node, Value
 from redir.ir.interpreter import evaluate
-from redir.ir.tensor import Tensor, TensorType
+from redir.ir.tensor import Tensor
 from redir.pipeline import Pipeline
 from redir.runtime.inputs import whole_feeds
-
-
-def const(array: object, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.array(array).astype(dtype)))
-
-
-def ints(*numbers: int) -> Value:
-    return const(numbers, "int64")
-
-
-def image(*shape: int | str, dtype: str = "float32") -> Value:
-    return Value(TensorType(np.dtype(dtype), shape))
+from tests.helpers import const, ints, placeholder
 
 
 def kernel(rows: object, *size: int) -> Value:
@@ -40,7 +29,7 @@ def conv(x: Value, rows: object, *bias: Value, size: tuple[int, ...] = (), **att
     return ops.Conv(x, kernel(rows, *size), *bias, **attrs)
 
 
-X = image(2, 2, 3, 3)
+X = placeholder(2, 2, 3, 3)
 EQUAL = conv(X, [[1, 2], [3, 5], [1, 2]])  # its first and last channels are equal
 STILL = conv(X, [[0, 0], [1, 2]], const([2, 5]))  # its first channel is 2 everywhere
 THREE = [[3, 4, 5]]
@@ -166,7 +155,11 @@ def test_5_the_weight_of_a_transposed_convolution_is_swapped() -> None:
 @pytest.mark.parametrize("a", [0, 1])
 @pytest.mark.parametrize("b", [0, 1])
 def test_5_a_gemm_turns_its_operands(a: int, b: int) -> None:
-    x, w, v = image(*((2, 3) if a else (3, 2))), np.array([[1, 2, 1], [3, 4, 3]]), np.ones((3, 1))
+    x, w, v = (
+        placeholder(*((2, 3) if a else (3, 2))),
+        np.array([[1, 2, 1], [3, 4, 3]]),
+        np.ones((3, 1)),
+    )
     hidden = ops.Gemm(x, const(w.T if b else w), transA=a, transB=b)
     assert shrinks(of(ops.Gemm(hidden, const(v.T if b else v), transB=b), x=x))
 
@@ -182,7 +175,7 @@ def test_6_a_flattened_channel_is_a_block() -> None:
 
 
 def test_6_features_are_broken_into_heads_as_blocks() -> None:
-    x = image(2, 4, 2)
+    x = placeholder(2, 4, 2)
     features = ops.MatMul(x, const([[1, 0, 1, 0], [2, 1, 2, 1]]))  # two heads of two, alike
     heads = ops.Relu(ops.Reshape(features, ints(0, 4, 2, 2)))
     flat = ops.Reshape(heads, ints(0, 4, 4))
@@ -233,7 +226,7 @@ def test_8_a_value_beside_itself_is_read_once() -> None:
 
 
 def test_9_an_input_with_a_default_is_not_a_constant() -> None:
-    b = image(2)
+    b = placeholder(2)
     y = conv(conv(X, [[1, 2], [1, 2]], b), [[3, 4]])
     graph = Graph({"x": X, "b": b}, {"y": y}, defaults={"b": Tensor(np.ones(2, np.float32))})
     assert Pipeline.parse("merge")(graph) is graph
@@ -258,7 +251,7 @@ def test_10_nan_is_equal_to_nothing() -> None:
 def test_10_half_precision_is_added_up_in_double_and_rounded_once(
     pipeline: str, row: list[int]
 ) -> None:
-    x = image(1, 1, dtype="float16")
+    x = placeholder(1, 1, dtype="float16")
     hidden = ops.Gemm(x, const([row], "float16"), const([1, 1, 1], "float16"))
     last = ops.Gemm(hidden, const([[1], [1], [2048]], "float16"), const([2048], "float16"))
     after = Pipeline.parse(pipeline)(of(last, x=x))

@@ -14,7 +14,8 @@ from redir import ops
 from redir.check.outputs import Verdict, verify
 from redir.errors import BadInput
 from redir.ir import Graph, Node, Value
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, TensorType
+from tests.helpers import const, placeholder
 
 FLOAT = np.dtype(np.float32)
 
@@ -26,13 +27,9 @@ def floats(*rows: ArrayLike) -> Array:
 W = floats([1, 2, 3], [-4, 5, 0.1])
 
 
-def const(array: ArrayLike, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.asarray(array, dtype)))
-
-
 def linear(*factors: ArrayLike) -> Graph:
     """x (n, 2) times each of ``factors`` in turn."""
-    x = y = Value(TensorType(FLOAT, ("n", 2)))
+    x = y = placeholder("n", 2)
     for factor in factors:
         y = ops.MatMul(y, const(factor))
     return Graph({"x": x}, {"y": y})
@@ -40,7 +37,7 @@ def linear(*factors: ArrayLike) -> Graph:
 
 def plus(array: ArrayLike, dtype: str = "float32") -> Graph:
     """x plus ``array``, of one axis of any length."""
-    x = Value(TensorType(np.dtype(dtype), ("n",)))
+    x = placeholder("n", dtype=dtype)
     return Graph({"x": x}, {"y": ops.Add(x, const(array, dtype))})
 
 
@@ -150,7 +147,7 @@ def test_tolerances_of_zero_pass_what_is_equal() -> None:
 
 
 def test_another_shape_fails() -> None:
-    x = Value(TensorType(FLOAT, ("n", 2)))
+    x = placeholder("n", 2)
     b = Graph({"x": x}, {"y": ops.Concat(x, x, axis=1)})
     found = verify(Graph({"x": x}, {"y": ops.Relu(x)}), b)
     assert found.verdict == "fail"
@@ -159,7 +156,7 @@ def test_another_shape_fails() -> None:
 
 
 def test_another_element_type_fails() -> None:
-    x = Value(TensorType(FLOAT, (3,)))
+    x = placeholder(3)
     a = Graph({"x": x}, {"y": ops.Relu(x)})
     b = Graph({"x": x}, {"y": ops.Cast(ops.Relu(x), to=11)})
     assert verify(a, b).reason == "y: float32[3] became float64[3]"
@@ -193,7 +190,7 @@ def test_a_head_of_zeros_shows_nothing() -> None:
 
 def layer_scaled(w: Array, by: float) -> Graph:
     """x + by * (x w): a residual block with a layer scale."""
-    x = Value(TensorType(FLOAT, ("n", 2)))
+    x = placeholder("n", 2)
     block = ops.Mul(ops.MatMul(x, const(w)), const(by))
     return Graph({"x": x}, {"y": ops.Add(x, block)})
 
@@ -217,7 +214,7 @@ def test_it_is_not_vacuous_if_nothing_differs() -> None:
 
 def test_one_output_that_depends_on_it_is_enough() -> None:
     def two(w: Array) -> Graph:
-        x = Value(TensorType(FLOAT, ("n", 2)))
+        x = placeholder("n", 2)
         h = ops.MatMul(x, const(w))
         return Graph({"x": x}, {"y": ops.MatMul(h, const(np.zeros((3, 4)))), "h": h})
 
@@ -228,7 +225,7 @@ def test_one_output_that_depends_on_it_is_enough() -> None:
 
 
 def test_an_operator_that_cannot_be_run_is_skipped() -> None:
-    x = Value(TensorType(FLOAT, ("n", 2)))
+    x = placeholder("n", 2)
     op = ops.opaque("Magic", "custom", 1, [x.type])
     graph = Graph({"x": x}, {"y": Node(op, (x,)).outputs[0]}, opset={"": 21, "custom": 1})
     found = verify(graph, graph)
@@ -273,7 +270,7 @@ def test_a_model_that_onnxruntime_no_longer_takes_fails() -> None:
 
 
 def test_the_reason_is_that_of_the_sample_in_the_table() -> None:
-    x = Value(TensorType(FLOAT, ("n",)))
+    x = placeholder("n")
     a, b = (Graph({"x": x}, {"y": ops.Mul(x, const([f]))}) for f in (1.0, 1.5))
     feeds = [{"x": floats(*row)} for row in ([1.0], [7.0], [3.0])]
     found = verify(a, b, feeds)
@@ -311,7 +308,7 @@ def test_tolerances_add_up() -> None:
 
 def hidden(biases: ArrayLike, scale: float = 1.0) -> Graph:
     """Three channels behind a Relu, of which a low bias puts one to sleep; then their sum."""
-    x = Value(TensorType(FLOAT, ("n", 2)))
+    x = placeholder("n", 2)
     y = ops.Relu(ops.Gemm(x, const(W * np.float32(scale)), const(biases)))
     return Graph({"x": x}, {"y": ops.MatMul(y, const([[1.0], [1.0], [1.0]]))})
 
@@ -327,7 +324,7 @@ def test_where_no_weight_is_new_nothing_is_told() -> None:
 
 def test_outputs_that_are_all_nan_are_said_to_be() -> None:
     nan = ops.Div(const([0.0]), const([0.0]))
-    x = Value(TensorType(FLOAT, ("n", 2)))
+    x = placeholder("n", 2)
     a, b = (
         Graph({"x": x}, {"y": ops.Mul(ops.MatMul(x, const(w)), nan)})
         for w in (W, W * np.float32(1 + 1e-7))
@@ -338,6 +335,6 @@ def test_outputs_that_are_all_nan_are_said_to_be() -> None:
 
 
 def test_numbers_without_an_infinity_may_be_awake_too() -> None:
-    x = Value(TensorType(FLOAT, ("n", 3)))
+    x = placeholder("n", 3)
     a, b = (Graph({"x": x}, {"y": ops.Greater(x, const(W[:1] * s))}) for s in (1, 1 + 1e-7))
     assert verify(a, b, [{"x": np.array([[9, 9, 9], [-9, -9, 9]], np.float32)}]).active is not None

@@ -11,8 +11,9 @@ import pytest
 from redir import ops
 from redir.check.outputs import Verdict, verify
 from redir.ir import Graph, Node, Value
-from redir.ir.tensor import Array, Tensor, TensorType
-from redir.ops import Absent, Const
+from redir.ir.tensor import Array, TensorType
+from redir.ops import Absent
+from tests.helpers import const
 
 FLOAT = np.dtype(np.float32)
 BIT = np.float32(2**-23)
@@ -24,10 +25,6 @@ def floats(numbers: Any) -> Array:
 
 def bytes_of(numbers: Any) -> Array:
     return np.asarray(numbers, np.uint8)
-
-
-def const(array: Any, dtype: Any = np.float32) -> Value:
-    return Const(value=Tensor(np.asarray(array, dtype)))
 
 
 def several(op: Any, arity: int, *inputs: Value, **attrs: Any) -> tuple[Value, ...]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import ml_dtypes
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from redir import ops
@@ -18,16 +17,13 @@ from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array, Dim, SparseTensor, Tensor, TensorType
 from redir.passes.fold_constants import FoldConstants
 from redir.passes.palettize import Palettize
+from tests.helpers import const
 
 FLOAT = np.dtype(np.float32)
 
 
 def given(*shape: Dim, dtype: str = "float32") -> Value:
     return Value(TensorType(np.dtype(dtype), shape))
-
-
-def const(array: ArrayLike, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.asarray(array, dtype)))
 
 
 def apart(*shape: int) -> Array:

@@ -29,6 +29,7 @@ from redir.ir.tensor import Tensor, TensorType
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
 from redir.passes.merge import Merge
 from redir.runtime.onnxruntime import installed
+from tests.helpers import operators, placeholder
 
 FLOAT = np.dtype(np.float32)
 
@@ -39,14 +40,10 @@ def const(*shape: int, value: float = 5.0) -> Value:
 
 def chain(*weights: Value) -> Graph:
     """A MatMul by each of ``weights``, in a row."""
-    x = value = Value(TensorType(FLOAT, ("n", 4)))
+    x = value = placeholder("n", 4)
     for weight in weights:
         value = ops.MatMul(value, weight)
     return Graph({"x": x}, {"y": value})
-
-
-def operators(graph: Graph) -> list[str]:
-    return [n.op.name for n in graph.nodes if n.inputs]
 
 
 def as_relu(node: Node) -> list[Form]:
@@ -81,7 +78,7 @@ def test_multiplications_by_one_are_free() -> None:
 
 
 def test_to_cost_what_cost_nothing_is_infinitely_dearer() -> None:
-    x = Value(TensorType(FLOAT, ("n", 4)))
+    x = placeholder("n", 4)
     nothing = Graph({"x": x}, {"y": ops.Relu(x)})
     assert MACS.ratio(nothing, chain(const(4, 4))) == np.inf
     assert MACS.ratio(nothing, nothing) == 1
@@ -185,7 +182,7 @@ def test_latency_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_what_cannot_run_is_not_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REDIR_CACHE", str(tmp_path))
     unknown = ops.opaque("Unknown", "some.where", 1, [TensorType(FLOAT, ("n", 4))])
-    x = Value(TensorType(FLOAT, ("n", 4)))
+    x = placeholder("n", 4)
     odd = Graph({"x": x}, {"y": unknown(x)}, opset={"": 21, "some.where": 1})
     assert LATENCY.ratio(odd, odd) >= 1
 
@@ -236,7 +233,7 @@ class Dearer:
 
 @pytest.mark.parametrize("step", [Merge, EliminateDeadChannels], ids=lambda step: step.name)
 def test_channels_stay_where_the_model_would_cost_more(step: Any) -> None:
-    x = Value(TensorType(FLOAT, (1, 2)))
+    x = placeholder(1, 2)
     columns = np.array([[1, 1, 0], [2, 2, 0]], FLOAT)
     hidden = ops.Relu(ops.MatMul(x, ops.Const(value=Tensor(columns))))
     y = ops.MatMul(hidden, ops.Const(value=Tensor(np.ones((3, 1), FLOAT))))

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redir import ops
-from redir.ir import Graph, Value
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir import Graph
+from redir.ir.tensor import Array, Tensor
 from redir.layers.products import MULTIPLES, by_channel, shared, split_ratio
 from redir.ops import tensor_of
 from redir.passes.split_inputs import SplitInputs
+from tests.helpers import placeholder
 
 DTYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64"]
 KERNEL = np.array([[1.0, -2.0, 3.0]])
@@ -51,7 +52,7 @@ def test_planted_repetitions_are_found(kernel: tuple[int, ...]) -> None:
 def test_planted_repetitions_are_what_the_pass_computes() -> None:
     distinct = [1, 4, 2, 5, 3]
     weights = repeated(np.random.default_rng(0), distinct, 16, 3, 3)
-    x = Value(TensorType(np.dtype(np.float32), (1, 5, 8, 8)))
+    x = placeholder(1, 5, 8, 8)
     before = Graph({"x": x}, {"y": ops.Conv(x, ops.Const(value=Tensor(weights)))})
     gather = next(n for n in SplitInputs()(before).nodes if n.op == ops.Gather)
     places = tensor_of(gather.inputs[1])

@@ -12,18 +12,19 @@ from hypothesis import strategies as st
 from redir import ops
 from redir.errors import Unsupported
 from redir.ir import Graph, Value
-from redir.ir.tensor import Array, Tensor, TensorType
-from redir.ops import Const, tensor_of
+from redir.ir.tensor import Array
+from redir.ops import tensor_of
 from redir.passes.fold_constants import FoldConstants
 from redir.pipeline import Pipeline, compress
 from redir.runtime.onnxruntime import installed, session
+from tests.helpers import const, placeholder
 
 LEAST, MOST = -(2**31), 2**31 - 1
 needs_ort = pytest.mark.skipif(not installed(), reason="onnxruntime is not installed")
 
 
-def const(array: Any, dtype: str = "int32") -> Value:
-    return Const(value=Tensor(np.asarray(array, dtype)))
+def int32(numbers: list[int]) -> Value:
+    return const(numbers, "int32")
 
 
 def folded(y: Value) -> Array | None:
@@ -34,17 +35,17 @@ def folded(y: Value) -> Array | None:
 
 
 LEFT = {
-    "division by zero": ops.Div(const([7, 8]), const([1, 0])),
-    "remainder by zero": ops.Mod(const([7]), const([0])),
-    "the least by -1": ops.Div(const([LEAST]), const([-1])),
-    "the remainder of that": ops.Mod(const([LEAST]), const([-1])),
+    "division by zero": ops.Div(int32([7, 8]), int32([1, 0])),
+    "remainder by zero": ops.Mod(int32([7]), int32([0])),
+    "the least by -1": ops.Div(int32([LEAST]), int32([-1])),
+    "the remainder of that": ops.Mod(int32([LEAST]), int32([-1])),
     "the least of 64 bits by -1": ops.Div(const([-(2**63)], "int64"), const([-1], "int64")),
-    "a power beyond 32 bits": ops.Pow(const([3]), const([40])),
-    "a power of whole numbers below 1": ops.Pow(const([2]), const([-1])),
-    "a sum beyond 32 bits": ops.ReduceSum(const([MOST, MOST])),
-    "a mean of such": ops.ReduceMean(const([MOST, MOST])),
-    "squares beyond 32 bits": ops.ReduceSumSquare(const([MOST, 2])),
-    "a product beyond 32 bits": ops.ReduceProd(const([MOST, MOST, 2])),
+    "a power beyond 32 bits": ops.Pow(int32([3]), int32([40])),
+    "a power of whole numbers below 1": ops.Pow(int32([2]), int32([-1])),
+    "a sum beyond 32 bits": ops.ReduceSum(int32([MOST, MOST])),
+    "a mean of such": ops.ReduceMean(int32([MOST, MOST])),
+    "squares beyond 32 bits": ops.ReduceSumSquare(int32([MOST, 2])),
+    "a product beyond 32 bits": ops.ReduceProd(int32([MOST, MOST, 2])),
     "a sum beyond float16": ops.ReduceSum(const([60000, 60000], "float16")),
     "a product beyond float32": ops.Mul(const([3e38], "float32"), const([10], "float32")),
     "zero times infinity": ops.Mul(const([0.0], "float32"), const([np.inf], "float32")),
@@ -67,14 +68,14 @@ def test_what_runtimes_disagree_on_is_left(what: str) -> None:
 
 
 DONE: dict[str, tuple[Value, Any]] = {
-    "division": (ops.Div(const([-7, LEAST]), const([2, 1])), [-3, LEAST]),
-    "remainder": (ops.Mod(const([-7]), const([3])), [2]),
-    "power": (ops.Pow(const([-3, 2]), const([3, 30])), [-27, 2**30]),
-    "sum": (ops.ReduceSum(const([3, 4]), keepdims=0), 7),
-    "product": (ops.ReduceProd(const([3, -4]), keepdims=0), -12),
+    "division": (ops.Div(int32([-7, LEAST]), int32([2, 1])), [-3, LEAST]),
+    "remainder": (ops.Mod(int32([-7]), int32([3])), [2]),
+    "power": (ops.Pow(int32([-3, 2]), int32([3, 30])), [-27, 2**30]),
+    "sum": (ops.ReduceSum(int32([3, 4]), keepdims=0), 7),
+    "product": (ops.ReduceProd(int32([3, -4]), keepdims=0), -12),
     "cast": (ops.Cast(const([254.9, -0.5], "float32"), to=2), [254, 0]),
-    "wrapped": (ops.Add(const([MOST]), const([1])), [LEAST]),
-    "a byte of a large number": (ops.Cast(const([300]), to=2), [44]),
+    "wrapped": (ops.Add(int32([MOST]), int32([1])), [LEAST]),
+    "a byte of a large number": (ops.Cast(int32([300]), to=2), [44]),
     "shift": (ops.BitShift(const([200], "uint8"), const([7], "uint8"), direction="LEFT"), [0]),
     "infinity": (ops.Neg(const([np.inf], "float32")), [-np.inf]),
 }
@@ -132,15 +133,15 @@ def divided(op: Any, x: Value, by: Value) -> Graph:
 @needs_ort
 @pytest.mark.parametrize("op", [ops.Div, ops.Mod])
 def test_constants_that_end_onnxruntime_are_not_given_to_it(op: Any) -> None:
-    least = ops.Sub(const([-MOST]), const([1]))
+    least = ops.Sub(int32([-MOST]), int32([1]))
     with pytest.raises(Unsupported, match="divides the least number of its type by -1"):
-        session(divided(op, least, const([-1])))
+        session(divided(op, least, int32([-1])))
 
 
 @needs_ort
 @pytest.mark.parametrize("op", [ops.Div, ops.Mod])
 def test_inputs_that_end_onnxruntime_are_not_given_to_it(op: Any) -> None:
-    x, by = (Value(TensorType(np.dtype(np.int32), (1,))) for _ in "ab")
+    x, by = (placeholder(1, dtype=np.int32) for _ in "ab")
     held = session(divided(op, x, by))
     minus = np.array([-1], np.int32)
     assert held({"x0": np.array([4], np.int32), "x1": minus})["y"].shape == (1,)
@@ -149,8 +150,8 @@ def test_inputs_that_end_onnxruntime_are_not_given_to_it(op: Any) -> None:
 
 
 def test_a_model_that_would_end_onnxruntime_is_compressed() -> None:
-    x = Value(TensorType(np.dtype(np.int32), (1,)))
-    y = ops.Add(ops.Identity(x), ops.Div(const([LEAST]), const([-1])))
+    x = placeholder(1, dtype=np.int32)
+    y = ops.Add(ops.Identity(x), ops.Div(int32([LEAST]), int32([-1])))
     done = compress.run(
         Graph({"x": x}, {"y": y}, opset={"": 21}), Pipeline.parse("eliminate-identity")
     )

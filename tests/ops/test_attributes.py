@@ -132,13 +132,13 @@ def strange(name: str, *inputs: Any, **attrs: Any) -> Any:
     return Node(op, inputs, {**attrs, "strange": 1}).outputs[0]
 
 
-def const(*shape: int) -> Any:
+def ones(*shape: int) -> Any:
     return ops.constant(np.ones(shape, np.float32))
 
 
 def test_a_norm_behind_it_is_not_folded() -> None:
-    y = strange("Conv", X, const(2, 2, 1, 1))
-    before = Graph({"x": X}, {"y": ops.BatchNormalization(y, *(const(2) for _ in range(4)))})
+    y = strange("Conv", X, ones(2, 2, 1, 1))
+    before = Graph({"x": X}, {"y": ops.BatchNormalization(y, *(ones(2) for _ in range(4)))})
     assert FoldBatchnorm()(before) is before
 
 

@@ -19,6 +19,7 @@ from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array, Tensor, TensorType
 from redir.runtime.onnxruntime import EXACT_PRODUCTS
 from tests.extras import ort
+from tests.helpers import placeholder
 
 PASSING = 1853  # of the 1884 node tests of onnx 1.23
 
@@ -208,7 +209,7 @@ def norm_operands(rank: int, dtype: type = np.float32) -> dict[str, Array]:
 
 
 def test_conv_of_nothing_is_nothing() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (1, 2, None, 3)))
+    x = placeholder(1, 2, None, 3)
     y = ops.Conv(x, ops.Const(value=Tensor(np.ones((5, 2, 1, 1), np.float32))))
     found = evaluate(Graph({"x": x}, {"y": y}), {"x": np.ones((1, 2, 0, 3), np.float32)})
     assert found["y"].shape == (1, 5, 0, 3)

@@ -15,10 +15,11 @@ from redir import ops
 from redir.channels.coupling import Coupling, pinned_once
 from redir.errors import IllTyped, Unsupported
 from redir.ir import Attr, Graph, Node, Port, Value
-from redir.ir.tensor import Array, Dim, Tensor, TensorType
+from redir.ir.tensor import Array, Tensor, TensorType
 from redir.ops import Absent, Const, is_absent, tensor_of
 from tests import drawn_nodes
 from tests.drawn_nodes import DRAWERS, VERSIONS, Case, Draw, lookup, with_options
+from tests.helpers import ints, placeholder
 
 Groups = dict[int, dict[Port, Array]]  # for each group the channels that it has at each port
 
@@ -295,10 +296,6 @@ def test_equal_channels_become_one(kind: str, data: st.DataObject) -> None:
 # Known breaches
 
 
-def given_float(*shape: Dim) -> Value:
-    return Value(TensorType(np.dtype(np.float32), shape))
-
-
 def only(name: str, *inputs: Value, version: int = 21, arity: int = 1, **attrs: Attr) -> Node:
     return Node(lookup(name, version), inputs, attrs, arity=arity)
 
@@ -308,32 +305,28 @@ def tied(node: Node, value: Value, axis: int) -> bool:
     return any((value, axis) in (link.a, link.b) for link in node.op.links(node))
 
 
-def ints(*numbers: int) -> Value:
-    return Const(value=Tensor(np.array(numbers, np.int64)))
-
-
-X = given_float(2, 4, 6, 6)
+X = placeholder(2, 4, 6, 6)
 ONES = Const(value=Tensor(np.ones(4, np.float32)))
 CROP = Const(value=Tensor(np.array([0, 0, 0.25, 0, 1, 1, 0.75, 1], np.float32)))
 
 
 def test_a_reshape_that_copies_a_size_is_narrowed() -> None:
-    x = given_float(2, 2, 1)
+    x = placeholder(2, 2, 1)
     node = only("Reshape", x, ints(1, 0, 2))
     kept = {(x, 0): np.array([0]), (node.outputs[0], 1): np.array([0])}
-    narrow = node.op.narrow(node, (given_float(1, 2, 1), node.inputs[1]), kept)
+    narrow = node.op.narrow(node, (placeholder(1, 2, 1), node.inputs[1]), kept)
     assert narrow.outputs[0].type.shape == (1, 1, 2)
 
 
 @pytest.mark.parametrize(("step", "name"), [(2, "Gather"), (-1, "Slice")])
 def test_a_slice_in_steps_gathers_what_stands_unevenly(step: int, name: str) -> None:
-    x, array = given_float(2, 6), np.arange(12, dtype=np.float32).reshape(2, 6)
+    x, array = placeholder(2, 6), np.arange(12, dtype=np.float32).reshape(2, 6)
     starts, ends = (0, 6) if step > 0 else (5, -9)
     node = only("Slice", x, ints(starts), ints(ends), ints(1), ints(step))
     y, left = node.outputs[0], np.array([0, 2, 3, 4, 5])
     (link,) = (k for k in node.op.links(node) if k.b == (x, 1))
     kept = {(x, 1): left, (y, 1): np.flatnonzero(np.isin(link.index, left))}
-    short = given_float(2, 5)
+    short = placeholder(2, 5)
     narrow = node.op.narrow(node, (short, *node.inputs[1:]), kept)
     assert narrow.op.name == name
     found = known(narrow.outputs[0], {short: array[:, left]})
@@ -341,7 +334,7 @@ def test_a_slice_in_steps_gathers_what_stands_unevenly(step: int, name: str) -> 
 
 
 def test_an_operand_that_is_pinned_in_one_of_its_places_is_pinned() -> None:
-    x = given_float(4, 4)
+    x = placeholder(4, 4)
     node = only("Einsum", ops.Relu(x), ops.Relu(x), equation="ij,jj->ij")
     both = node.on([node.inputs[0]] * 2)
     pins = [Coupling(Graph({"x": x}, {"y": n.outputs[0]})).pins for n in (node, both)]
@@ -349,7 +342,7 @@ def test_an_operand_that_is_pinned_in_one_of_its_places_is_pinned() -> None:
 
 
 def test_a_reshape_of_open_size_keeps_the_axes_at_its_ends() -> None:
-    node = only("Reshape", given_float("n", 8, 7), ints(-1, 7))
+    node = only("Reshape", placeholder("n", 8, 7), ints(-1, 7))
     assert tied(node, node.inputs[0], 2)
     assert not tied(node, node.inputs[0], 1)
 
@@ -359,7 +352,7 @@ def test_a_reshape_of_open_size_keeps_the_axes_at_its_ends() -> None:
 
 @pytest.mark.parametrize("columns", [1, 4])
 def test_rows_of_a_gemm_are_tied_as_those_of_its_bias(columns: int) -> None:
-    node = only("Gemm", given_float(2, 3), given_float(3, 4), given_float(2, columns))
+    node = only("Gemm", placeholder(2, 3), placeholder(3, 4), placeholder(2, columns))
     assert tied(node, node.outputs[0], 0) == tied(node, node.inputs[2], 0)
 
 
@@ -373,8 +366,8 @@ def test_the_indices_of_a_pooling_are_not_tied() -> None:
     assert not tied(node, node.outputs[1], 1)
 
 
-NORM = [given_float(4) for _ in range(4)]
-BYTES, OTHERS = (Value(TensorType(np.dtype(np.uint8), (4, 4, 4, 4))) for _ in range(2))
+NORM = [placeholder(4) for _ in range(4)]
+BYTES, OTHERS = (placeholder(4, 4, 4, 4, dtype=np.uint8) for _ in range(2))
 STORED = Const(value=Tensor(np.ones((4, 4, 4, 4), np.uint8)))
 PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 for the result, axis
     "softmax axis": (only("Softmax", X, axis=1), [(0, 1), (-1, 1)]),
@@ -383,28 +376,28 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
     "reduced axis": (only("ReduceMean", X, ints(1)), [(0, 1), (-1, 1)]),
     "axes reduced without naming them": (only("ReduceMax", X), [(0, 0), (0, 1), (0, 3)]),
     "axes given at run time": (
-        only("ReduceSum", X, Value(TensorType(np.dtype(np.int64), (1,)))),
+        only("ReduceSum", X, placeholder(1, dtype=np.int64)),
         [(0, 0)],
     ),
     "kernel of a convolution": (
-        only("Conv", X, given_float(6, 4, 3, 3)),
+        only("Conv", X, placeholder(6, 4, 3, 3)),
         [(0, 2), (1, 2), (-1, 3)],
     ),
-    "depthwise weight": (only("Conv", X, given_float(8, 1, 3, 3)), [(1, 1)]),
+    "depthwise weight": (only("Conv", X, placeholder(8, 1, 3, 3)), [(1, 1)]),
     "kernel of a transposed convolution": (
-        only("ConvTranspose", X, given_float(4, 3, 3, 3), group=2),
+        only("ConvTranspose", X, placeholder(4, 3, 3, 3), group=2),
         [(0, 2), (1, 2), (1, 3), (-1, 2)],
     ),
     "columns of a depthwise transposed convolution": (
-        only("ConvTranspose", X, given_float(4, 3, 3, 3), group=4),
+        only("ConvTranspose", X, placeholder(4, 3, 3, 3), group=4),
         [(1, 1)],
     ),
     "layer norm": (
-        only("LayerNormalization", X, given_float(6), given_float(6)),
+        only("LayerNormalization", X, placeholder(6), placeholder(6)),
         [(0, 3), (1, 0), (-1, 3)],
     ),
     "layer norm with scales that differ before its axes": (
-        only("LayerNormalization", X, given_float(4, 1, 6)),
+        only("LayerNormalization", X, placeholder(4, 1, 6)),
         [(0, 0), (0, 1), (0, 3), (1, 0), (-1, 1)],
     ),
     "group norm over all channels": (
@@ -415,50 +408,50 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
     "norm over axes": (only("MeanVarianceNormalization", X), [(0, 0), (0, 2), (-1, 3)]),
     "running sum": (only("CumSum", X, ints(1)), [(0, 1), (-1, 1)]),
     "running sum along a computed axis": (
-        only("CumSum", X, Value(TensorType(np.dtype(np.int64), (1,)))),
+        only("CumSum", X, placeholder(1, dtype=np.int64)),
         [(0, 0), (0, 1), (-1, 3)],
     ),
     "triangle": (only("Trilu", X), [(0, 2), (0, 3), (-1, 2)]),
     "compressed axis": (
-        only("Compress", X, Value(TensorType(np.dtype(bool), (4,))), axis=1),
+        only("Compress", X, placeholder(4, dtype=bool), axis=1),
         [(0, 1), (1, 0)],
     ),
     "axes compressed as one": (
-        only("Compress", X, Value(TensorType(np.dtype(bool), (4,)))),
+        only("Compress", X, placeholder(4, dtype=bool)),
         [(0, 0), (0, 1)],
     ),
     "reversed steps": (
-        only("ReverseSequence", X, Value(TensorType(np.dtype(np.int64), (4,)))),
+        only("ReverseSequence", X, placeholder(4, dtype=np.int64)),
         [(0, 0), (0, 1), (-1, 0), (-1, 1)],
     ),
     "cropped axis": (only("CenterCropPad", X, ints(2), axes=(1,)), [(0, 1), (-1, 1)]),
     "places of a grid": (
-        only("GridSample", X, given_float(2, 3, 3, 2)),
+        only("GridSample", X, placeholder(2, 3, 3, 2)),
         [(0, 2), (0, 3), (1, 3)],
     ),
     "examples of regions": (
-        only("RoiAlign", X, given_float(5, 4), Value(TensorType(np.dtype(np.int64), (5,)))),
+        only("RoiAlign", X, placeholder(5, 4), placeholder(5, dtype=np.int64)),
         [(0, 0), (0, 2), (1, 1), (-1, 2)],
     ),
     "axes that are looked up": (only("GatherND", X, ints(1, 0)), [(0, 0), (0, 1), (1, 0)]),
     "axes that are scattered to": (
-        only("ScatterND", X, ints(1, 0), given_float(6, 6)),
+        only("ScatterND", X, ints(1, 0), placeholder(6, 6)),
         [(0, 0), (0, 1), (1, 0), (-1, 1)],
     ),
     "places of an attention": (
-        only("Attention", *[given_float(2, 4, 6, 6) for _ in range(3)], version=23),
+        only("Attention", *[placeholder(2, 4, 6, 6) for _ in range(3)], version=23),
         [(0, 2), (1, 2), (2, 2), (-1, 2)],
     ),
     "heads of an attention that share keys": (
-        only("Attention", given_float(2, 4, 6, 6), *[given_float(2, 2, 6, 6)] * 2, version=23),
+        only("Attention", placeholder(2, 4, 6, 6), *[placeholder(2, 2, 6, 6)] * 2, version=23),
         [(0, 1), (1, 1), (2, 1), (-1, 1)],
     ),
     "attention with heads side by side": (
-        only("Attention", *[given_float(2, 6, 8)] * 3, version=23, q_num_heads=2, kv_num_heads=2),
+        only("Attention", *[placeholder(2, 6, 8)] * 3, version=23, q_num_heads=2, kv_num_heads=2),
         [(0, 2), (1, 2), (-1, 2)],
     ),
     "scattered elements": (
-        only("ScatterElements", X, Value(TensorType(np.dtype(np.int64), (2, 4, 6, 6))), X, axis=1),
+        only("ScatterElements", X, placeholder(2, 4, 6, 6, dtype=np.int64), X, axis=1),
         [(0, 0), (0, 1), (-1, 1)],
     ),
     "shape": (only("Shape", X), [(0, 0), (0, 1)]),
@@ -475,16 +468,16 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
     "norm over places": (only("InstanceNormalization", X, *NORM[:2]), [(0, 2), (-1, 3)]),
     "pooled places": (only("AveragePool", X, kernel_shape=(2, 2)), [(0, 2), (-1, 3)]),
     "axis gathered at places that are computed": (
-        only("Gather", X, Value(TensorType(np.dtype(np.int64), (2,))), axis=1),
+        only("Gather", X, placeholder(2, dtype=np.int64), axis=1),
         [(0, 1), (-1, 1)],
     ),
     "axis gathered where nothing is": (only("Gather", X, ints(0, 7), axis=1), [(0, 1), (-1, 1)]),
     "axis sliced to an end that is computed": (
-        only("Slice", X, ints(0), Value(TensorType(np.dtype(np.int64), (1,))), ints(1)),
+        only("Slice", X, ints(0), placeholder(1, dtype=np.int64), ints(1)),
         [(0, 1)],
     ),
     "axis split into sizes that are computed": (
-        only("Split", X, Value(TensorType(np.dtype(np.int64), (2,))), arity=2, axis=1),
+        only("Split", X, placeholder(2, dtype=np.int64), arity=2, axis=1),
         [(0, 1)],
     ),
     "axis padded with its own values": (
@@ -493,20 +486,20 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
     ),
     "axis that a pad crops": (only("Pad", X, ints(0, -1, 0, 0, 0, 0, 0, 0)), [(0, 1), (-1, 1)]),
     "concatenated axis of open size": (
-        only("Concat", given_float(2, 4), given_float(2, "n"), axis=1),
+        only("Concat", placeholder(2, 4), placeholder(2, "n"), axis=1),
         [(0, 1), (1, 1), (-1, 1)],
     ),
     "resized axis": (only("Resize", X, Absent(), Absent(), ints(2, 8, 6, 6)), [(0, 1), (-1, 1)]),
     "axes broken and flattened at once, at places of their own": (
-        only("Reshape", given_float(4, 6), ints(3, 8)),
+        only("Reshape", placeholder(4, 6), ints(3, 8)),
         [(0, 0), (0, 1), (-1, 0), (-1, 1)],
     ),
     "target of a reshape that is computed": (
-        only("Reshape", X, Value(TensorType(np.dtype(np.int64), (2,)))),
+        only("Reshape", X, placeholder(2, dtype=np.int64)),
         [(0, 0), (0, 1), (0, 3)],
     ),
     "scales of blocks": (
-        only("QuantizeLinear", X, given_float(2, 2, 6, 6), axis=1, block_size=2),
+        only("QuantizeLinear", X, placeholder(2, 2, 6, 6), axis=1, block_size=2),
         [(0, 0), (0, 1), (1, 0), (1, 1), (-1, 1)],
     ),
     "scales of channels before there was an axis": (
@@ -518,7 +511,7 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
         [(0, 1), (1, 1)],
     ),
     "sum of weights whose zero point is computed": (
-        only("MatMulInteger", BYTES, OTHERS, Absent(), Value(TensorType(np.dtype(np.uint8), ()))),
+        only("MatMulInteger", BYTES, OTHERS, Absent(), placeholder(dtype=np.uint8)),
         [(0, 3), (1, 2)],
     ),
     "sum of constants whose zero point is not 0": (
@@ -526,43 +519,43 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
         [(0, 1), (1, 1)],
     ),
     "rows with a zero point each": (
-        only("MatMulInteger", BYTES, OTHERS, Value(TensorType(np.dtype(np.uint8), (4,)))),
+        only("MatMulInteger", BYTES, OTHERS, placeholder(4, dtype=np.uint8)),
         [(0, 2), (0, 3), (1, 2), (1, 3), (-1, 2), (-1, 3)],
     ),
     "vector product": (
-        only("MatMul", given_float(4), given_float(4, 5)),
+        only("MatMul", placeholder(4), placeholder(4, 5)),
         [(0, 0), (1, 1), (-1, 0)],
     ),
     "letter twice in an operand of an einsum": (
-        only("Einsum", given_float(4, 4), given_float(4, 5), equation="ii,ij->ij"),
+        only("Einsum", placeholder(4, 4), placeholder(4, 5), equation="ii,ij->ij"),
         [(0, 0), (0, 1), (1, 0), (-1, 0)],
     ),
     "letter of three operands that is summed over": (
-        only("Einsum", *[given_float(2, 4)] * 3, equation="ij,ij,ij->i"),
+        only("Einsum", *[placeholder(2, 4)] * 3, equation="ij,ij,ij->i"),
         [(0, 1), (1, 1)],
     ),
     "letter of an axis that an einsum broadcasts": (
-        only("Einsum", given_float(2, 4), given_float(1, 4), equation="ij,ij->ij"),
+        only("Einsum", placeholder(2, 4), placeholder(1, 4), equation="ij,ij->ij"),
         [(0, 0), (1, 0), (-1, 0)],
     ),
     "axes that an ellipsis stands for": (
-        only("Einsum", X, given_float(6, 5), equation="...i,ij->...j"),
+        only("Einsum", X, placeholder(6, 5), equation="...i,ij->...j"),
         [(0, 0), (0, 1), (0, 2), (-1, 0), (-1, 1), (-1, 2)],
     ),
     "axis of size 1 that is expanded": (
-        only("Expand", given_float(2, 1, 6), ints(2, 4, 6)),
+        only("Expand", placeholder(2, 1, 6), ints(2, 4, 6)),
         [(0, 1)],
     ),
     "axis expanded to a size that is computed": (
-        only("Expand", X, Value(TensorType(np.dtype(np.int64), (4,)))),
+        only("Expand", X, placeholder(4, dtype=np.int64)),
         [(0, 0), (0, 1), (-1, 0), (-1, 1)],
     ),
     "axis of open size that is expanded": (
-        only("Expand", given_float(2, "n"), ints(2, 4)),
+        only("Expand", placeholder(2, "n"), ints(2, 4)),
         [(0, 1), (-1, 1)],
     ),
     "axis repeated a computed number of times": (
-        only("Tile", X, Value(TensorType(np.dtype(np.int64), (4,)))),
+        only("Tile", X, placeholder(4, dtype=np.int64)),
         [(0, 0), (0, 1)],
     ),
     "places of a DepthToSpace": (
@@ -574,7 +567,7 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
         [(0, 2), (0, 3), (-1, 2), (-1, 3)],
     ),
     "axis resized to a computed size": (
-        only("Resize", X, Absent(), Absent(), Value(TensorType(np.dtype(np.int64), (4,)))),
+        only("Resize", X, Absent(), Absent(), placeholder(4, dtype=np.int64)),
         [(0, 1), (-1, 1)],
     ),
     "axis that a resize shifts by half a place": (
@@ -595,28 +588,28 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
         [(0, 1), (-1, 1)],
     ),
     "directions, steps and gates of an LSTM": (
-        only("LSTM", given_float(5, 2, 3), given_float(1, 16, 3), given_float(1, 16, 4)),
+        only("LSTM", placeholder(5, 2, 3), placeholder(1, 16, 3), placeholder(1, 16, 4)),
         [(0, 0), (1, 0), (2, 0), (-1, 0), (-1, 1)],
     ),
     "LSTM on examples first": (
-        only("LSTM", given_float(5, 2, 3), given_float(1, 16, 3), given_float(1, 16, 4), layout=1),
+        only("LSTM", placeholder(5, 2, 3), placeholder(1, 16, 3), placeholder(1, 16, 4), layout=1),
         [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2), (-1, 2), (-1, 3)],
     ),
     "searched axis": (only("ArgMax", X, axis=1), [(0, 1), (-1, 1)]),
     "axis sorted": (only("TopK", X, ints(2), axis=1, arity=2), [(0, 1), (-1, 1)]),
     "axis that an operand of open size may broadcast along or not": (
-        only("Add", given_float(4), given_float("n")),
+        only("Add", placeholder(4), placeholder("n")),
         [(0, 0), (1, 0), (-1, 0)],
     ),
     "axis of open size in another operand of a concat": (
-        only("Concat", given_float(2, 4), given_float(2, "n"), axis=0),
+        only("Concat", placeholder(2, 4), placeholder(2, "n"), axis=0),
         [(0, 1), (-1, 1)],
     ),
     "axis that a resize crops": (
         only("Resize", X, CROP, ONES, coordinate_transformation_mode="tf_crop_and_resize"),
         [(0, 2), (-1, 2)],
     ),
-    "broadcast axis": (only("Add", X, given_float(1, 1, 1)), [(1, 0)]),
+    "broadcast axis": (only("Add", X, placeholder(1, 1, 1)), [(1, 0)]),
 }
 
 

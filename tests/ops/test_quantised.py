@@ -12,18 +12,15 @@ from redir.channels.coupling import Coupling
 from redir.check.guarantees import constants
 from redir.ir import Graph, Node, Value
 from redir.ir.interpreter import evaluate
-from redir.ir.tensor import Array, Tensor, TensorType
-from redir.ops import Absent, Const
+from redir.ir.tensor import Array, TensorType
+from redir.ops import Absent
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
 from redir.passes.prune import Prune
 from redir.runtime.onnxruntime import mixes_bytes, saturates, session
+from tests.helpers import const, placeholder
 
 RNG = np.random.default_rng(0)
 FLOATS = RNG.normal(size=(2, 3, 5, 5)).astype(np.float32)
-
-
-def const(array: Any, dtype: Any = np.float32) -> Value:
-    return Const(value=Tensor(np.asarray(array, dtype)))
 
 
 def zeros_of(size: int, *, each: bool) -> Value:
@@ -99,7 +96,7 @@ def test_weights_around_another_number_than_0_are_not_silenced() -> None:
 
 
 def test_a_border_of_integers_is_read_where_it_stands_for_another_number() -> None:
-    x = Value(TensorType(np.dtype(np.uint8), (1, 2, 3, 3)))
+    x = placeholder(1, 2, 3, 3, dtype=np.uint8)
     padded = ops.Pad(x, const([0, 1, 0, 0, 0, 1, 0, 0], np.int64))
     weights = const(RNG.integers(1, 9, (2, 4, 1, 1)), np.int8)
     y = Node(ops.ConvInteger, (padded, weights, const(5, np.uint8), Absent())).outputs[0]
@@ -137,13 +134,13 @@ def test_it_is_known_whether_this_cpu_saturates() -> None:
 
 
 def test_only_a_graph_of_both_kinds_of_bytes_may_saturate() -> None:
-    x = Value(TensorType(np.dtype(np.uint8), (3, 4)))
+    x = placeholder(3, 4, dtype=np.uint8)
     assert mixes_bytes(product())
     assert not mixes_bytes(Graph({"x": x}, {"y": ops.Identity(x)}))
 
 
 def test_a_sum_beyond_32_bits_wraps_around() -> None:
-    x = Value(TensorType(np.dtype(np.uint8), (1, 40000)))
+    x = placeholder(1, 40000, dtype=np.uint8)
     y = ops.MatMulInteger(x, const(np.full((40000, 1), 255), np.uint8))
     found = evaluate(Graph({"x": x}, {"y": y}), {"x": np.full((1, 40000), 255, np.uint8)})["y"]
     assert found.item() == 40000 * 255**2 - 2**32

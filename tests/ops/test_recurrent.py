@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from redir import ops
 from redir.check.guarantees import constants
 from redir.ir import Graph, Node, Value
-from redir.ir.tensor import Array, Tensor, TensorType
-from redir.ops import Absent, Const
+from redir.ir.tensor import Array, TensorType
+from redir.ops import Absent
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
 from redir.passes.merge import Merge
 from redir.passes.prune import Prune
 from redir.runtime.onnxruntime import session
 from redir.testing import plant_duplicates
+from tests.helpers import const, ints
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 X = np.random.default_rng(1).normal(size=(6, 2, 5)).astype(np.float32)
@@ -32,20 +31,15 @@ def layer(rng: np.random.Generator, name: str, x: Value, features: int, way: str
     return Node(getattr(ops, name), (x, w, r, b, Absent()), {"direction": way}, arity=2)
 
 
-def const(array: Any) -> Value:
-    array = np.asarray(array)
-    return Const(value=Tensor(array.astype(np.float32) if array.dtype.kind == "f" else array))
-
-
 def stacked(name: str, way: str) -> Graph:
     """Two layers, as exporters write them, and a classifier on the last state of the second."""
     rng, ways = np.random.default_rng(0), 2 if way == "bidirectional" else 1
     x = Value(TensorType(np.dtype(np.float32), X.shape))
     first = layer(rng, name, x, 5, way).outputs[0]
     turned = ops.Transpose(first, perm=(0, 2, 1, 3))
-    features = ops.Reshape(turned, const(np.array([0, 0, -1])))
+    features = ops.Reshape(turned, ints(0, 0, -1))
     last = layer(rng, name, features, 8 * ways, way).outputs[1]
-    state = ops.Gather(last, const(np.array(0)), axis=0)
+    state = ops.Gather(last, const(0, "int64"), axis=0)
     y = ops.MatMul(ops.Relu(state), const(rng.normal(size=(8, 3))))
     return Graph({"x": x}, {"y": y}, opset={"": 21})
 

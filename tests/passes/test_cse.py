@@ -8,19 +8,15 @@ import pytest
 from redir import ops
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
-from redir.ir.tensor import Tensor, TensorType
 from redir.passes.cse import Cse
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
+from tests.helpers import const, placeholder
 from tests.steps import STEPS
 
-X = Value(TensorType(np.dtype(np.float32), (2, 4)))
-Y = Value(TensorType(np.dtype(np.float32), (2, 4)))
+X = placeholder(2, 4)
+Y = placeholder(2, 4)
 MIX = ops.opaque("Mix", "custom", 1, [X.type])
-
-
-def const(array: object, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.array(array, dtype)))
 
 
 def both(a: Value, b: Value) -> Graph:
@@ -83,7 +79,7 @@ def test_operands_that_become_the_same_make_their_readers_the_same() -> None:
 
 
 def test_convolutions_of_equal_weights_become_one() -> None:
-    image = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
+    image = placeholder(1, 1, 3, 3)
     a, b = (ops.Conv(image, const(np.ones((2, 1, 1, 1)))) for _ in range(2))
     after = check_on(Cse(), Graph({"x": image}, {"a": a, "b": b}))
     assert [n.op.name for n in after.nodes] == ["Const", "Conv"]

@@ -16,21 +16,18 @@ from redir.check.guarantees import constants
 from redir.ir import Attr, Graph, Node, Value
 from redir.ir.interpreter import evaluate
 from redir.ir.rewriter import transform
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, Tensor
 from redir.ops import opaque
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
 from redir.pipeline import Pipeline
 from redir.runtime.inputs import whole_feeds
 from redir.testing import check_on, check_pass, graphs
 from tests.extras import ort
+from tests.helpers import const, placeholder
 from tests.steps import STEPS
 
 DEAD = EliminateDeadChannels()
-X = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
-
-
-def const(array: object, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.array(array).astype(dtype)))
+X = placeholder(1, 1, 3, 3)
 
 
 def conv(x: Value, rows: object, *bias: Value) -> Value:
@@ -111,7 +108,7 @@ def test_every_axis_of_a_concat_keeps_a_channel() -> None:
 # Channels that are cut away
 
 FOUR = conv(X, [[1], [2], [3], [4]])
-START, PLACES = (Value(TensorType(np.dtype(np.int64), (1,))) for _ in range(2))
+START, PLACES = (placeholder(1, dtype=np.int64) for _ in range(2))
 PLACE = const([1], "int64")
 
 
@@ -237,7 +234,7 @@ def late(x: Value) -> Value:
 
 
 PRODUCT = ops.MatMul(FLAT, const([[1], [2]]))
-OUTSIDE = Value(TensorType(np.dtype(np.float32), (1,)))
+OUTSIDE = placeholder(1)
 LEFT_CONSTANT = {
     "a reader that pads": of(ops.Conv(TWO, KERNEL, pads=AROUND)),
     "a pixel that pads": of(ops.Conv(TWO, const([[[[3]], [[4]]]]), pads=AROUND)),
@@ -374,7 +371,7 @@ def test_a_bias_for_each_row_does_not_grow_into_a_matrix() -> None:
 
 
 def test_half_precision_is_rounded_once() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (1, 1)))
+    x = placeholder(1, 1, dtype=np.float16)
     hidden = ops.Gemm(x, const([[0, 0, 1]], "float16"), const([1, 1, 1], "float16"))
     y = ops.Gemm(hidden, const([[1], [1], [1]], "float16"), const([2048], "float16"))
     (*_, bias, _) = check_on(DEAD, Graph({"x": x}, {"y": y})).nodes
@@ -451,7 +448,7 @@ def test_has_no_options() -> None:
 
 def behind(make: Any) -> Graph:
     """A number in each of two channels, then a layer that multiplies the first by zero."""
-    x = Value(TensorType(np.dtype(np.float32), (2, 2)))
+    x = placeholder(2, 2)
     y = make(ops.Gemm(x, const([[1, 2], [3, 4]])))
     return Graph({"x": x}, {"y": ops.Gemm(y, const([[0, 0], [1, 2]]), const([1, 2]))})
 
@@ -480,7 +477,7 @@ def test_a_mask_of_infinities_ends_in_a_softmax() -> None:
 
 
 def test_a_custom_operator_called_clip_ends_no_infinity() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2,)))
+    x = placeholder(2)
     masked = ops.Add(x, const([-np.inf, 0]))
     own = Node(opaque("Clip", "acme", 1, (x.type,)), (masked,)).outputs[0]
     assert own in nonfinite(Graph({"x": x}, {"y": own}))
@@ -489,7 +486,7 @@ def test_a_custom_operator_called_clip_ends_no_infinity() -> None:
 
 
 def test_a_weight_that_is_infinite_meets_zeros() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (2, 2)))
+    x = placeholder(2, 2)
     dead = ops.Gemm(x, const([[0, 1], [0, 1]]))
     graph = Graph({"x": x}, {"y": ops.Gemm(dead, const([[np.inf, 0], [1, 2]]))})
     assert DEAD.run(graph) is graph

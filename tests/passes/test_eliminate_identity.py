@@ -8,22 +8,18 @@ import pytest
 from redir import ops
 from redir.errors import BadPipeline
 from redir.ir import Attr, Graph, Node, Op, Value
-from redir.ir.tensor import Tensor, TensorType
 from redir.passes.eliminate_identity import EliminateIdentity
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
+from tests.helpers import const, ints, placeholder
 from tests.steps import STEPS
 
-X = Value(TensorType(np.dtype(np.float32), (2, 3)))
-ONE = Value(TensorType(np.dtype(np.float32), (1, 3)))
-OPEN = Value(TensorType(np.dtype(np.float32), ("n", "m")))
-PADS = Value(TensorType(np.dtype(np.int64), (4,)))
-TO = Value(TensorType(np.dtype(np.int64), (1,)))
-RATE = Value(TensorType(np.dtype(np.bool_), ()))
-
-
-def const(array: object, dtype: str = "int64") -> Value:
-    return ops.Const(value=Tensor(np.array(array, dtype)))
+X = placeholder(2, 3)
+ONE = placeholder(1, 3)
+OPEN = placeholder("n", "m")
+PADS = placeholder(4, dtype=np.int64)
+TO = placeholder(1, dtype=np.int64)
+RATE = placeholder(dtype=bool)
 
 
 def old(name: str, version: int, **attrs: Attr) -> Value:
@@ -50,29 +46,27 @@ LEFT_ALONE = {
     "Dropout that may be in training": of(ops.Dropout(X, const(0.5, "float32"), RATE), t=RATE),
     "Dropout that trains by default": of(old("Dropout", 6)),
     "Dropout whose mask is read": masked(),
-    "Pad by something": of(ops.Pad(X, const([0, 1, 0, 0]))),
+    "Pad by something": of(ops.Pad(X, ints(0, 1, 0, 0))),
     "Pad by the unknown": of(ops.Pad(X, PADS), pads=PADS),
-    "Pad that cuts": of(ops.Pad(X, const([0, -1, 0, 1]))),
+    "Pad that cuts": of(ops.Pad(X, ints(0, -1, 0, 1))),
     "Pad of an older version": of(old("Pad", 2, pads=(0, 1, 0, 0))),
     "Transpose that permutes": of(ops.Transpose(X, perm=(1, 0))),
     "Transpose that reverses": of(ops.Transpose(X)),
-    "Reshape to another shape": of(ops.Reshape(X, const([3, 2]))),
-    "Reshape of an open shape": Graph({"x": OPEN}, {"y": ops.Reshape(OPEN, const([-1, 3]))}),
+    "Reshape to another shape": of(ops.Reshape(X, ints(3, 2))),
+    "Reshape of an open shape": Graph({"x": OPEN}, {"y": ops.Reshape(OPEN, ints(-1, 3))}),
     "Flatten at another place": of(ops.Flatten(X, axis=0)),
-    "Squeeze of an axis": Graph({"x": ONE}, {"y": ops.Squeeze(ONE, const([0]))}),
-    "Unsqueeze": of(ops.Unsqueeze(X, const([0]))),
-    "Expand to more": Graph({"x": ONE}, {"y": ops.Expand(ONE, const([2, 3]))}),
+    "Squeeze of an axis": Graph({"x": ONE}, {"y": ops.Squeeze(ONE, ints(0))}),
+    "Unsqueeze": of(ops.Unsqueeze(X, ints(0))),
+    "Expand to more": Graph({"x": ONE}, {"y": ops.Expand(ONE, ints(2, 3))}),
     "Cast to another type": of(ops.Cast(X, to=10)),
     "Concat of two": of(ops.Concat(X, X, axis=0)),
     "Split into two": of(Node(ops.Split, (X,), {"num_outputs": 2}, arity=2).outputs[0]),
-    "Slice of a part": of(ops.Slice(X, const([0]), const([2]), const([1]))),
-    "Slice from behind the start": of(ops.Slice(X, const([1]), const([9]), const([1]))),
-    "Slice backwards": of(ops.Slice(X, const([-1]), const([-9]), const([1]), const([-1]))),
-    "Slice in steps": of(ops.Slice(X, const([0]), const([9]), const([1]), const([2]))),
-    "Slice of an open size": Graph(
-        {"x": OPEN}, {"y": ops.Slice(OPEN, const([0]), const([99]), const([1]))}
-    ),
-    "Slice of a size that is given": of(ops.Slice(X, const([0]), TO, const([1])), to=TO),
+    "Slice of a part": of(ops.Slice(X, ints(0), ints(2), ints(1))),
+    "Slice from behind the start": of(ops.Slice(X, ints(1), ints(9), ints(1))),
+    "Slice backwards": of(ops.Slice(X, ints(-1), ints(-9), ints(1), ints(-1))),
+    "Slice in steps": of(ops.Slice(X, ints(0), ints(9), ints(1), ints(2))),
+    "Slice of an open size": Graph({"x": OPEN}, {"y": ops.Slice(OPEN, ints(0), ints(99), ints(1))}),
+    "Slice of a size that is given": of(ops.Slice(X, ints(0), TO, ints(1)), to=TO),
     "an operator of another domain": of(CUSTOM(X)),
     "Relu": of(ops.Relu(X)),
 }
@@ -93,12 +87,12 @@ def test_pad_by_nothing_of_an_older_version_goes() -> None:
 
 
 WHOLE = {
-    "Split": of(ops.Split(X, const([3]), axis=1)),
-    "Slice": of(ops.Slice(X, const([0]), const([3]), const([1]))),
-    "Slice of two axes": of(ops.Slice(X, const([-2, -9]), const([2, 9]))),
+    "Split": of(ops.Split(X, ints(3), axis=1)),
+    "Slice": of(ops.Slice(X, ints(0), ints(3), ints(1))),
+    "Slice of two axes": of(ops.Slice(X, ints(-2, -9), ints(2, 9))),
     "old Slice": of(old("Slice", 1, starts=(0,), ends=(3,), axes=(1,))),
     "Slice of an open size": Graph(
-        {"x": OPEN}, {"y": ops.Slice(OPEN, const([0]), const([2**31 - 1]), const([1]))}
+        {"x": OPEN}, {"y": ops.Slice(OPEN, ints(0), ints(2**31 - 1), ints(1))}
     ),
 }
 

@@ -8,19 +8,12 @@ import pytest
 from redir import ops
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Op, Value
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, Tensor
 from redir.passes.fold_batchnorm import FoldBatchnorm
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
+from tests.helpers import const, placeholder
 from tests.steps import STEPS
-
-
-def const(array: object, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.array(array, dtype)))
-
-
-def image(*shape: int) -> Value:
-    return Value(TensorType(np.dtype(np.float32), shape))
 
 
 def normed(x: Value, scale: Value | None = None) -> Value:
@@ -28,9 +21,9 @@ def normed(x: Value, scale: Value | None = None) -> Value:
     return ops.BatchNormalization(x, scale or vectors[0], *vectors[1:])
 
 
-X = image(1, 2, 3, 3)
+X = placeholder(1, 2, 3, 3)
 W = const([[[[1]], [[2]]], [[[3]], [[4]]]])
-FLAT = image(1, 2)
+FLAT = placeholder(1, 2)
 ONES = const(np.ones((2, 2)))
 OLD = ops.lookup("BatchNormalization", 7)
 
@@ -64,14 +57,14 @@ def with_inputs(y: Value, **more: Value) -> Graph:
     return Graph({"x": X, **more}, {"y": y})
 
 
-SCALE, WEIGHT, BIAS = image(2), image(2, 2, 1, 1), image(2)
+SCALE, WEIGHT, BIAS = placeholder(2), placeholder(2, 2, 1, 1), placeholder(2)
 
 OVERFLOWS = with_inputs(normed(ops.Conv(X, W, const([0, 3e38])), const([1, 9])))
 
 
 def scaled_by(scale: list[float], dtype: str = "float32", channels: int = 2) -> Graph:
     """A convolution by weights of 1 to 4, and a norm with ``scale``."""
-    x = Value(TensorType(np.dtype(dtype), (1, channels, 3, 3)))
+    x = placeholder(1, channels, 3, 3, dtype=dtype)
     w = np.arange(1, 1 + 2 * channels).reshape(2, channels, 1, 1)
     vectors = [const(scale, dtype), *(const([n, n], dtype) for n in (0, 0, 1))]
     return Graph({"x": x}, {"y": ops.BatchNormalization(ops.Conv(x, const(w, dtype)), *vectors)})
@@ -133,7 +126,7 @@ def held(node: Node) -> Array:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_the_weights_keep_their_type(dtype: str) -> None:
-    x = Value(TensorType(np.dtype(dtype), (1, 1)))
+    x = placeholder(1, 1, dtype=dtype)
     vectors = [const([1], dtype) for _ in range(4)]
     y = ops.BatchNormalization(ops.Gemm(x, const([[1]], dtype)), *vectors)
     assert FoldBatchnorm()(Graph({"x": x}, {"y": y})).outputs["y"].type == y.type
@@ -189,7 +182,7 @@ def test_a_channel_of_tiny_weights_is_folded_beside_others(scale: float) -> None
 
 
 def test_a_tiny_weight_beside_others_of_its_channel_is_folded_as_it_is() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (1, 2, 3, 3)))
+    x = placeholder(1, 2, 3, 3, dtype=np.float16)
     conv = ops.Conv(x, const([[[[1]], [[1e-4]]]] * 2, "float16"))
     vectors = [const([n, n], "float16") for n in (2**-4, 0, 0, 1)]
     found = weights(FoldBatchnorm()(Graph({"x": x}, {"y": ops.BatchNormalization(conv, *vectors)})))
@@ -197,7 +190,7 @@ def test_a_tiny_weight_beside_others_of_its_channel_is_folded_as_it_is() -> None
 
 
 def test_tiny_weights_that_lose_nothing_are_folded() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (1, 1, 3, 3)))
+    x = placeholder(1, 1, 3, 3, dtype=np.float16)
     conv = ops.Conv(x, const(np.full((2, 1, 1, 1), 2.0**-10), "float16"))
     vectors = [const([n, n], "float16") for n in (2**-10, 0, 0, 1)]
     norm = ops.BatchNormalization(conv, *vectors, epsilon=0.0)

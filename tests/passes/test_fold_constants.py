@@ -13,15 +13,12 @@ from redir.passes.fold_constants import FoldConstants
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.helpers import const, ints, placeholder
 from tests.steps import STEPS
 
-X = Value(TensorType(np.dtype(np.float32), ("n", 3)))
-WIDE = Value(TensorType(np.dtype(np.float32), ("n", "m", 2)))
+X = placeholder("n", 3)
+WIDE = placeholder("n", "m", 2)
 NO_RANK = Value(TensorType(np.dtype(np.float32)))
-
-
-def const(array: object, dtype: str = "int64") -> Value:
-    return ops.Const(value=Tensor(np.array(array, dtype)))
 
 
 def of(y: Value, x: Value = X) -> Graph:
@@ -29,7 +26,7 @@ def of(y: Value, x: Value = X) -> Graph:
 
 
 def sizes(x: Value, *axes: int) -> Value:
-    return ops.Gather(ops.Shape(x), const(axes))
+    return ops.Gather(ops.Shape(x), ints(*axes))
 
 
 NOTHING = Graph({}, {"y": ops.Relu(const([1], "float32"))})
@@ -37,7 +34,7 @@ FLAG = const(array=True, dtype="bool")
 
 LEFT_ALONE = {
     "depends on an input": of(ops.Add(X, const([1, 2, 3], "float32"))),
-    "larger than the limit": of(ops.Expand(const(1, "float32"), const([600, 600]))),
+    "larger than the limit": of(ops.Expand(const(1, "float32"), ints(600, 600))),
     "random operator": of(ops.RandomNormalLike(const([1], "float32"))),
     "random operator without operands": of(ops.RandomNormal(shape=(2,))),
     "unknown operator": of(ops.opaque("Mix", "custom", 1, [X.type])(const([1], "float32"))),
@@ -48,7 +45,7 @@ LEFT_ALONE = {
     "index out of range": of(sizes(X, 5)),
     "Reshape to sizes in other places": of(ops.Reshape(WIDE, sizes(WIDE, 1, 0, 2)), WIDE),
     "Reshape to two sizes of another value": of(
-        ops.Reshape(WIDE, ops.Concat(sizes(ops.Relu(WIDE), 0, 1), const([2]), axis=0)), WIDE
+        ops.Reshape(WIDE, ops.Concat(sizes(ops.Relu(WIDE), 0, 1), ints(2), axis=0)), WIDE
     ),
     "Reshape in which 0 is a size": of(ops.Reshape(WIDE, sizes(WIDE, 0, 1, 2), allowzero=1), WIDE),
 }
@@ -64,13 +61,13 @@ def test_a_result_as_large_as_its_operands_is_folded_whatever_the_limit() -> Non
     assert [n.op.name for n in FoldConstants(limit=0)(of(y)).nodes] == ["Const", "Add"]
 
 
-ROW, FOUR = const([1, 2, 3], "float32"), Value(TensorType(np.dtype(np.float32), ("n", 4)))
+ROW, FOUR = const([1, 2, 3], "float32"), placeholder("n", 4)
 OTHER = const([4, 5, 6], "float32")
-RANGE = ops.Range(const(0), const(4), const(1))
+RANGE = ops.Range(const(0, "int64"), const(4, "int64"), const(1, "int64"))
 
 GROWING = {
-    "a vector of one number": of(ops.Add(X, ops.Expand(const([1], "float32"), const([3])))),
-    "a vector of zeros": of(ops.Add(X, ops.ConstantOfShape(const([3])))),
+    "a vector of one number": of(ops.Add(X, ops.Expand(const([1], "float32"), ints(3)))),
+    "a vector of zeros": of(ops.Add(X, ops.ConstantOfShape(ints(3)))),
     "a range": of(ops.Add(FOUR, ops.Cast(RANGE, to=1)), FOUR),
     "a copy of what stays": of(ops.Add(ops.Mul(X, ROW), ops.Neg(ROW))),
     "sizes that nothing pays for": of(ops.Reshape(ops.Relu(X), ops.Shape(X))),
@@ -83,7 +80,7 @@ def test_what_would_store_more_numbers_is_left_to_be_computed(why: str) -> None:
 
 
 def test_where_not_all_can_be_stored_sizes_are_stored_first() -> None:
-    saving, growing = ops.Add(ROW, OTHER), ops.Expand(const([1], "float32"), const([7, 1, 1]))
+    saving, growing = ops.Add(ROW, OTHER), ops.Expand(const([1], "float32"), ints(7, 1, 1))
     y = ops.Add(ops.Reshape(ops.Relu(X), ops.Shape(X)), saving)
     after = check_on(FoldConstants(), of(ops.Mul(y, growing)))
     names = {n.op.name for n in after.nodes}
@@ -98,29 +95,29 @@ def test_equal_sizes_are_stored_once() -> None:
 
 
 def test_a_reshape_that_flattens_needs_no_sizes_where_others_do() -> None:
-    x = Value(TensorType(np.dtype(np.float32), ("n", 3, 2)))
+    x = placeholder("n", 3, 2)
     flat, target = (
-        ops.Reshape(x, const([-1, 6])),
-        ops.Concat(ops.Shape(x, end=2), const([2]), axis=0),
+        ops.Reshape(x, ints(-1, 6)),
+        ops.Concat(ops.Shape(x, end=2), ints(2), axis=0),
     )
     after = check_on(FoldConstants(), of(ops.Reshape(ops.Relu(flat), target), x))
     assert [n.op.name for n in after.nodes] == ["Flatten", "Relu", "Const", "Reshape"]
 
 
 def test_a_size_is_known_through_nests_of_shape_arithmetic() -> None:
-    size = ops.Cast(ops.Squeeze(ops.Slice(ops.Shape(X), const([1]), const([2]))), to=6)
-    (node,) = check_on(FoldConstants(), of(ops.Identity(ops.Unsqueeze(size, const([0]))))).nodes
+    size = ops.Cast(ops.Squeeze(ops.Slice(ops.Shape(X), ints(1), ints(2))), to=6)
+    (node,) = check_on(FoldConstants(), of(ops.Identity(ops.Unsqueeze(size, ints(0))))).nodes
     assert node.attrs["value"] == Tensor(np.array([3], np.int32))
 
 
 def test_open_sizes_in_their_own_places_are_copied() -> None:
-    target = ops.Concat(sizes(WIDE, 0, 1), const([2, 1]), axis=0)
+    target = ops.Concat(sizes(WIDE, 0, 1), ints(2, 1), axis=0)
     after = check_on(FoldConstants(), of(ops.Reshape(WIDE, target), WIDE))
     assert after.nodes[0].attrs["value"] == Tensor(np.array([0, 0, 2, 1]))
 
 
 def test_one_open_size_is_what_is_left() -> None:
-    target = ops.Concat(sizes(ops.Relu(X), 0), const([1, 3]), axis=0)
+    target = ops.Concat(sizes(ops.Relu(X), 0), ints(1, 3), axis=0)
     after = check_on(FoldConstants(), of(ops.Reshape(X, target)))
     assert after.nodes[0].attrs["value"] == Tensor(np.array([-1, 1, 3]))
 
@@ -156,14 +153,14 @@ def test_refuses_a_negative_limit() -> None:
 
 
 def test_sizes_that_are_concatenated_as_columns_are_in_row_order() -> None:
-    column = ops.Unsqueeze(ops.Shape(X), const([1]))
-    flat = ops.Reshape(ops.Concat(column, column, axis=1), const([-1]))
-    check_on(FoldConstants(), of(ops.Gather(flat, const([1]))))
+    column = ops.Unsqueeze(ops.Shape(X), ints(1))
+    flat = ops.Reshape(ops.Concat(column, column, axis=1), ints(-1))
+    check_on(FoldConstants(), of(ops.Gather(flat, ints(1))))
 
 
 def test_a_sequence_of_constants_is_left_alone() -> None:
-    some = ops.SequenceConstruct(const([1, 2]), const([1, 2, 3]))
-    before = of(ops.SequenceAt(some, const(0)))
+    some = ops.SequenceConstruct(ints(1, 2), ints(1, 2, 3))
+    before = of(ops.SequenceAt(some, const(0, "int64")))
     assert FoldConstants()(before) is before
 
 

@@ -17,7 +17,7 @@ from redir import ops
 from redir.errors import BadPipeline, Broken
 from redir.ir import Graph, Node, Value
 from redir.ir.interpreter import compute
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array
 from redir.layers.density import RULES, bandwidth_of, density, expected_distinct
 from redir.layers.output_error import (
     error_bound,
@@ -32,17 +32,14 @@ from redir.passes import hash as hashing
 from redir.passes.hash import Hash, cells_of, hashed, widest
 from redir.pipeline import Pipeline
 from redir.testing import check_pass, graphs
+from tests.helpers import const, placeholder
 
-X = Value(TensorType(np.dtype(np.float32), (1, 4)))
+X = placeholder(1, 4)
 RNG = np.random.default_rng(0)
 DTYPES = ("float16", "float32", "float64", "bfloat16")
 FEW = st.integers(-50, 50).map(lambda n: n / 16)
 WEIGHTS = npst.arrays(np.float64, st.integers(1, 60), elements=FEW)
 BANDWIDTHS = st.sampled_from([0.05, 0.1, 0.5, 1.0, *RULES])
-
-
-def const(array: object, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.array(array).astype(dtype)))
 
 
 def bell(*shape: int) -> Array:
@@ -211,7 +208,7 @@ def moved(y: Value, x: Value = X) -> int:
     return sum(a != b for a, b in zip(old, new, strict=True))
 
 
-IMAGE = Value(TensorType(np.dtype(np.float32), (1, 4, 3, 3)))
+IMAGE = placeholder(1, 4, 3, 3)
 
 
 def test_weights_of_linear_operators_move() -> None:
@@ -242,7 +239,7 @@ def test_a_shared_weight_moves_once() -> None:
 
 
 def test_bfloat16_weights_of_a_graph_move() -> None:
-    x = Value(TensorType(np.dtype(ml_dtypes.bfloat16), (1, 4)))
+    x = placeholder(1, 4, dtype=ml_dtypes.bfloat16)
     assert moved(ops.MatMul(x, const(bell(4, 20), "bfloat16")), x) == 1
 
 
@@ -252,7 +249,7 @@ def skewed(draw: st.DrawFn) -> Graph:
     rng = np.random.default_rng(draw(st.integers(0, 999)))
     weights = rng.gamma(draw(st.sampled_from([0.5, 1.0, 3.0])), size=(8, 12)) - 0.2
     weights[rng.random(weights.shape) < 0.1] = 0
-    x = Value(TensorType(np.dtype(np.float32), (2, 8)))
+    x = placeholder(2, 8)
     return Graph({"x": x}, {"y": ops.MatMul(x, const(weights))})
 
 
@@ -369,12 +366,8 @@ NODES: dict[str, Callable[[], Value]] = {
         IMAGE, const(bell(4, 3, 3, 3)), group=2, pads=(1, 0, 1, 0)
     ),
     "gemm": lambda: ops.Gemm(X, const(bell(4, 5)), const(bell(5)), alpha=-0.5),
-    "gemm, both turned": lambda: ops.Gemm(
-        Value(TensorType(np.dtype(np.float32), (4, 7))), const(bell(5, 4)), transA=1, transB=1
-    ),
-    "matmul": lambda: ops.MatMul(
-        Value(TensorType(np.dtype(np.float32), (2, 3, 4))), const(bell(4, 5))
-    ),
+    "gemm, both turned": lambda: ops.Gemm(placeholder(4, 7), const(bell(5, 4)), transA=1, transB=1),
+    "matmul": lambda: ops.MatMul(placeholder(2, 3, 4), const(bell(4, 5))),
 }
 
 

@@ -13,20 +13,17 @@ from redir import ops
 from redir.errors import BadPipeline
 from redir.ir import Graph, Value
 from redir.ir.interpreter import evaluate
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, Tensor
 from redir.passes.merge import Merge
 from redir.pipeline import Pipeline
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import normal_feeds
 from redir.testing import check_on, check_pass, graphs, plant_duplicates
+from tests.helpers import const, placeholder
 from tests.steps import STEPS
 
-X = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
-FLAT = Value(TensorType(np.dtype(np.float32), (1, 2)))
-
-
-def const(array: object, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.array(array).astype(dtype)))
+X = placeholder(1, 1, 3, 3)
+FLAT = placeholder(1, 2)
 
 
 def conv(x: Value, rows: object, *bias: Value) -> Value:
@@ -195,14 +192,14 @@ def test_multiples_whose_slices_would_overflow_are_left_alone() -> None:
 
 
 def test_multiples_whose_slices_would_be_rounded_are_left_alone() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (1, 1)))
+    x = placeholder(1, 1, dtype=np.float16)
     first = ops.MatMul(x, const([[1, 2.0**-10]], "float16"))
     graph = Graph({"x": x}, {"y": ops.MatMul(first, const([[1], [0.001]], "float16"))})
     assert Merge()(graph) is graph
 
 
 def test_rows_that_scaling_would_round_are_left_alone() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (1, 2)))
+    x = placeholder(1, 2, dtype=np.float16)
     tiny = 2.0**-24
     first = ops.MatMul(x, const([[1024, 1], [tiny, 0]], "float16"))
     graph = Graph({"x": x}, {"y": ops.MatMul(first, const([[1], [2]], "float16"))})
@@ -210,7 +207,7 @@ def test_rows_that_scaling_would_round_are_left_alone() -> None:
 
 
 def test_multiples_of_integers_are_left_alone() -> None:
-    x = Value(TensorType(np.dtype(np.int64), (1, 1)))
+    x = placeholder(1, 1, dtype=np.int64)
     first = ops.MatMul(x, const([[1, 2]], "int64"))
     graph = Graph({"x": x}, {"y": ops.MatMul(first, const([[1], [1]], "int64"))})
     assert Merge()(graph) is graph
@@ -218,7 +215,7 @@ def test_multiples_of_integers_are_left_alone() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_multiples_merge_in(dtype: str) -> None:
-    x = Value(TensorType(np.dtype(dtype), (1, 1)))
+    x = placeholder(1, 1, dtype=dtype)
     first = ops.MatMul(x, const([[3, 0.75]], dtype))
     graph = Graph({"x": x}, {"y": ops.MatMul(first, const([[1], [2]], dtype))})
     assert [n.attrs["value"].array.tolist() for n in Merge()(graph).nodes[::2][:1]] == [[[3]]]
@@ -239,7 +236,7 @@ def test_a_shared_weight_that_reads_different_multiples_is_left_alone() -> None:
 
 # An operand that a Concat repeats
 
-PAIR = Value(TensorType(np.dtype(np.float32), (1, 2, 3, 3)))
+PAIR = placeholder(1, 2, 3, 3)
 TWICE = ops.Concat(PAIR, PAIR, axis=1)
 FOUR = [[1, 2, 3, 4]]
 REPEATS: dict[str, Value] = {
@@ -397,7 +394,7 @@ def test_rows_that_are_also_scales_are_not_added() -> None:
 
 
 def test_integers_are_not_added() -> None:
-    x = Value(TensorType(np.dtype(np.int64), (1, 1)))
+    x = placeholder(1, 1, dtype=np.int64)
     first = ops.MatMul(x, const([[1, 3]], "int64"))
     graph = Graph({"x": x}, {"y": ops.MatMul(first, const([[1], [1]], "int64"))})
     assert Merge()(graph) is graph
@@ -410,7 +407,7 @@ def test_rows_of_a_shared_weight_are_added_once() -> None:
 
 
 def test_added_rows_are_rounded_once() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (1, 2)))
+    x = placeholder(1, 2, dtype=np.float16)
     first = ops.MatMul(x, const([[2048, 1, 1], [1, 2, -3]], "float16"))
     graph = Graph({"x": x}, {"y": ops.MatMul(first, const([[3], [3], [3]], "float16"))})
     assert Merge()(graph).nodes[0].attrs["value"] == Tensor(np.array([[2050], [0]], np.float16))
@@ -441,7 +438,7 @@ def test_a_weight_that_is_also_returned_is_left_alone() -> None:
 
 
 def test_a_weight_that_may_be_overridden_is_left_alone() -> None:
-    w = Value(TensorType(np.dtype(np.float32), (2, 1, 1, 1)))
+    w = placeholder(2, 1, 1, 1)
     y = conv(ops.Conv(X, w), SUM)
     given_weight = {"w": Tensor(np.ones((2, 1, 1, 1), np.float32))}
     graph = Graph({"x": X, "w": w}, {"y": y}, defaults=given_weight)
@@ -462,7 +459,7 @@ def test_rows_of_a_gemm_with_different_biases_are_left_alone() -> None:
 
 
 def test_half_precision_sums_are_rounded_once() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (1, 1)))
+    x = placeholder(1, 1, dtype=np.float16)
     first = ops.MatMul(x, const([[1, 1, 1]], "float16"))
     graph = Graph({"x": x}, {"y": ops.MatMul(first, const([[2048], [1], [1]], "float16"))})
     (_, _, w, _) = Merge()(graph).nodes
@@ -497,7 +494,7 @@ def test_has_no_other_options() -> None:
 def residual_net(seed: int, *, flatten: bool) -> Graph:
     """Convolutions, norms, a residual stream that widens by a channel Pad, depthwise, a head."""
     rng = np.random.default_rng(seed)
-    x = Value(TensorType(np.dtype(np.float32), (1, 3, 8, 8)))
+    x = placeholder(1, 3, 8, 8)
 
     def weight(*shape: int) -> Value:
         return const(rng.normal(size=shape))
@@ -554,7 +551,7 @@ def test_planting_keeps_the_outputs(graph: Graph, seed: int) -> None:
 
 
 def test_promises_are_checked_in_half_precision() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (1, 1)))
+    x = placeholder(1, 1, dtype=np.float16)
     first = ops.MatMul(x, const([[1, 1]], "float16"))
     graph = Graph({"x": x}, {"y": ops.MatMul(first, const([[1], [1]], "float16"))})
     check_on(Merge(), graph)

@@ -17,18 +17,15 @@ from redir.check.outputs import verify
 from redir.errors import BadPipeline
 from redir.frontends.onnx import load
 from redir.ir import Graph, Port, Value
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, Tensor
 from redir.passes.merge import Merge, similarity
 from redir.passes.merge.similarity import SCHEDULES, Linkage, Schedule, tied
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
+from tests.helpers import const, placeholder
 
 FLOAT = np.dtype(np.float32)
-X = Value(TensorType(FLOAT, ("n", 2)))
-
-
-def const(array: ArrayLike) -> Value:
-    return ops.Const(value=Tensor(np.array(array, FLOAT)))
+X = placeholder("n", 2)
 
 
 def of(y: Value) -> Graph:

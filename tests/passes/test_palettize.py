@@ -15,9 +15,9 @@ from redir.backends.onnx import to_proto
 from redir.check.guarantees import SAME_OUTPUTS
 from redir.errors import BadPipeline, Broken
 from redir.io.models import load, save
-from redir.ir import Graph, Value
+from redir.ir import Graph
 from redir.ir.interpreter import evaluate
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, TensorType
 from redir.layers.codebook import reduced
 from redir.layers.output_error import relative_error
 from redir.layers.palette import opened, packed, split, unpacked
@@ -28,6 +28,7 @@ from redir.pipeline import Pipeline
 from redir.runtime.onnxruntime import session
 from redir.testing import check_on, check_pass
 from tests.extras import ort
+from tests.helpers import operators, placeholder
 from tests.real.inputs import SHARED, feeds_of, loaded, name_of
 from tests.source_files import imported
 
@@ -35,10 +36,6 @@ RNG = np.random.default_rng(0)
 DTYPES = ("float16", "float32", "float64", "bfloat16")
 SIZES = {1: 2, 2: 4, 4: 16, 8: 200}  # a number of values that needs so many bits
 WIDTHS = sorted(SIZES)
-
-
-def const(array: Array) -> Value:
-    return ops.Const(value=Tensor(array))
 
 
 def few(values: int, *shape: int, dtype: str = "float32", seed: int = 0) -> Array:
@@ -50,19 +47,15 @@ def few(values: int, *shape: int, dtype: str = "float32", seed: int = 0) -> Arra
 
 def layer(array: Array, opset: int = 21) -> Graph:
     """A MatMul with ``array``, (inputs, outputs)."""
-    x = Value(TensorType(array.dtype, (1, array.shape[0])))
+    x = placeholder(1, array.shape[0], dtype=array.dtype)
     op = ops.lookup("MatMul", opset)
     assert op is not None
-    return Graph({"x": x}, {"y": op(x, const(array))}, opset={"": opset})
+    return Graph({"x": x}, {"y": op(x, ops.constant(array))}, opset={"": opset})
 
 
 def stored(graph: Graph) -> int:
     """The bytes of the file."""
     return int(to_proto(graph).ByteSize())
-
-
-def names(graph: Graph) -> list[str]:
-    return [n.op.name for n in graph.nodes if n.op != ops.Const]
 
 
 def weight(graph: Graph) -> Array:
@@ -120,7 +113,7 @@ def test_onnxruntime_rebuilds_it_once(bits: int, tmp_path: Path) -> None:
     options.log_severity_level = 4  # it warns that such a file is for this machine
     file = to_proto(Palettize()(layer(few(SIZES[bits], 63, 129)))).SerializeToString()
     ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    assert names(load(tmp_path / "optimised.onnx")) == ["MatMul"]
+    assert operators(load(tmp_path / "optimised.onnx")) == ["MatMul"]
 
 
 @pytest.mark.parametrize(
@@ -138,10 +131,10 @@ def layers(draw: st.DrawFn) -> Graph:
     """Two layers of few or of many values, one weight perhaps for both."""
     size = draw(st.sampled_from([16, 33, 64]))
     dtype = np.dtype(draw(st.sampled_from(["float16", "float32", "float64"])))
-    x = Value(TensorType(dtype, (2, size)))
+    x = placeholder(2, size, dtype=dtype)
     drawn = st.tuples(st.sampled_from([2, 3, 16, 100, 999]), st.integers(0, 99))
     many = draw(st.lists(drawn, min_size=1, max_size=2))
-    weights = [const(few(n, size, size, dtype=dtype.name, seed=seed)) for n, seed in many]
+    weights = [ops.constant(few(n, size, size, dtype=dtype.name, seed=seed)) for n, seed in many]
     y = ops.MatMul(ops.MatMul(x, weights[0]), weights[-1])
     return Graph({"x": x}, {"y": y, "z": ops.Gemm(x, weights[0])})
 
@@ -162,8 +155,8 @@ def test_a_file_never_grows(graph: Graph) -> None:
 
 
 def test_a_shared_weight_is_stored_once() -> None:
-    shared = const(few(16, 64, 64))
-    x = Value(TensorType(np.dtype(np.float32), (1, 64)))
+    shared = ops.constant(few(16, 64, 64))
+    x = placeholder(1, 64)
     graph = Graph({"x": x}, {"y": ops.MatMul(ops.MatMul(x, shared), shared)})
     after = check_on(Palettize(), graph)
     last = after.nodes[-1]
@@ -171,20 +164,20 @@ def test_a_shared_weight_is_stored_once() -> None:
 
 
 def test_a_table_serves_all_tensors_of_its_width() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (1, 64)))
-    first, second = (const(few(16, 64, 64, seed=seed)) for seed in (0, 1))
+    x = placeholder(1, 64)
+    first, second = (ops.constant(few(16, 64, 64, seed=seed)) for seed in (0, 1))
     after = Palettize()(Graph({"x": x}, {"y": ops.MatMul(ops.MatMul(x, first), second)}))
-    assert names(after).count("Cast") == 3
+    assert operators(after).count("Cast") == 3
     shapes = [t.array.shape for n in after.nodes if (t := tensor_of(n.outputs[0])) is not None]
     assert shapes.count((256, 2)) == 1
 
 
 def test_a_table_of_tokens_and_a_recurrent_weight() -> None:
-    ids = Value(TensorType(np.dtype(np.int64), (5, 1)))
-    x = ops.Gather(const(few(4, 100, 16)), ids)
-    y = ops.GRU(x, const(few(4, 1, 96, 16)), const(few(4, 1, 96, 32)), hidden_size=32)
+    ids = placeholder(5, 1, dtype=np.int64)
+    x = ops.Gather(ops.constant(few(4, 100, 16)), ids)
+    y = ops.GRU(x, ops.constant(few(4, 1, 96, 16)), ops.constant(few(4, 1, 96, 32)), hidden_size=32)
     after = check_on(Palettize(), Graph({"ids": ids}, {"y": y}))
-    assert names(after).count("Gather") == 1 + 2 * 3
+    assert operators(after).count("Gather") == 1 + 2 * 3
 
 
 def test_an_unpacked_graph_has_its_names_again() -> None:
@@ -206,8 +199,8 @@ LEFT: dict[str, Graph] = {
     "too small to pay": layer(few(2, 8, 8)),
     "whole numbers": layer(np.arange(4096).reshape(64, 64) % 3),
     "an operator set without Cast to a number": layer(few(2, 64, 64), 5),
-    "an output": Graph({}, {"y": const(few(2, 64, 64))}),
-    "what an unknown operator reads": Graph({}, {"y": UNKNOWN(const(few(2, 64, 64)))}),
+    "an output": Graph({}, {"y": ops.constant(few(2, 64, 64))}),
+    "what an unknown operator reads": Graph({}, {"y": UNKNOWN(ops.constant(few(2, 64, 64)))}),
 }
 
 
@@ -219,7 +212,7 @@ def test_left_as_it_is(why: str) -> None:
 def test_a_small_tensor_alone_does_not_pay_for_a_table() -> None:
     graph = layer(few(16, 20, 20))
     kinds = {t.array.dtype for n in Palettize()(graph).nodes if (t := tensor_of(n.outputs[0]))}
-    assert names(Palettize()(graph)) == ["Cast", "Gather", "MatMul"]
+    assert operators(Palettize()(graph)) == ["Cast", "Gather", "MatMul"]
     assert kinds == {np.dtype(np.float32), np.dtype(np.uint8)}
 
 
@@ -240,7 +233,7 @@ def test_fold_constants_leaves_a_large_palette_alone(opset: int) -> None:
     for bits in WIDTHS:
         after = Palettize()(layer(few(SIZES[bits], 128, 128), opset))
         folded = Pipeline.parse("fold-constants")(after)
-        assert "Cast" in names(folded)
+        assert "Cast" in operators(folded)
         assert stored(folded) < 128 * 128 * 4 / 3
 
 
@@ -294,9 +287,11 @@ def test_each_weight_goes_to_the_nearest_value(seed: int, count: int) -> None:
 
 def two_layers() -> Graph:
     """A small and a large weight of the same spread."""
-    x = Value(TensorType(np.dtype(np.float32), (1, 32)))
+    x = placeholder(1, 32)
     small, large = (RNG.normal(size=s).astype(np.float32) for s in ((32, 32), (32, 512)))
-    return Graph({"x": x}, {"y": ops.MatMul(ops.MatMul(x, const(small)), const(large))})
+    return Graph(
+        {"x": x}, {"y": ops.MatMul(ops.MatMul(x, ops.constant(small)), ops.constant(large))}
+    )
 
 
 def values_of(graph: Graph) -> list[int]:
@@ -319,10 +314,10 @@ def test_more_error_takes_no_more_bytes() -> None:
 
 
 def test_biases_and_single_rows_are_not_reduced() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (1, 8)))
+    x = placeholder(1, 8)
     bias = RNG.normal(size=1000).astype(np.float32)
     after = Palettize(bits=1)(
-        Graph({"x": x}, {"y": ops.Gemm(x, const(few(999, 8, 1000)), const(bias))})
+        Graph({"x": x}, {"y": ops.Gemm(x, ops.constant(few(999, 8, 1000)), ops.constant(bias))})
     )
     held = [t.array for n in unpacked(after).nodes if (t := tensor_of(n.outputs[0])) is not None]
     assert any(np.array_equal(a, bias) for a in held)

@@ -15,17 +15,14 @@ from redir.check.guarantees import constants
 from redir.check.outputs import verify
 from redir.errors import BadPipeline, Broken
 from redir.ir import Graph, Node, Value
-from redir.ir.tensor import Tensor, TensorType
+from redir.ir.tensor import Tensor
 from redir.passes.prune import Prune
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, check_removal, graphs
+from tests.helpers import const, ints, placeholder
 
-X = Value(TensorType(np.dtype(np.float32), (1, 1, 3, 3)))
+X = placeholder(1, 1, 3, 3)
 ROWS, COLUMNS = [[1], [4], [2], [3]], [[4, 1, 1, 4]]
-
-
-def const(array: object) -> Value:
-    return ops.Const(value=Tensor(np.array(array, np.float32)))
 
 
 def conv(x: Value, rows: object) -> Value:
@@ -40,14 +37,10 @@ def of(y: Value) -> Graph:
 NET = of(conv(ops.Relu(conv(X, ROWS)), COLUMNS))
 
 
-def ints(*numbers: int) -> Value:
-    return ops.Const(value=Tensor(np.array(numbers, np.int64)))
-
-
 def attention(act: Callable[[Value], Value]) -> Graph:
     """Two heads of four channels over three tokens, of one matrix for queries, keys and values."""
     rng = np.random.default_rng(0)
-    x = Value(TensorType(np.dtype(np.float32), (1, 3, 5)))
+    x = placeholder(1, 3, 5)
     fused = ops.Add(ops.MatMul(x, const(rng.normal(size=(5, 24)))), const(rng.normal(size=24)))
     each = ops.Transpose(ops.Reshape(fused, ints(1, 3, 3, 2, 4)), perm=(2, 0, 3, 1, 4))
     q, k, v = (ops.Gather(each, ops.Const(value=Tensor(np.array(i)))) for i in range(3))
@@ -140,7 +133,7 @@ def test_the_graph_is_checked_as_it_is_pruned() -> None:
 
 
 def test_a_channel_that_is_divided_is_silent_too() -> None:
-    x = Value(TensorType(np.dtype(np.float32), ("n", 3)))
+    x = placeholder("n", 3)
     ratio = ops.Div(ops.MatMul(x, const(np.arange(12).reshape(3, 4))), const([4.0, 2.0, 1.0, 8.0]))
     graph = Graph({"x": x}, {"y": ops.MatMul(ratio, const(np.arange(8).reshape(4, 2)))})
     check_removal(graph, 0.5)
@@ -148,7 +141,7 @@ def test_a_channel_that_is_divided_is_silent_too() -> None:
 
 
 def test_a_custom_operator_that_is_called_div_divides_nothing() -> None:
-    x = Value(TensorType(np.dtype(np.float32), (1, 3)))
+    x = placeholder(1, 3)
     hidden = ops.MatMul(x, const(np.arange(12).reshape(3, 4)))
     y = ops.MatMul(hidden, const(np.arange(8).reshape(4, 2)))
     other = ops.opaque("Div", "custom", 1, [x.type])(x)

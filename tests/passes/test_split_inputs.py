@@ -33,19 +33,12 @@ from redir.pipeline.compress import renamed
 from redir.runtime.onnxruntime import installed
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
+from tests.helpers import const, operators, placeholder
 from tests.passes.test_golden import FOLDER, given
 
 FLOAT = np.dtype(np.float32)
 COSTS = ("macs", "multiplications", "bytes")
 Edges = tuple[int, ...]
-
-
-def const(array: object, dtype: object = FLOAT) -> Value:
-    return ops.Const(value=Tensor(np.asarray(array).astype(dtype)))  # type: ignore[call-overload]
-
-
-def image(*shape: int | str, dtype: object = FLOAT) -> Value:
-    return Value(TensorType(np.dtype(dtype), shape))  # type: ignore[call-overload]
 
 
 def of(y: Value, *inputs: Value, **more: object) -> Graph:
@@ -54,15 +47,11 @@ def of(y: Value, *inputs: Value, **more: object) -> Graph:
     return Graph(named, {"y": y}, **more)  # type: ignore[arg-type]
 
 
-def operators(graph: Graph) -> list[str]:
-    return [n.op.name for n in graph.nodes if n.inputs]
-
-
 def constants(graph: Graph) -> list[Array]:
     return [t.array for n in graph.nodes if (t := tensor_of(n.outputs[0])) is not None]
 
 
-X = image(1, 2, 5, 5)
+X = placeholder(1, 2, 5, 5)
 KERNELS = np.arange(1, 10).reshape(1, 1, 3, 3) ** np.array([1, 2]).reshape(2, 1, 1, 1)
 SPLIT = KERNELS[np.array([[0, 1]] * 12)][:, :, 0]
 """Twelve outputs that read either of two inputs with one kernel (12, 2, 3, 3)."""
@@ -81,14 +70,14 @@ def test_what_the_cases_below_spoil_is_split() -> None:
 
 
 PAPER = SplitInputs("multiplications")
-FLAT = image("n", 4)
+FLAT = placeholder("n", 4)
 ROWS = np.array([[2, 3, 2, 3, 2], [3, 5, 5, 3, 5], [7, 7, 7, 7, 7], [2, 2, 3, 3, 3]])
 
 Y, WHOLE, OPEN, OPEN_KERNEL = (
-    image(4, 3),
-    image("n", 4, dtype=np.int64),
-    image(1, "c", 5, 5),
-    image(1, 2, 5, 5),
+    placeholder(4, 3),
+    placeholder("n", 4, dtype=np.int64),
+    placeholder(1, "c", 5, 5),
+    placeholder(1, 2, 5, 5),
 )
 UNRANKED = Value(TensorType(FLOAT))
 
@@ -129,7 +118,7 @@ def test_left_alone(why: str) -> None:
 
 
 def test_a_weight_that_may_be_overridden_is_left_alone() -> None:
-    w = image(4, 5)
+    w = placeholder(4, 5)
     graph = of(ops.MatMul(FLAT, w), FLAT, w, defaults={"x1": Tensor(ROWS.astype(FLOAT))})
     assert PAPER(graph) is graph
 
@@ -171,7 +160,7 @@ def test_distinct_kernels_are_gathered_computed_and_routed() -> None:
 
 
 def test_multiples_share_a_product() -> None:
-    x, factors = image(1, 1, 5, 5), np.array([1, 3, -2, 0.5, 0, 1])
+    x, factors = placeholder(1, 1, 5, 5), np.array([1, 3, -2, 0.5, 0, 1])
     y = ops.Conv(x, const(KERNELS[:1] * factors.reshape(6, 1, 1, 1)))
     after = check_on(SplitInputs(), of(y, x))
     kernel, routing = constants(after)
@@ -180,7 +169,7 @@ def test_multiples_share_a_product() -> None:
 
 
 def test_groups_stay_and_are_filled_up_to_one_size() -> None:
-    x = image(1, 4, 5, 5)
+    x = placeholder(1, 4, 5, 5)
     groups = [np.repeat(SPLIT[:1], 12, 0) for _ in range(2)]
     groups[1][3, 1] = KERNELS[0]
     after = check_on(SplitInputs(), of(ops.Conv(x, const(np.concatenate(groups))), x))
@@ -200,7 +189,7 @@ def test_numbers_come_before_a_conv_that_routes() -> None:
 
 
 def test_a_pointwise_conv_is_scaled_where_its_stride_leaves_numbers() -> None:
-    x = image(1, 2, 5, 5)
+    x = placeholder(1, 2, 5, 5)
     y = ops.Conv(x, const([[[[2]], [[3]]], [[[2]], [[5]]], [[[-2]], [[3]]]]), strides=(2, 2))
     after = check_on(PAPER, of(y, x))
     assert products(after) == 9 * 3
@@ -209,7 +198,7 @@ def test_a_pointwise_conv_is_scaled_where_its_stride_leaves_numbers() -> None:
 
 def test_each_matrix_is_split_the_way_it_lies() -> None:
     """The constant on either side, each of them as it is or transposed."""
-    x = image(4, 4)
+    x = placeholder(4, 4)
     for side in (0, 1):
         for attrs in ({}, {"transA": 1}, {"transB": 1}, {"transA": 1, "transB": 1, "alpha": 0.5}):
             w = const(np.kron(np.array([[2, 3], [5, 7]]), np.ones((2, 2))) + np.eye(4))
@@ -222,21 +211,21 @@ def test_each_matrix_is_split_the_way_it_lies() -> None:
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), ("a", "b", 4)], ids=str)
 def test_a_matrix_on_the_right_of_any_batch(shape: tuple[int | str, ...]) -> None:
-    x = image(*shape)
+    x = placeholder(*shape)
     before = of(ops.MatMul(x, const(ROWS)), x)
     assert products(check_on(PAPER, before)) < products(before)
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (2, 4, 3), ("a", 4, "b")], ids=str)
 def test_a_matrix_on_the_left_of_any_batch(shape: tuple[int | str, ...]) -> None:
-    x = image(*shape)
+    x = placeholder(*shape)
     before = of(ops.MatMul(const(ROWS.T), x), x)
     assert products(check_on(PAPER, before)) < products(before)
 
 
 @pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16, "float64"], ids=str)
 def test_other_floating_types(dtype: Any) -> None:
-    x = image(1, 2, 5, 5, dtype=dtype)
+    x = placeholder(1, 2, 5, 5, dtype=dtype)
     conv = lookup("Conv", 22)
     before = of(conv(x, const(SPLIT, dtype), const(np.arange(12), dtype)), x, opset={"": 22})
     after = check_on(SplitInputs(), before)
@@ -278,7 +267,7 @@ def test_each_cost_takes_what_pays_in_it() -> None:
 
 def test_the_papers_count_is_reached() -> None:
     weights = np.random.default_rng(0).choice([0, 1, 2, 3, 5, 7], (8, 2, 3, 3))
-    x = image("n", 2, 6, 6)
+    x = placeholder("n", 2, 6, 6)
     before = of(ops.Conv(x, const(weights), pads=(1, 1, 1, 1)), x)
     assert products(PAPER(before)) == total(before).multiplications == 2 * 36 * 4
 
@@ -286,7 +275,7 @@ def test_the_papers_count_is_reached() -> None:
 # Shared weights
 
 
-WIDE_X = image(1, 12, 5, 5)
+WIDE_X = placeholder(1, 12, 5, 5)
 WIDE = np.concatenate([SPLIT] * 6, 1)
 
 
@@ -348,7 +337,7 @@ def convs(draw: st.DrawFn, weights: Callable[..., Array] = planted) -> Graph:
         attrs |= {"pads": each(0, 2, 2 * rank), "dilations": each(1, 2)}
     else:
         attrs |= {"auto_pad": draw(st.sampled_from(["SAME_UPPER", "SAME_LOWER", "VALID"]))}
-    x = image(draw(BATCH), groups * per, *each(5, 7))
+    x = placeholder(draw(BATCH), groups * per, *each(5, 7))
     bias = [const(rng.integers(-3, 4, outputs))] * draw(st.integers(0, 1))
     y = ops.Conv(x, const(weights(rng, outputs, per, *kernel)), *bias, **attrs)
     return of(ops.Relu(y), x)
@@ -362,11 +351,11 @@ def matrices(draw: st.DrawFn) -> Graph:
     w = planted(rng, outputs, inputs)
     if draw(st.booleans()):
         batch = draw(st.sampled_from([(), (2,), ("n", 2)]))
-        x = image(*batch, *((rows, inputs) if side else (inputs, rows)))
+        x = placeholder(*batch, *((rows, inputs) if side else (inputs, rows)))
         return of(ops.MatMul(x, const(w.T)) if side else ops.MatMul(const(w), x), x)
     flags = {"transA": draw(st.integers(0, 1)), "transB": draw(st.integers(0, 1))}
     across = [bool(flags[key]) for key in ("transA", "transB")]
-    x = image(*((rows, inputs) if (side == 1) != across[1 - side] else (inputs, rows)))
+    x = placeholder(*((rows, inputs) if (side == 1) != across[1 - side] else (inputs, rows)))
     held = const(w.T if (side == 1) != across[side] else w)
     c = [const(rng.integers(-3, 4, draw(st.sampled_from([(), (1,), (1, 1)]))))] * draw(
         st.integers(0, 1)
@@ -528,7 +517,7 @@ def test_a_real_model_makes_the_papers_multiplications(name: str, shared: Path) 
 @pytest.mark.skipif(not installed(), reason="onnxruntime is not installed")
 def test_latency(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REDIR_CACHE", str(tmp_path))
-    x = image(1, 128, 16, 16)
+    x = placeholder(1, 128, 16, 16)
     kernels = np.random.default_rng(0).normal(size=(1, 128, 3, 3)) * np.ones((128, 1, 1, 1))
     before = of(ops.Conv(x, const(kernels), pads=(1, 1, 1, 1)), x)
     after = SplitInputs("latency")(before)
@@ -538,7 +527,7 @@ def test_latency(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_it_can_be_taken_to_pytorch_and_back() -> None:
     torch = pytest.importorskip("torch")
-    x = image(2, 2, 5, 5)
+    x = placeholder(2, 2, 5, 5)
     after = SplitInputs()(of(ops.Conv(x, const(SPLIT[:, ::-1])), x))
     batch = torch.randn(2, 2, 5, 5)
     assert redir.to_torch(after)(batch).shape == (2, 12, 3, 3)
@@ -571,7 +560,7 @@ def test_only_a_cost_that_is_a_sum_is_promised(cost: str) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_second_run_finds_nothing_left(seed: int) -> None:
-    rng, x = np.random.default_rng(seed), image(1, 2, 5, 5)
+    rng, x = np.random.default_rng(seed), placeholder(1, 2, 5, 5)
     before = of(ops.Conv(x, const(planted(rng, 12, 2, 3, 3)), strides=(2, 1)), x)
     after = SplitInputs()(before)
     assert SplitInputs()(after) is after

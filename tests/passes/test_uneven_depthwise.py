@@ -24,16 +24,9 @@ from redir.passes.uneven_depthwise.forms import Branch, Layer, separations
 from redir.passes.uneven_depthwise.weight_error import layer_errors
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass
+from tests.helpers import const, placeholder
 
 MIXES = ("copies", "multiples", "whole", "real")
-
-
-def const(array: object, dtype: str = "float32") -> Value:
-    return ops.Const(value=Tensor(np.array(array).astype(dtype)))
-
-
-def image(*shape: int | str, dtype: str = "float32") -> Value:
-    return Value(TensorType(np.dtype(dtype), shape))
 
 
 def of(x: Value, y: Value, **more: Value) -> Graph:
@@ -133,7 +126,7 @@ def layers(draw: st.DrawFn, *mixes: str) -> Graph:
     mix = draw(st.sampled_from(mixes or MIXES))
     rank, groups = draw(st.integers(1, 3)), draw(st.sampled_from([1, 1, 2, 3]))
     sides = (6 - rank,) * rank
-    x = value = image(draw(BATCH), groups * int(rng.integers(1, 4)), *sides)
+    x = value = placeholder(draw(BATCH), groups * int(rng.integers(1, 4)), *sides)
     for _ in range(draw(st.sampled_from([1, 1, 2]))):
         value = ops.Relu(drawn_layer(draw, rng, value, groups, mix))
     return of(x, value)
@@ -232,12 +225,12 @@ def test_runs_once(graph: Graph, error: float) -> None:
 
 # What is left alone
 
-X = image(1, 2, 4, 4)
+X = placeholder(1, 2, 4, 4)
 W = weights([1, 1], 8, 3, 3)
 LOW = const(W)
-WEIGHT = image(8, 2, 3, 3)
+WEIGHT = placeholder(8, 2, 3, 3)
 DEPTHWISE = ops.Conv(X, const(weights([1], 8, 3, 3)))
-OPEN = image(1, "channels", 4, 4)
+OPEN = placeholder(1, "channels", 4, 4)
 UNRANKED = Value(TensorType(np.dtype(np.float32)))
 
 
@@ -351,7 +344,7 @@ def test_reads_back_from_its_text(step: UnevenDepthwise) -> None:
 def test_whole_numbers_stay_exact_in_any_type(dtype: str, mix: str) -> None:
     conv = ops.lookup("Conv", 22)
     assert conv is not None
-    x = image(1, 3, 4, 4, dtype=dtype)
+    x = placeholder(1, 3, 4, 4, dtype=dtype)
     kernels = const(weights([1, 0, 2], 16, 3, 3, mix=mix), dtype)
     after = check_on(UnevenDepthwise(), Graph({"x": x}, {"y": conv(x, kernels)}, opset={"": 22}))
     assert after.outputs["y"].type == conv(x, kernels).type
@@ -360,7 +353,7 @@ def test_whole_numbers_stay_exact_in_any_type(dtype: str, mix: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_rounded_numbers_are_made_up_to_rounding(dtype: str) -> None:
-    x, kernels = image(1, 3, 4, 4, dtype=dtype), weights([1, 0, 2], 16, 3, 3, dtype=dtype)
+    x, kernels = placeholder(1, 3, 4, 4, dtype=dtype), weights([1, 0, 2], 16, 3, 3, dtype=dtype)
     after = check_on(UnevenDepthwise(), of(x, ops.Conv(x, const(kernels, dtype))))
     assert len([n for n in after.nodes if n.op == ops.Conv]) == 2
 
@@ -368,7 +361,7 @@ def test_rounded_numbers_are_made_up_to_rounding(dtype: str) -> None:
 def test_kernels_of_bfloat16_are_made_exactly_or_not_at_all() -> None:
     conv = ops.lookup("Conv", 22)
     assert conv is not None
-    x = image(1, 1, 4, 4, dtype="bfloat16")
+    x = placeholder(1, 1, 4, 4, dtype="bfloat16")
     graph = of(x, conv(x, const(weights([2], 16, 3, 3), "bfloat16")))
     assert UnevenDepthwise()(graph) is graph
 
@@ -389,7 +382,7 @@ def test_the_first_convolution_of_an_old_model_is_saved_in_its_operator_set() ->
 
 
 def test_a_bias_that_is_no_constant_goes_to_the_pointwise() -> None:
-    bias = image(8)
+    bias = placeholder(8)
     check_on(UnevenDepthwise(), of(X, ops.Conv(X, LOW, bias), bias=bias))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from redir import ops
-from redir.ir import Graph, Value
-from redir.ir.tensor import TensorType
+from redir.ir import Graph
 from redir.pipeline import Pipeline, compress
 from redir.runtime.onnxruntime import Times, installed
+from tests.helpers import placeholder
 
 PAIRS = {
     "faster": [(1.0, 0.8), (1.1, 0.9), (1.0, 0.7), (1.0, 1.2), (1.0, 0.9)],
@@ -30,7 +29,7 @@ def test_medians_and_quartiles() -> None:
 
 
 def model() -> Graph:
-    x = Value(TensorType(np.dtype(np.float32), (2, 3)))
+    x = placeholder(2, 3)
     return Graph({"x": x}, {"y": ops.Relu(ops.Identity(x))}, opset={"": 21})
 
 

@@ -17,6 +17,7 @@ from redir.ir.rewriter import map_constants
 from redir.ir.tensor import Array, Dim, Tensor, TensorType
 from redir.runtime.inputs import Inputs, normal_feeds, runnable, whole_feeds
 from redir.runtime.open_sizes import chosen_shapes
+from tests.helpers import const
 
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT32, TensorProto.BOOL
 Make = Callable[[Value], Value]
@@ -24,11 +25,6 @@ Make = Callable[[Value], Value]
 
 def value(dtype: str, *shape: Dim) -> Value:
     return Value(TensorType(np.dtype(dtype), shape))
-
-
-def const(array: object, dtype: str = "float32") -> Value:
-    made: Value = ops.Const(value=Tensor(np.asarray(array, dtype)))
-    return made
 
 
 def table(rows: int, width: int = 3) -> Value:

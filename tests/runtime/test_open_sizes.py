@@ -18,6 +18,7 @@ from redir.ir.tensor import Dim, Tensor, TensorType
 from redir.pipeline import Pipeline, compress
 from redir.runtime.inputs import runnable
 from redir.runtime.open_sizes import check_shapes, chosen_shapes, parsed_shapes
+from tests.helpers import ints, placeholder
 
 FLOAT = np.dtype(np.float32)
 
@@ -30,11 +31,6 @@ def weight(*shape: int) -> Value:
     made: Value = ops.Const(
         value=Tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
     )
-    return made
-
-
-def ints(*numbers: int) -> Value:
-    made: Value = ops.Const(value=Tensor(np.array(numbers)))
     return made
 
 
@@ -140,7 +136,7 @@ def test_a_state_follows_the_batch_and_a_branch_is_looked_into() -> None:
     x, h = floats("T", "N", 3), floats(1, "M", 5)
     y = Node(ops.GRU, (x, weight(1, 15, 3), weight(1, 15, 5), ops.Absent(), ops.Absent(), h))
     branch = Graph({"x": x, "h": h}, {"y": y.outputs[0]})
-    a, b, c = floats("T", "N", 3), floats(1, "M", 5), Value(TensorType(np.dtype(bool), ()))
+    a, b, c = floats("T", "N", 3), floats(1, "M", 5), placeholder(dtype=bool)
     attrs = {"then_branch": branch, "else_branch": branch, "captures": ("x", "h")}
     either = Node(ops.If, (c, a, b), attrs)
     graph = Graph({"x": a, "h": b, "c": c}, {"y": either.outputs[0]})
@@ -261,7 +257,7 @@ def test_a_size_of_more_than_an_array_can_have_is_none() -> None:
 
 
 def test_what_a_branch_reads_is_made_to_fit() -> None:
-    x, inner, flag = floats("n", 3), floats("n", 3), Value(TensorType(np.dtype(bool), ()))
+    x, inner, flag = floats("n", 3), floats("n", 3), placeholder(dtype=bool)
     body = Graph({"x": inner}, {"y": ops.MatMul(ops.Reshape(inner, ints(1, 12)), weight(12, 2))})
     chosen = ops.If(flag, x, then_branch=body, else_branch=body, captures=("x",))
     graph = Graph({"flag": flag, "x": x}, {"y": chosen})

@@ -19,7 +19,7 @@ from redir.check.guarantees import NO_GROWTH, SAME_INTERFACE, SAME_OUTPUTS
 from redir.errors import Broken
 from redir.ir import Graph, Node, Port, Value
 from redir.ir.rewriter import Outputs, map_constants, transform
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, Tensor
 from redir.passes import (
     eliminate_dead_channels,
     eliminate_identity,
@@ -33,6 +33,7 @@ from redir.passes.merge.value_numbering import Numbers
 from redir.pipeline import Pass
 from redir.testing import check_pass, graphs
 from redir.testing.strategies import STEPS, Draft
+from tests.helpers import placeholder
 
 EXAMPLES = 600
 
@@ -314,7 +315,7 @@ def test_a_pass_that(law: str) -> None:
 
 @pytest.mark.parametrize(("place", "found"), [(3, True), (17, True), (999, False)])
 def test_a_pass_that_fires_late_is_given_more_graphs(place: int, *, found: bool) -> None:
-    x = Value(TensorType(np.dtype(np.float32), (1,)))
+    x = placeholder(1)
     plain, double = Graph({"x": x}, {"y": x}), Graph({"x": x}, {"y": ops.Identity(x)})
     drawn = count()
     late = st.integers().map(lambda _: double if next(drawn) == place else plain)
@@ -381,7 +382,7 @@ WRONG_FOLDS: dict[str, tuple[object, str, object]] = {
 def constant_channels(draw: st.DrawFn) -> Graph:
     """Two of four channels are constant, most of the time still where they are read."""
     rng = np.random.default_rng(draw(st.integers(0, 999)))
-    x = Value(TensorType(np.dtype(np.float32), (1, 2, 3, 3)))
+    x = placeholder(1, 2, 3, 3)
 
     def weight(*shape: int, silent: int = 0) -> Value:
         array = rng.integers(1, 4, shape).astype(np.float32)

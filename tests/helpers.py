@@ -1,0 +1,30 @@
+"""What tests make graphs of, and how they look at them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from redir import ops
+from redir.ir import Graph, Value
+from redir.ir.tensor import Dim, TensorType
+
+
+def const(array: object, dtype: DTypeLike = np.float32) -> Value:
+    """A constant, rounded to ``dtype``."""
+    return ops.constant(np.array(array).astype(dtype))
+
+
+def ints(*numbers: int) -> Value:
+    """A constant vector of whole numbers, as shapes, axes and pads are given."""
+    return const(numbers, np.int64)
+
+
+def placeholder(*shape: Dim, dtype: DTypeLike = np.float32) -> Value:
+    """A value that no node makes: an input of a graph."""
+    return Value(TensorType(np.dtype(dtype), shape))
+
+
+def operators(graph: Graph) -> list[str]:
+    """The names of the operators that read something, in order."""
+    return [node.op.name for node in graph.nodes if node.inputs]
