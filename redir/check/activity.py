@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
 
 from redir.check.guarantees import constants
+from redir.check.observed import Observed
 from redir.errors import Unsupported
 from redir.ir import Graph, Node, Port, Value
 from redir.ir.tensor import Array
@@ -15,23 +16,31 @@ from redir.ops import tensor_of
 from redir.runtime.onnxruntime import runner
 
 
-def active_share(a: Graph, b: Graph, feeds: Sequence[Mapping[str, Array]]) -> float | None:
+def active_share(a: Observed, b: Observed) -> float | None:
     """The share of the channels of the layers of ``b`` with new weights that were not constant.
 
-    A channel is looked at behind the activation that follows its layer, over all of ``feeds``.
+    A channel is looked at behind the activation that follows its layer, over all of the feeds.
     None where no layer has new weights, or where this cannot be run.
     """
-    ports = list(dict.fromkeys(_changed(a, b)))
-    if not ports:
+    ports = list(dict.fromkeys(_changed(a.graph, b.graph)))
+    if not ports or not b.feeds:
         return None
-    probe = Graph(b.inputs, {str(i): v for i, (v, _) in enumerate(ports)}, defaults=b.defaults)
     try:
-        run = runner(probe)
-        found = [list(run(given).values()) for given in feeds]
+        _look(b, [port for port in ports if port not in b.awake])
     except Unsupported:
         return None
-    awake = [_awake([row[i] for row in found], axis) for i, (_, axis) in enumerate(ports)]
-    return float(np.concatenate(awake).mean()) if found else None
+    return float(np.concatenate([b.awake[port] for port in ports]).mean())
+
+
+def _look(b: Observed, ports: Sequence[Port]) -> None:
+    """Note which channels of ``ports`` were awake."""
+    if not ports:
+        return
+    outputs = {str(i): value for i, (value, _) in enumerate(ports)}
+    run = runner(Graph(b.graph.inputs, outputs, defaults=b.graph.defaults))
+    found = [run(given) for given in b.feeds]
+    for i, port in enumerate(ports):
+        b.awake[port] = _awake([row[str(i)] for row in found], port[1])
 
 
 def _changed(a: Graph, b: Graph) -> Iterator[Port]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from redir import ops
+from redir.check.equality import SAME, Bounds, judge
 from redir.errors import Unsupported
 from redir.ir import Graph, Value
 from redir.ir.interpreter import evaluate
 from redir.ir.rewriter import map_constants
-from redir.ir.tensor import NO_DTYPE, Array, Tensor, Type
+from redir.ir.tensor import NO_DTYPE, Tensor, Type
 from redir.ops import tensor_of
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import whole_feeds
@@ -116,24 +118,24 @@ def _outputs(before: Graph, after: Graph) -> str | None:
             expected = evaluate(old, feeds)
         except Unsupported:
             return None  # what cannot be run cannot be refuted
-        found, moved = evaluate(new, feeds), {} if shaken is None else evaluate(shaken, feeds)
-        for name, array in expected.items():
-            if not _equal(array, found[name], moved.get(name)):
+        found, moved = evaluate(new, feeds), None if shaken is None else evaluate(shaken, feeds)
+        for name, a in expected.items():
+            bounds = SAME if moved is None else Bounds(1e-6, 16 * _reach(a, moved[name]), 1e-9)
+            if judge(name, a, found[name], bounds=bounds)[1]:
                 return f"output {name!r} differs on the whole numbers of seed {seed}"
     return None
 
 
-def _equal(a: Array, b: Array, moved: Array | None) -> bool:
-    """Whether two outputs are the same, but for 16 times what rounding the weights moves."""
-    a, b = np.asarray(a), np.asarray(b)
-    if moved is None or a.dtype.kind != "f":
-        return a.shape == b.shape and bool(np.all((a == b) | _both_nan(a, b)))
-    usable = a[np.isfinite(a)]
+def _reach(a: Any, moved: Any) -> float:
+    """How far rounding the weights moves an output."""
+    if isinstance(a, list):
+        return max(map(_reach, a, moved), default=0.0)
+    a = np.asarray(a)
+    if a.dtype.kind != "f":
+        return 0.0
     with np.errstate(invalid="ignore"):  # of two infinities
         far = np.abs(a - moved)
-    reach = float(np.max(far[np.isfinite(far)], initial=0.0))
-    bound = 16 * reach + 1e-9 * float(np.max(np.abs(usable), initial=0.0))
-    return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=bound, equal_nan=True)
+    return float(np.max(far[np.isfinite(far)], initial=0.0))
 
 
 def _rounded(graph: Graph) -> Graph:
@@ -150,11 +152,6 @@ def _rounded(graph: Graph) -> Graph:
         return Tensor.take(np.asarray(array * (1 + eps * signs)))
 
     return map_constants(graph, rounded)
-
-
-def _both_nan(a: Array, b: Array) -> Array | bool:
-    """Where both computed the same indefinite number, such as 0/0; a weight is never NaN."""
-    return np.isnan(a) & np.isnan(b) if a.dtype.kind == b.dtype.kind == "f" else False
 
 
 def operations(graph: Graph) -> int:

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from redir.check.equality import judge
+from redir.check.observed import attempt, reference
 from redir.errors import RedirError
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import NO_DTYPE, Array
 from redir.ops import is_absent, tensor_of
+from redir.runtime.onnxruntime import Run, runner
 
 Feeds = Mapping[str, Any]
-Run = Callable[[Feeds], Mapping[str, Any] | None]  # None: it cannot be run
-Compare = Callable[[str, Any, Any, Any], tuple[float, str]]
 
 
 @dataclass
@@ -46,41 +47,24 @@ class Pieces:
         return self.tied / self.count if self.count else 0.0
 
 
-def by_pieces(
-    a: Graph,
-    b: Graph,
-    feeds: Sequence[Feeds],
-    run: Callable[[Graph], Run],
-    reference: Callable[[Graph], Run],
-    compare: Compare,
-) -> Pieces | None:
-    """Compare ``b`` with ``a``; None where they have no steps, or not the same.
-
-    ``compare(name, a, b, reference)`` gives how far two arrays may be apart for rounding, and a
-    reason if they are farther.
-    """
+def by_pieces(a: Graph, b: Graph, feeds: Sequence[Feeds]) -> Pieces | None:
+    """Compare ``b`` with ``a``; None where they have no steps, or not the same."""
     steps = _paired(a, b)
     if not steps:
         return None
     theirs = {node: str(i) for i, node in enumerate(_steps(a))}
     labels = {new: theirs[old] for new, old in steps.items()}
-    first, truth, second = _seen(a, theirs), _seen(a, theirs, cut=True), _seen(b, labels, cut=True)
     found = Pieces()
     try:
-        runs = run(first.graph), reference(truth.graph), run(second.graph)
+        first, second = _seen(a, theirs, runner), _seen(b, labels, runner, cut=True)
+        truth = _seen(a, theirs, reference, cut=True)
         for given in feeds:
-            mine = first.read(runs[0], given)
-            if mine is None:
-                return None
-            forced = {
-                name: mine[name] for label in theirs.values() for name in _results(label, mine)
-            }
-            known = truth.read(runs[1], {**given, **forced})
-            other = second.read(runs[2], {**given, **forced})
-            if other is None:
-                return None
+            mine = first.read(given)
+            forced = {n: mine[n] for label in theirs.values() for n in _results(label, mine)}
+            known = attempt(truth.read, {**given, **forced})
+            other = second.read({**given, **forced})
             for node, label in labels.items():
-                _judge(node, label, (mine, other, known or {}), compare, found)
+                _judge(node, label, (mine, other, known or {}), found)
             found.pairs.append((_outputs(a, mine), _outputs(a, other)))
             found.references.append(None if known is None else _outputs(a, known))
     except RedirError:
@@ -155,21 +139,21 @@ class _Seen:
 
     graph: Graph
     places: Mapping[str, str | Array]
+    run: Run
 
-    def read(self, run: Run, feeds: Feeds) -> dict[str, Any] | None:
+    def read(self, feeds: Feeds) -> dict[str, Any]:
         needed = {name: feeds[name] for name in self.graph.inputs if name in feeds}
         defaults = {name: t.array for name, t in self.graph.defaults.items()}
-        found = run(needed)
-        if found is None:
-            return None
-        known = {**defaults, **needed, **found}
+        known = {**defaults, **needed, **self.run(needed)}
         return {
             what: known[place] if isinstance(place, str) else place
             for what, place in self.places.items()
         }
 
 
-def _seen(graph: Graph, labels: Mapping[Node, str], *, cut: bool = False) -> _Seen:
+def _seen(
+    graph: Graph, labels: Mapping[Node, str], make: Callable[[Graph], Run], *, cut: bool = False
+) -> _Seen:
     """``graph`` with what its steps read and give; where ``cut``, what they give is an input."""
     env: dict[Value, Value] = {}
     forced: dict[str, Value] = {}
@@ -200,7 +184,8 @@ def _seen(graph: Graph, labels: Mapping[Node, str], *, cut: bool = False) -> _Se
                 names[value] = f"seen {len(outputs)}"
                 outputs[names[value]] = value
             places[what] = names[value]
-    return _Seen(replace(graph, inputs=inputs, outputs=outputs, shell=b""), places)
+    probe = replace(graph, inputs=inputs, outputs=outputs, shell=b"")
+    return _Seen(probe, places, make(probe))
 
 
 # Judging them
@@ -210,7 +195,6 @@ def _judge(
     node: Node,
     label: str,
     seen: tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]],
-    compare: Compare,
     found: Pieces,
 ) -> None:
     """Note whether a step of the second graph differs from that of the first at ties only."""
@@ -221,20 +205,17 @@ def _judge(
     if not any(map(_differing, results, own)):
         return
     keys = [f"step {label} operand {i}" for i in range(len(node.inputs))]
-    slacks, reasons = [], []
+    slacks, why = [], ""
     for key, value in zip(keys, node.inputs, strict=True):
-        moves = key in other and tensor_of(value) is None and _is_float(value)
-        slack, why = (
-            compare(f"what {node} reads", mine.get(key), other[key], known.get(key))
-            if moves
-            else (0.0, "")
-        )
-        slacks.append(slack)
-        reasons.append(why)
+        if key not in other or tensor_of(value) is not None or not _is_float(value):
+            slacks.append(0.0)
+            continue
+        figures, reason = judge(f"what {node} reads", mine.get(key), other[key], known.get(key))
+        slacks.append(figures.allowed)
+        why = why or reason
     found.tied += max(_differing(a, b, sum(slacks)) for a, b in zip(results, own, strict=True))
     rule = node.op.step(node)
     arrays = [other.get(key) for key in keys]
-    why = next(filter(None, reasons), "")
     if not why and not (rule is not None and _explained(rule, node, arrays, slacks, results)):
         why = f"{node} gives something else where its operand is not at a tie"
     found.reason = found.reason or why

@@ -178,6 +178,21 @@ def test_the_deviation_is_the_largest_share_whatever_was_allowed() -> None:
     assert found == [1.0, 1.0, 1.0]
 
 
+def test_what_float_error_explains_is_no_deviation() -> None:
+    x = Value(TensorType(FLOAT, ("n",)))
+    up, down = (ops.Sub(ops.Add(x, const(c)), const(c)) for c in ([1.0], [-1.0]))
+    a, b = (Graph({"x": x}, {"y": y}) for y in (up, down))
+    found = verify(a, b, [{"x": floats(*[4e-7])}])
+    (figures,) = found.outputs
+    assert figures.difference > 0.1 * figures.scale
+    assert found.verdict == "pass"
+    assert found.deviation == pytest.approx(64 * 2**-23)
+
+
+def test_the_deviation_of_what_is_not_explained_is_whole() -> None:
+    assert compared([1, 8], [1, 8 * (1 + 2**-20)]).deviation == 2**-20
+
+
 # Vacuous: whatever differs, no output depends on it
 
 
