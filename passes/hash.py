@@ -9,26 +9,19 @@ from typing import Literal
 
 import numpy as np
 
-from redir import ops
 from redir.check.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
 from redir.errors import BadPipeline, Unsupported
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Value
 from redir.ir.interpreter import values
 from redir.ir.rewriter import map_constants
 from redir.ir.tensor import FLOATS, Array, Tensor
 from redir.layers.density import RULES, Cells, bandwidth_of, cells, density
-from redir.layers.output_error import (
-    error_bound,
-    measured_error,
-    relative_error,
-    rows,
-    second_moments,
-)
+from redir.layers.linear import LAYERS, Linear, linear, output_axis
+from redir.layers.output_error import error_bound, measured_error, relative_error, second_moments
 from redir.ops import tensor_of
 from redir.pipeline import Pass
 from redir.runtime.inputs import normal_feeds
 
-_WEIGHTS = (ops.Conv, ops.ConvTranspose, ops.Gemm, ops.MatMul)
 _ROUNDING = 1e-9  # of sums of many squares in float64
 _MULTIPLES = 2.0 ** (np.arange(-32, 1) / 4)  # of Silverman's rule, that an error is looked for in
 
@@ -195,24 +188,13 @@ def _axes(graph: Graph, granularity: str) -> dict[Value, int | None]:
     """
     found: dict[Value, int | None] = {}
     for node in graph.nodes:
-        for value in node.inputs[1:2] if node.op in _WEIGHTS else ():
+        for value in node.inputs[1:2] if node.op in LAYERS else ():
             tensor = tensor_of(value)
             if tensor is not None and tensor.array.dtype.name in FLOATS:
                 apart = granularity == "channel" and tensor.array.size > 0
-                axis = _outputs(node, tensor.array) if apart else None
+                axis = output_axis(node, tensor.array) if apart else None
                 found[value] = axis if found.get(value, axis) == axis else None
     return found
-
-
-def _outputs(node: Node, weights: Array) -> int | None:
-    """The axis of the output channels; None where several axes make them."""
-    if node.op == ops.Conv:
-        return 0
-    if node.op == ops.ConvTranspose:
-        return 1 if node.attrs.get("group", 1) == 1 else None
-    if weights.ndim < 2:  # noqa: PLR2004 - a vector makes one output
-        return None
-    return 0 if node.op == ops.Gemm and node.attrs.get("transB") else weights.ndim - 1
 
 
 def _parts(weights: Array, axis: int | None) -> list[Array]:
@@ -297,23 +279,24 @@ def _off(step: Hash, before: Graph, after: Graph) -> str | None:
     """Run the graph before, and each layer whose weights moved with what they moved by."""
     axes = _axes(before, step.granularity)
     moves = {v: (a, b) for v, a, b in _moves(step, before, after) if not np.array_equal(a, b)}
-    layers = [n for n in before.nodes if n.op in _WEIGHTS and n.inputs[1] in moves]
-    layers = [n for n in layers if n.op != ops.MatMul or n.inputs[1].rank == 2]  # noqa: PLR2004
+    found = (linear(n) for n in before.nodes if n.op in LAYERS and n.inputs[1] in moves)
+    layers = [layer for layer in found if isinstance(layer, Linear)]
     try:
-        read = values(before, normal_feeds(before, 0), [n.inputs[0] for n in layers])
+        read = values(before, normal_feeds(before, 0), [layer.x for layer in layers])
     except Unsupported:
         return None  # what cannot be run cannot be refuted
-    for node, x in zip(layers, read, strict=True):
-        old, new = moves[node.inputs[1]]
-        reach = step.reach(old, axes[node.inputs[1]])
-        beyond = _beyond(node, x, new.astype(np.float64) - old.astype(np.float64), reach)
+    for layer, x in zip(layers, read, strict=True):
+        old, new = moves[layer.held]
+        reach = step.reach(old, axes[layer.held])
+        beyond = _beyond(layer, x, new.astype(np.float64) - old.astype(np.float64), reach)
         if beyond > 0:
-            return f"the output of {node} is off by {beyond:.3g} more than its bound"
+            return f"the output of {layer.node} is off by {beyond:.3g} more than its bound"
     return None
 
 
-def _beyond(node: Node, x: Array, moves: Array, reach: Array) -> float:
+def _beyond(layer: Linear, x: Array, moves: Array, reach: Array) -> float:
     """By how much a layer exceeds its bound, but for rounding, where weights went by ``moves``."""
     with np.errstate(all="ignore"):  # inputs may be infinite
-        bound = error_bound(rows(node, reach), second_moments(node, x, reach))
-        return float(np.max(measured_error(node, x, moves) - bound * (1 + _ROUNDING), initial=0.0))
+        bound = error_bound(layer.rows(reach), second_moments(layer, x))
+        off = measured_error(layer, x, moves) - bound * (1 + _ROUNDING)
+        return float(np.max(off, initial=0.0))

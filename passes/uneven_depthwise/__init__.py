@@ -16,13 +16,12 @@ from redir.cost.forms import Form, improved, no_dearer, ratios
 from redir.cost.models import CostModel, cost_model
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
-from redir.ops import tensor_of
+from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.uneven_depthwise.basis import Basis, Separation, separated, slice_ranks, truncated
-from redir.passes.uneven_depthwise.forms import Layer, separations
+from redir.passes.uneven_depthwise.forms import separations
 from redir.passes.uneven_depthwise.weight_error import layer_errors
 from redir.pipeline import Pass
 
-_LAYERS = (ops.Conv, ops.ConvTranspose)
 _ROUNDING = 4  # times the precision of a type that what is rounded to it may be off
 
 
@@ -70,7 +69,7 @@ class UnevenDepthwise(Pass):
         """The first condition that each convolution fails."""
         after = self.run(graph)
         for node in graph.nodes:
-            if node.op in _LAYERS and node.inputs[1] in after.uses:
+            if node.op in CONVS and node.inputs[1] in after.uses:
                 yield f"{node}: {self._why(graph, node)}"
 
     def _why(self, graph: Graph, node: Node) -> str:
@@ -89,13 +88,13 @@ class UnevenDepthwise(Pass):
         return cost_model(self.cost)
 
     def _forms(self, graph: Graph, node: Node) -> Sequence[Form]:
-        layer = _layer(graph, node) if node.op in _LAYERS else ""
+        layer = _layer(graph, node) if node.op in CONVS else ""
         parts = None if isinstance(layer, str) else self._parts(layer)
         return [] if isinstance(layer, str) or parts is None else separations(layer, parts)
 
-    def _parts(self, layer: Layer) -> Separation | None:
+    def _parts(self, layer: Linear) -> Separation | None:
         """The kernels to apply, if they are fewer than there are for some channel."""
-        slices, dtype = layer.slices, layer.node.inputs[1].type.dtype
+        slices, dtype = layer.kernels.astype(np.float64), layer.dtype
         if self.error:
             return truncated(slices, self.error, dtype)
         outputs, places = slices.shape[1:]
@@ -117,21 +116,20 @@ def _precision(weights: Value) -> float:
     return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7  # bfloat16
 
 
-def _layer(graph: Graph, node: Node) -> Layer | str:
+def _layer(graph: Graph, node: Node) -> Linear | str:
     """A convolution as a layer, or why it cannot be separated."""
-    weight = tensor_of(node.inputs[1])
-    if weight is None:
-        return "its weights are not a constant"
-    layer = Layer.of(node, weight.array)
-    if layer is None:
+    layer = linear(node)
+    if isinstance(layer, str):
+        return layer
+    if layer.x.type.size(1) is None:
         return "the number of its channels is not known"
-    if prod(layer.size) == 1:
+    if prod(layer.kernel) == 1:
         return "its kernels have one place: it is pointwise"
-    if not np.isfinite(layer.slices).all():
+    if not np.isfinite(layer.kernels.astype(np.float64)).all():
         return "its weights are not finite"
-    if not np.any(layer.slices):
+    if not np.any(layer.kernels):
         return "its weights are all zero"
-    if layer.groups == len(layer.slices) and _feeds_pointwise(graph, node):
+    if layer.groups == layer.channels and _feeds_pointwise(graph, node):
         return "it is depthwise, with a pointwise convolution behind it"
     return layer
 

@@ -14,7 +14,6 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from redir.ir.tensor import Array, DType
-from redir.layers.products import by_channel
 
 Basis: TypeAlias = Literal["distinct", "multiples", "rank"]
 Factors: TypeAlias = tuple[Array, Array]  # (r, places) kernels, (outputs, r) of each for an output
@@ -36,16 +35,8 @@ class Separation:
     factors: Array
 
 
-def slices_of(weights: Array, groups: int = 1) -> Array:
-    """The kernels by the channel that they read: (inputs, outputs of its group, places), float64.
-
-    ``weights`` are those of a convolution: (outputs, inputs of a group, ...).
-    """
-    return by_channel(weights, groups).astype(np.float64)
-
-
 def slice_ranks(slices: Array, dtype: DType) -> Array:
-    """The rank of each slice (outputs, places) of ``slices``, of numbers rounded to ``dtype``.
+    """The rank of each slice of ``slices`` (inputs, outputs, places), rounded to ``dtype``.
 
     What is below four roundings of a slice counts as zero; whole numbers are not rounded.
     """

@@ -13,34 +13,10 @@ from redir import ops
 from redir.cost.forms import Form
 from redir.ir import Node, Value
 from redir.ir.tensor import Array
-from redir.passes.uneven_depthwise.basis import Separation, slices_of
+from redir.layers.linear import Linear
+from redir.passes.uneven_depthwise.basis import Separation
 
-Join: TypeAlias = "Callable[[Layer, Sequence[Value], Sequence[Array], tuple[Value, ...]], Value]"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A Conv or ConvTranspose with constant weights.
-
-    ``slices`` (inputs, outputs of a group, places) are its kernels by the channel they read.
-    """
-
-    node: Node
-    groups: int
-    size: tuple[int, ...]
-    slices: Array
-
-    @classmethod
-    def of(cls, node: Node, weights: Array) -> Layer | None:
-        """The layer that ``node`` is with these weights, if its channels are known."""
-        channels, size = node.inputs[0].type.size(1), weights.shape[2:]
-        if channels is None:
-            return None
-        if node.op == ops.ConvTranspose:
-            flat = weights.astype(np.float64).reshape(*weights.shape[:2], -1)
-            return cls(node, int(node.attrs.get("group", 1)), size, flat)
-        groups = channels // weights.shape[1]
-        return cls(node, groups, size, slices_of(weights, groups))
+Join: TypeAlias = "Callable[[Linear, Sequence[Value], Sequence[Array], tuple[Value, ...]], Value]"
 
 
 @dataclass(frozen=True)
@@ -53,9 +29,9 @@ class Branch:
     channels: Array
     places: Array
 
-    def even(self, layer: Layer) -> Branch:
+    def even(self, layer: Linear) -> Branch:
         """With as many channels of each group, as a grouped convolution needs behind it."""
-        each = len(layer.slices) // layer.groups
+        each = layer.channels // layer.groups
         parts = [np.flatnonzero(self.channels // each == g) for g in range(layer.groups)]
         most = max(part.size for part in parts)
         more = [most - part.size for part in parts]
@@ -71,7 +47,7 @@ class Branch:
         return Branch(np.concatenate(channels), np.concatenate(places))
 
 
-def separations(layer: Layer, parts: Separation) -> list[Form]:
+def separations(layer: Linear, parts: Separation) -> list[Form]:
     """What may stand for ``layer``, each as a function of its operands; ``parts`` make it.
 
     A depthwise convolution applies every kernel to its channel, and a pointwise one adds up: one
@@ -106,7 +82,7 @@ def _runs(parts: Separation) -> list[Branch]:
 
 
 def _form(
-    layer: Layer,
+    layer: Linear,
     parts: Separation,
     branches: Sequence[Branch],
     join: Join,
@@ -117,25 +93,25 @@ def _form(
     return join(layer, applied, [_factors(layer, parts, b) for b in even], inputs[2:])
 
 
-def _depthwise(layer: Layer, parts: Separation, branch: Branch, x: Value) -> Value:
+def _depthwise(layer: Linear, parts: Separation, branch: Branch, x: Value) -> Value:
     """The kernels of a branch, each applied to its channel."""
     node, count = layer.node, branch.channels.size
-    if not np.array_equal(branch.channels, np.arange(len(layer.slices))):
+    if not np.array_equal(branch.channels, np.arange(layer.channels)):
         x = ops.Gather(x, ops.constant(branch.channels.astype(np.int64)), axis=1)
     kernels = _padded(parts.kernels, 0)[branch.places]
     attrs = dict(node.attrs)
     if node.op == ops.ConvTranspose:
-        shape, attrs["group"] = (count, -1, *layer.size), count
+        shape, attrs["group"] = (count, -1, *layer.kernel), count
     else:
-        shape = (branch.places.size, 1, *layer.size)
+        shape = (branch.places.size, 1, *layer.kernel)
     return Node(node.op, (x, ops.constant(kernels.reshape(shape))), attrs).outputs[0]
 
 
-def _factors(layer: Layer, parts: Separation, branch: Branch) -> Array:
+def _factors(layer: Linear, parts: Separation, branch: Branch) -> Array:
     """The weights of the pointwise convolution: (outputs, inputs of a group, 1, ...)."""
     factors = _padded(parts.factors, 1)[:, branch.places]
     apart = factors.reshape(len(factors), layer.groups, -1).transpose(1, 0, 2)
-    return apart.reshape(layer.groups * len(factors), -1, *[1] * len(layer.size))
+    return apart.reshape(layer.groups * len(factors), -1, *[1] * len(layer.kernel))
 
 
 def _padded(array: Array, axis: int) -> Array:
@@ -145,7 +121,7 @@ def _padded(array: Array, axis: int) -> Array:
 
 
 def _gathered(
-    layer: Layer, applied: Sequence[Value], factors: Sequence[Array], bias: tuple[Value, ...]
+    layer: Linear, applied: Sequence[Value], factors: Sequence[Array], bias: tuple[Value, ...]
 ) -> Value:
     """One pointwise convolution of all that was applied."""
     both = applied[0] if len(applied) == 1 else ops.Concat(*applied, axis=1)
@@ -153,7 +129,7 @@ def _gathered(
 
 
 def _added(
-    layer: Layer, applied: Sequence[Value], factors: Sequence[Array], bias: tuple[Value, ...]
+    layer: Linear, applied: Sequence[Value], factors: Sequence[Array], bias: tuple[Value, ...]
 ) -> Value:
     """A pointwise convolution of each, added up."""
     biases = [bias, *[()] * (len(applied) - 1)]
@@ -161,7 +137,7 @@ def _added(
     return reduce(ops.Add, [_pointwise(layer, x, f, b) for x, f, b in pairs])
 
 
-def _pointwise(layer: Layer, x: Value, factors: Array, bias: tuple[Value, ...]) -> Value:
+def _pointwise(layer: Linear, x: Value, factors: Array, bias: tuple[Value, ...]) -> Value:
     """In the version of the layer, since types came with versions."""
     conv = ops.lookup("Conv", layer.node.op.version)
     assert conv is not None

@@ -11,13 +11,12 @@ from redir import ops
 from redir.ir import Graph, Node, Value
 from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array, TensorType
-from redir.ops import tensor_of
+from redir.layers.linear import CONVS, Linear, linear
 from redir.runtime.float64 import widened
 
 _SPATIAL = frozenset(
     "auto_pad dilations kernel_shape output_padding output_shape pads strides".split()
 )
-_LAYERS = (ops.Conv, ops.ConvTranspose)
 
 
 def layer_errors(before: Graph, after: Graph) -> Iterator[tuple[Node, float]]:
@@ -33,12 +32,13 @@ def layer_errors(before: Graph, after: Graph) -> Iterator[tuple[Node, float]]:
         if (old, new) in seen or old.node is None or new.node is None:
             continue
         seen.add((old, new))
-        if old.node.op not in _LAYERS or tensor_of(old.node.inputs[1]) is None:
+        layer = linear(old.node) if old.node.op in CONVS else ""
+        if isinstance(layer, str):
             left.extend(zip(old.node.inputs, new.node.inputs, strict=True))
             continue
         below = _operand(new.node, old.node)
-        left.append((old.node.inputs[0], below))
-        yield old.node, _error(old.node, new, below)
+        left.append((layer.x, below))
+        yield old.node, _error(layer, new, below)
 
 
 def _operand(new: Node, old: Node) -> Value:
@@ -66,22 +66,20 @@ def _takes(node: Node, operand: Value) -> bool:
     return node.op == ops.Gather and not (known and (below is None or below.op != ops.Gather))
 
 
-def _error(old: Node, new: Value, below: Value) -> float:
+def _error(old: Linear, new: Value, below: Value) -> float:
     units = _units(old)
-    expected = _tried(old.outputs[0], old.inputs[0], units)
+    expected = _tried(old.y, old.x, units)
     size = float(np.linalg.norm(expected))
     missed = float(np.linalg.norm(_tried(new, below, units) - expected))
     return missed / size if size else missed
 
 
-def _units(node: Node) -> Array:
-    """Operands with a single 1 at every place that the kernel of ``node`` covers."""
-    channels, kernel = node.inputs[0].type.size(1), (node.inputs[1].type.static or ())[2:]
-    assert channels is not None
-    if node.op == ops.ConvTranspose:
-        return np.eye(channels).reshape(channels, channels, *[1] * len(kernel))
-    every = channels * prod(kernel)
-    return np.eye(every).reshape(every, channels, *kernel)
+def _units(layer: Linear) -> Array:
+    """Operands with a single 1 at every place that the kernel of a layer covers."""
+    channels, kernel = layer.channels, layer.kernel
+    read = [1] * len(kernel) if layer.turned else kernel
+    every = channels * prod(read)
+    return np.eye(every).reshape(every, channels, *read)
 
 
 def _tried(value: Value, below: Value, units: Array) -> Array:
@@ -97,7 +95,7 @@ def _on(value: Value, below: Value, x: Value) -> Value:
     node = value.node
     if value is below or node is None or not node.inputs:
         return x if value is below else value
-    weighted = node.op in _LAYERS
+    weighted = node.op in CONVS
     read = node.inputs[:2] if weighted else node.inputs
     attrs = {k: a for k, a in node.attrs.items() if not weighted or k not in _SPATIAL}
     return Node(node.op, tuple(_on(v, below, x) for v in read), attrs).outputs[value.index]

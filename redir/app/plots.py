@@ -13,10 +13,9 @@ from redir.cost import layers
 from redir.errors import BadInput, MissingExtra, visible
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
-from redir.ops import tensor_of
+from redir.layers.linear import linear
 from redir.passes.hash import cells_of
 from redir.passes.uneven_depthwise.basis import slice_ranks, truncated
-from redir.passes.uneven_depthwise.forms import Layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,14 +112,13 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 def _ranks(node: Node, error: float) -> Array:
     """The ranks of a Conv whose kernel is more than one number, none for another node."""
-    weight = tensor_of(node.inputs[1]) if node.op == ops.Conv else None
-    layer = None if weight is None else Layer.of(node, weight.array)
-    if weight is None or layer is None or prod(layer.size) == 1:
+    layer = linear(node) if node.op == ops.Conv else ""
+    if isinstance(layer, str) or prod(layer.kernel) == 1:
         return np.empty(0, int)
+    slices = layer.kernels.astype(np.float64)
     if not error:
-        return slice_ranks(layer.slices, weight.array.dtype)
-    kept = truncated(layer.slices, error, weight.array.dtype).channels
-    return np.bincount(kept, minlength=len(layer.slices))
+        return slice_ranks(slices, layer.dtype)
+    return np.bincount(truncated(slices, error, layer.dtype).channels, minlength=layer.channels)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -6,10 +6,10 @@ from math import prod
 
 import numpy as np
 
-from redir import ops
 from redir.ir import Node, Value
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array, Tensor
+from redir.layers.linear import CONVS, Linear
 
 
 def error_bound(moves: Array, moments: Array) -> Array:
@@ -46,71 +46,44 @@ def _summed(matrix: Array, vector: Array) -> Array:
     return found
 
 
-def rows(node: Node, weights: Array) -> Array:
-    """The weights of a linear layer as (groups, outputs in a group, inputs of one output).
+def second_moments(layer: Linear, x: Array) -> Array:
+    """The means of x^2 of what each of the weights multiplies: (groups, inputs and taps).
 
-    ``node`` is a Conv, a ConvTranspose, a Gemm or a MatMul with a matrix; ``weights`` are like
-    its second operand. What Gemm calls alpha is in them.
+    The mean is over the examples and places of ``x``, the operand that flows in; a border counts
+    as the zeros that are read there.
     """
-    if node.op == ops.MatMul:
-        return weights.T[None]
-    if node.op == ops.Gemm:
-        turned = weights if node.attrs.get("transB") else weights.T
-        return turned[None] * float(node.attrs.get("alpha", 1.0))
-    groups = _groups(node, weights)
-    if node.op == ops.Conv:
-        return weights.reshape(groups, len(weights) // groups, -1)
-    split = weights.reshape(groups, len(weights) // groups, weights.shape[1], -1)
-    return split.swapaxes(1, 2).reshape(groups, weights.shape[1], -1)
+    if layer.node.op not in CONVS:
+        return _mean_squares(x, layer.x_axis)[None]
+    taps = prod(layer.kernel)
+    single = np.eye(taps).reshape(taps, 1, *layer.kernel)  # each tap alone, of each channel
+    kernels = np.tile(single, (layer.channels, 1, *[1] * len(layer.kernel)))
+    if layer.turned:
+        kernels = kernels.reshape(layer.channels, taps, *layer.kernel)
+    read = _applied(layer, x, kernels, layer.channels)
+    return _mean_squares(read, layer.y_axis).reshape(layer.groups, -1)
 
 
-def second_moments(node: Node, x: Array, weights: Array) -> Array:
-    """The means of x^2 of what each of ``rows(node, weights)`` multiplies: (groups, inputs).
-
-    The mean is over the examples and places of ``x``, the first operand of ``node``; a border
-    counts as the zeros that are read there.
-    """
-    if node.op in (ops.MatMul, ops.Gemm):
-        read = x.T if node.op == ops.Gemm and node.attrs.get("transA") else x
-        return _mean_squares(read, read.ndim - 1)[None]
-    taps = prod(weights.shape[2:])
-    single = np.eye(taps).reshape(taps, 1, *weights.shape[2:])  # each tap alone, of each channel
-    kernels = np.tile(single, (x.shape[1], 1, *[1] * (x.ndim - 2)))
-    if node.op == ops.ConvTranspose:
-        kernels = kernels.reshape(x.shape[1], taps, *weights.shape[2:])
-    read = _applied(node, x, kernels, x.shape[1])
-    return _mean_squares(read, 1).reshape(_groups(node, weights), -1)
-
-
-def measured_error(node: Node, x: Array, moves: Array) -> Array:
+def measured_error(layer: Linear, x: Array, moves: Array) -> Array:
     """The root of the mean square of what weights that went by ``moves`` make of ``x``.
 
-    Gives (groups, outputs in a group), as ``error_bound`` does, for the nodes of ``rows``.
+    ``moves`` lie like the stored weights. Gives (groups, outputs in a group), as ``error_bound``.
     """
-    groups = _groups(node, moves)
-    y = _applied(node, x, moves, groups)
-    axis = 1 if node.op in (ops.Conv, ops.ConvTranspose) else y.ndim - 1
-    found: Array = np.sqrt(_mean_squares(y, axis)).reshape(groups, -1)
+    y = _applied(layer, x, moves, layer.groups)
+    found: Array = np.sqrt(_mean_squares(y, layer.y_axis)).reshape(layer.groups, -1)
     return found
 
 
 def _mean_squares(array: Array, axis: int) -> Array:
-    others = tuple(k for k in range(array.ndim) if k != axis)
+    others = tuple(k for k in range(array.ndim) if k != axis % array.ndim)
     found: Array = np.mean(np.square(array, dtype=np.float64), axis=others)
     return found
 
 
-def _groups(node: Node, weights: Array) -> int:
-    channels = node.inputs[0].type.size(1) if node.op == ops.Conv else None
-    return int(node.attrs.get("group", 1) if channels is None else channels // weights.shape[1])
-
-
-def _applied(node: Node, x: Array, weights: Array, groups: int) -> Array:
+def _applied(layer: Linear, x: Array, weights: Array, groups: int) -> Array:
     """The layer without its bias, on other weights, in float64."""
-    wide = [a.astype(np.float64) for a in (x, weights)]
+    pair = [weights, x] if layer.place == 0 else [x, weights]
+    wide = [a.astype(np.float64) for a in pair]
     operands = tuple(Value(Tensor(a).type) for a in wide)
-    attrs = dict(node.attrs)
-    if node.op in (ops.Conv, ops.ConvTranspose):
-        attrs |= {"group": groups}
-    made: Array = compute(Node(node.op, operands, attrs), wide)[0]
+    attrs = dict(layer.node.attrs) | ({"group": groups} if layer.node.op in CONVS else {})
+    made: Array = compute(Node(layer.node.op, operands, attrs), wide)[0]
     return made

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from redir.ir.tensor import Array
+from redir.layers.linear import Linear
 from redir.layers.products import split_ratio
 from redir.passes.hash import Hash
 from redir.passes.split_inputs.expectation import expected_kernels, expected_split_ratio
-from redir.passes.split_inputs.forms import LAYERS, Layer, layer_of
+from redir.passes.split_inputs.forms import LAYERS, layer_of
 from redir.pipeline import Pipeline
 from tests.real.inputs import SHARED, loaded
 
@@ -63,10 +64,10 @@ def test_a_single_output_shares_nothing(shape: tuple[int, ...], groups: int) -> 
     assert expected_split_ratio(RNG.normal(size=shape), groups) == pytest.approx(1)
 
 
-def layers(path: Path, step: Hash) -> list[Layer]:
+def layers(path: Path, step: Hash) -> list[Linear]:
     graph = step(Pipeline.parse("fold-constants,fold-batchnorm").run(loaded(path)))
     found = [layer_of(graph, n) for n in graph.nodes if n.op in LAYERS]
-    return [x for x in found if isinstance(x, Layer)]
+    return [x for x in found if isinstance(x, Linear)]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
@@ -74,9 +75,10 @@ def test_it_predicts_the_ratio_of_hashed_real_layers(step: Hash) -> None:
     if len(REAL) < len(NAMES):
         pytest.skip("needs the folder shared/models")
     pairs = [
-        (expected_split_ratio(x.weights, x.groups), split_ratio(x.weights, x.groups))
+        (expected_split_ratio(w, x.groups), split_ratio(w, x.groups))
         for path in REAL
         for x in layers(path, step)
+        for w in [x.weight.reshape(x.outputs, *x.weight.shape[2:])]
     ]
     off = np.array([abs(expected / found - 1) for expected, found in pairs])
     assert off.size > 100

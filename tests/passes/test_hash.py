@@ -15,16 +15,16 @@ from scipy.stats import gaussian_kde
 
 from redir import ops
 from redir.errors import BadPipeline, Broken
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Value
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
 from redir.layers.density import RULES, bandwidth_of, density, expected_distinct
+from redir.layers.linear import Linear, linear
 from redir.layers.output_error import (
     error_bound,
     error_estimate,
     measured_error,
     relative_error,
-    rows,
     second_moments,
 )
 from redir.ops import tensor_of
@@ -371,51 +371,53 @@ NODES: dict[str, Callable[[], Value]] = {
 }
 
 
-def of_node(name: str) -> tuple[Node, Array, Array]:
-    """The node, what it reads, and its weights in float64."""
+def of_node(name: str) -> tuple[Linear, Array, Array]:
+    """The layer, what it reads, and its weights as they are stored, in float64."""
     node = NODES[name]().node
     assert node is not None
-    held, shape = tensor_of(node.inputs[1]), node.inputs[0].type.static
-    assert held is not None
+    layer = linear(node)
+    assert isinstance(layer, Linear)
+    shape = layer.x.type.static
     assert shape is not None
-    return node, RNG.normal(size=shape) + 0.5, held.array.astype(np.float64)
+    weights = layer.stored(layer.weight).astype(np.float64)
+    return layer, RNG.normal(size=shape) + 0.5, weights
 
 
 @pytest.mark.parametrize("name", NODES)
 def test_the_measured_error_is_that_of_the_operator(name: str) -> None:
-    node, x, weights = of_node(name)
-    moves = RNG.normal(size=weights.shape)
+    layer, x, weights = of_node(name)
+    node, moves = layer.node, RNG.normal(size=weights.shape)
     rest = [None if (t := tensor_of(v)) is None else t.array for v in node.inputs[2:]]
     a, b = (compute(node, [x, w, *rest])[0] for w in (weights, weights + moves))
     axis = 1 if "conv" in name else b.ndim - 1
     others = tuple(k for k in range(b.ndim) if k != axis)
     expected = np.sqrt(np.mean((b - a) ** 2, axis=others))
-    assert np.allclose(measured_error(node, x, moves).reshape(-1), expected)
+    assert np.allclose(measured_error(layer, x, moves).reshape(-1), expected)
 
 
 @pytest.mark.parametrize("name", NODES)
 def test_the_bound_holds(name: str) -> None:
-    node, x, weights = of_node(name)
-    moments = second_moments(node, x, weights)
+    layer, x, weights = of_node(name)
+    moments = second_moments(layer, x)
     moves = RNG.normal(size=weights.shape)
-    bound = error_bound(rows(node, moves), moments)
-    assert (measured_error(node, x, moves) <= bound).all()
+    bound = error_bound(layer.rows(moves), moments)
+    assert (measured_error(layer, x, moves) <= bound).all()
 
 
 @pytest.mark.parametrize("name", ["conv with a stride", "grouped conv", "gemm", "matmul"])
 def test_the_bound_is_reached_where_all_inputs_are_one(name: str) -> None:
-    node, x, weights = of_node(name)
+    layer, x, weights = of_node(name)
     ones, moves = np.ones_like(x), np.abs(weights)
-    bound = error_bound(rows(node, moves), second_moments(node, ones, weights))
-    assert np.allclose(measured_error(node, ones, moves), bound)
+    bound = error_bound(layer.rows(moves), second_moments(layer, ones))
+    assert np.allclose(measured_error(layer, ones, moves), bound)
 
 
 def test_the_estimate_is_what_uncorrelated_inputs_give() -> None:
-    node, _, weights = of_node("matmul")
+    layer, _, weights = of_node("matmul")
     x = RNG.normal(size=(100_000, 4)) * np.array([1, 2, 0.5, 3])
     moves = RNG.normal(size=weights.shape)
-    found = error_estimate(rows(node, moves), second_moments(node, x, weights))
-    assert np.allclose(measured_error(node, x, moves), found, rtol=0.02)
+    found = error_estimate(layer.rows(moves), second_moments(layer, x))
+    assert np.allclose(measured_error(layer, x, moves), found, rtol=0.02)
 
 
 # How many values are left to each input

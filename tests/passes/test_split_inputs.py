@@ -23,6 +23,7 @@ from redir.errors import BadPipeline, Broken
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array, Tensor, TensorType
 from redir.layers import products as sharing
+from redir.layers.linear import Linear
 from redir.layers.products import Products, by_channel, shared
 from redir.ops import tensor_of
 from redir.passes import split_inputs
@@ -391,11 +392,11 @@ def test_multiples_that_are_rounded_keep_the_promises() -> None:
 # Wrong versions
 
 
-def no_bias(layer: splitting.Layer, parts: Any, inputs: tuple[Value, ...]) -> Value:
+def no_bias(layer: Linear, parts: Any, inputs: tuple[Value, ...]) -> Value:
     return RIGHT["_kernels_first"](layer, parts, inputs[:2])  # type: ignore[no-any-return]
 
 
-def other_pads(layer: splitting.Layer, parts: Any, inputs: tuple[Value, ...]) -> Value:
+def other_pads(layer: Linear, parts: Any, inputs: tuple[Value, ...]) -> Value:
     ends = layer.node.attrs.get("pads", ())[::-1]
     turned = replace(
         layer, node=layer.node.on(layer.node.inputs, **({"pads": ends} if ends else {}))
@@ -403,12 +404,12 @@ def other_pads(layer: splitting.Layer, parts: Any, inputs: tuple[Value, ...]) ->
     return RIGHT["_kernels_first"](turned, parts, inputs)  # type: ignore[no-any-return]
 
 
-def strides_twice(layer: splitting.Layer, parts: Any, inputs: tuple[Value, ...]) -> Value:
+def strides_twice(layer: Linear, parts: Any, inputs: tuple[Value, ...]) -> Value:
     y, node = RIGHT["_kernels_first"](layer, parts, inputs), layer.node
     return node.op(*y.node.inputs, strides=node.attrs["strides"])
 
 
-def attributes_early(layer: splitting.Layer, parts: Any, inputs: tuple[Value, ...]) -> Value:
+def attributes_early(layer: Linear, parts: Any, inputs: tuple[Value, ...]) -> Value:
     """The strides and pads on the scales, not on what routes."""
     y, node = RIGHT["_numbers_first"](layer, parts, inputs), layer.node
     x, kernels = y.node.inputs[0].node.inputs

@@ -16,11 +16,13 @@ from redir.cost.forms import Form, improved
 from redir.errors import BadPipeline, Broken
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array, Tensor, TensorType
+from redir.layers.linear import Linear
+from redir.layers.products import by_channel
 from redir.passes import uneven_depthwise
 from redir.passes.uneven_depthwise import UnevenDepthwise, basis
 from redir.passes.uneven_depthwise import forms as separable
-from redir.passes.uneven_depthwise.basis import separated, slice_ranks, slices_of
-from redir.passes.uneven_depthwise.forms import Branch, Layer, separations
+from redir.passes.uneven_depthwise.basis import separated, slice_ranks
+from redir.passes.uneven_depthwise.forms import Branch, separations
 from redir.passes.uneven_depthwise.weight_error import layer_errors
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass
@@ -51,6 +53,10 @@ def weights(
     rng = np.random.default_rng(seed)
     slices = [planted(rng, r, out, int(np.prod(size)), mix) for r in counts]
     return np.stack(slices, 1).reshape(out, len(slices), *size).astype(dtype)
+
+
+def slices_of(weights: Array, groups: int = 1) -> Array:
+    return by_channel(weights, groups).astype(np.float64)
 
 
 def ranks(weights: Array, groups: int = 1) -> list[int]:
@@ -178,7 +184,7 @@ class Anything:
         return 0.5 if len(before.nodes) != len(after.nodes) else 1.0
 
 
-def only(form: int) -> Callable[[Layer, Any], list[Form]]:
+def only(form: int) -> Callable[[Linear, Any], list[Form]]:
     """The forms, but for all others than one."""
     return lambda layer, parts: [(found := separations(layer, parts))[form % len(found)]]
 
@@ -408,30 +414,30 @@ padded, depthwise, truncate = separable._padded, separable._depthwise, basis.tru
 levels, pointwise = separable._levels, separable._pointwise
 
 
-def turned(layer: Layer, parts: Any, branch: Branch) -> Array:
+def turned(layer: Linear, parts: Any, branch: Branch) -> Array:
     factors = padded(parts.factors, 1)[:, branch.places].reshape(len(parts.factors), -1)
     flat = np.tile(factors, (layer.groups, 1))[:, : factors.shape[1] // layer.groups]
-    return flat.reshape(*flat.shape, *[1] * len(layer.size))
+    return flat.reshape(*flat.shape, *[1] * len(layer.kernel))
 
 
-def in_order(layer: Layer, parts: Any, branch: Branch, x: Value) -> Value:
-    channels = np.sort(branch.channels % len(layer.slices))
+def in_order(layer: Linear, parts: Any, branch: Branch, x: Value) -> Value:
+    channels = np.sort(branch.channels % layer.channels)
     return depthwise(layer, parts, Branch(channels, branch.places), x)
 
 
-def biased_twice(layer: Layer, applied: Any, factors: Any, bias: tuple[Value, ...]) -> Value:
+def biased_twice(layer: Linear, applied: Any, factors: Any, bias: tuple[Value, ...]) -> Value:
     each = [pointwise(layer, x, f, bias) for x, f in zip(applied, factors, strict=True)]
     return ops.Sum(*each)
 
 
-def without_strides(layer: Layer, parts: Any, branch: Branch, x: Value) -> Value:
+def without_strides(layer: Linear, parts: Any, branch: Branch, x: Value) -> Value:
     node = depthwise(layer, parts, branch, x).node
     assert node is not None
     left = {k: a for k, a in node.attrs.items() if k not in {"strides", "auto_pad"}}
     return Node(node.op, node.inputs, left).outputs[0]
 
 
-def turned_kernels(layer: Layer, parts: Any, branch: Branch, x: Value) -> Value:
+def turned_kernels(layer: Linear, parts: Any, branch: Branch, x: Value) -> Value:
     flipped = basis.Separation(parts.channels, parts.kernels[:, ::-1], parts.factors)
     return depthwise(layer, flipped, branch, x)
 
