@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from redir.backends.torch.emit.emitter import Flow
+from redir.backends.torch.emit.flow import Flow
 from redir.backends.torch.emit.text import Path
 
 _STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})

@@ -15,8 +15,8 @@ from importlib import resources
 from redir.backends.torch.emit.text import Path
 from redir.ir import Node
 
-SCOPES = "pkg.torch.onnx.name_scopes"  # as torch's exporter notes them
-HIERARCHY = "pkg.torch.onnx.class_hierarchy"
+_SCOPES = "pkg.torch.onnx.name_scopes"  # as torch's exporter notes them
+_HIERARCHY = "pkg.torch.onnx.class_hierarchy"
 _LONG = 40  # letters: no name of an attribute is longer
 _LONGEST, _DEEPEST = 80, 24  # letters of any name, and parts of a path
 RESERVED = frozenset(
@@ -130,13 +130,31 @@ def module_scope(node: Node) -> Path:
     notes = dict(node.source.metadata)
     if "module" in notes:
         return module_path(notes["module"]) or ()
-    if SCOPES in notes:
-        scopes = quoted(notes[SCOPES])
+    if _SCOPES in notes:
+        scopes = _quoted(notes[_SCOPES])
         return (module_path(scopes[-2]) or ()) if len(scopes) > 1 else ()
     return _named_scope(node.source.name)
 
 
-def quoted(text: str) -> list[str]:
+def classes_of(node: Node) -> dict[Path, str]:
+    """What the classes of the modules were called that a node ran in, by their paths."""
+    notes = dict(node.source.metadata) if node.source else {}
+    found: dict[Path, str] = {}
+    if _HIERARCHY in notes and _SCOPES in notes:
+        scopes, kinds = _quoted(notes[_SCOPES]), _quoted(notes[_HIERARCHY])
+        paths = zip(map(module_path, scopes[:-1]), kinds[:-1], strict=False)
+        found = {p: k.rpartition(".")[2] for p, k in paths if p is not None}
+    path, names = module_path(notes.get("module", "")), notes.get("classes", "").split("/")
+    if path is None or not names[0]:
+        return found
+    every = [path[:k] for k in range(len(path) + 1)]
+    lists = [p for p in every[1:-1] if path[len(p)].isdigit()]
+    if len(every) - len(lists) == len(names):  # a ModuleList is not called, and not named
+        every = [p for p in every if p not in lists]
+    return found | (dict(zip(every, names, strict=True)) if len(every) == len(names) else {})
+
+
+def _quoted(text: str) -> list[str]:
     """The strings of a list in text."""
     return re.findall(r"'([^']*)'", text)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from redir.backends.torch.emit.emitter import Step
+from redir.backends.torch.emit.flow import Step
 from redir.backends.torch.emit.text import (
     depths,
     plain,

@@ -16,23 +16,14 @@ import numpy as np
 
 from redir.atomic import replacing
 from redir.backends.torch import audit, output_structure
-from redir.backends.torch.classes import Writer, class_lines, modules
-from redir.backends.torch.emit.emitter import Flow, emit
+from redir.backends.torch.classes import Writer, class_lines
+from redir.backends.torch.emit.emitter import emit
+from redir.backends.torch.emit.flow import Flow
 from redir.backends.torch.frozen import frozen_lines
 from redir.backends.torch.interface import unreturned
+from redir.backends.torch.modules import modules
 from redir.backends.torch.names import identifier, is_class
-from redir.backends.torch.ops import (
-    arithmetic,
-    carried,
-    control,
-    functions,
-    layers,
-    layout,
-    quantised,
-    random,
-    reductions,
-)
-from redir.backends.torch.ops.unsigned import all_widened
+from redir.backends.torch.ops import TABLE
 from redir.backends.torch.scope import scope
 from redir.errors import BadInput, MissingExtra, in_docstring
 from redir.ir import Graph
@@ -51,17 +42,6 @@ except ImportError:  # writing source needs none
 if TYPE_CHECKING:
     from torch import nn
 
-TABLE = {
-    **control.TABLE,
-    **quantised.TABLE,
-    **random.TABLE,
-    **all_widened(
-        arithmetic.TABLE | functions.TABLE | reductions.TABLE | layout.TABLE | layers.TABLE
-    ),
-    **functions.CASTS,
-    **carried.TABLE,
-}
-"""What each operator becomes; to teach the backend another one, add its entry."""
 _LISTED = 40  # narrowed tensors that the docstring of a file names
 
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from redir.backends.torch.emit.emitter import Step
+from redir.backends.torch.emit.flow import Step
 from redir.backends.torch.emit.text import value_mark, with_values
 from redir.backends.torch.nesting import nested
 

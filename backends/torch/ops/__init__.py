@@ -1,1 +1,51 @@
 """What each operator becomes in PyTorch: one rule for each, by family."""
+
+from redir.backends.torch.emit.site import Emit
+from redir.backends.torch.ops import (
+    arithmetic,
+    attention,
+    carried,
+    control,
+    convolution,
+    creation,
+    functions,
+    indexing,
+    layout,
+    linear,
+    normalization,
+    padding,
+    pooling,
+    quantised,
+    random,
+    recurrent,
+    reductions,
+    resizing,
+)
+from redir.backends.torch.ops.unsigned import widened
+
+_COMPUTING = (
+    arithmetic,
+    attention,
+    convolution,
+    creation,
+    functions,
+    indexing,
+    layout,
+    linear,
+    normalization,
+    padding,
+    pooling,
+    recurrent,
+    reductions,
+    resizing,
+)
+
+TABLE: dict[str, Emit] = {
+    **{name: widened(emit) for family in _COMPUTING for name, emit in family.TABLE.items()},
+    **control.TABLE,
+    **quantised.TABLE,
+    **random.TABLE,
+    **functions.CASTS,
+    **carried.TABLE,
+}
+"""The rule of each operator; to teach the backend another one, add it to its family."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from redir.backends.torch.emit.emitter import Emit, Result, Site
 from redir.backends.torch.emit.literals import Int, Ints, Whole, literal, torch_dtype, wrapped
+from redir.backends.torch.emit.site import Emit, Result, Site
 from redir.backends.torch.emit.text import paths_in, values_in
 
 
@@ -194,10 +194,6 @@ def _where(site: Site) -> Result:
     return f"torch.where({site.ref(0)}, {pair[0]}, {pair[1]})"
 
 
-def _matmul(site: Site) -> Result:
-    return f"{site.ref(0)} @ {site.ref(1, weight=True)}"
-
-
 def _einsum(site: Site) -> Result:
     operands = ", ".join(site.ref(k) for k in range(len(site.node.inputs)))
     return f'torch.einsum("{site.attr("equation")}", {operands})'
@@ -217,7 +213,6 @@ TABLE: dict[str, Emit] = {
     "GreaterOrEqual": _compare(">="),
     "Less": _compare("<"),
     "LessOrEqual": _compare("<="),
-    "MatMul": _matmul,
     "Max": _extreme("maximum", "min"),
     "Mean": _mean,
     "Min": _extreme("minimum", "max"),

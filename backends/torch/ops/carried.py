@@ -6,8 +6,8 @@ import keyword
 from collections.abc import Mapping
 from typing import Any
 
-from redir.backends.torch.emit.emitter import Emit, Result, Site
 from redir.backends.torch.emit.literals import literal, torch_dtype
+from redir.backends.torch.emit.site import Emit, Result, Site
 from redir.errors import MissingExtra, Unsupported
 from redir.ir.tensor import dtype_named
 from redir.ops import torch_library

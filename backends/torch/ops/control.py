@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redir.backends.torch.emit.emitter import Emit, Result, Site
 from redir.backends.torch.emit.literals import torch_dtype
+from redir.backends.torch.emit.site import Emit, Result, Site
 
 
 def _if(site: Site) -> Result:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from redir.backends.torch.emit.emitter import Emit, Result, Site
 from redir.backends.torch.emit.literals import SHAPES, Ints, Whole, literal, torch_dtype, wrapped
+from redir.backends.torch.emit.site import Emit, Result, Site
 from redir.backends.torch.emit.text import paths_in, values_in
 from redir.errors import Unsupported
 from redir.ops import protos

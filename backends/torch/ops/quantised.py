@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from redir.backends.torch.emit.emitter import Emit, Result, Site
 from redir.backends.torch.emit.literals import literal, torch_dtype
+from redir.backends.torch.emit.site import Emit, Result, Site
 from redir.errors import Unsupported
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redir.backends.torch.emit.emitter import Emit, Result, Site
 from redir.backends.torch.emit.literals import Int, Ints, torch_dtype
+from redir.backends.torch.emit.site import Emit, Result, Site
 from redir.backends.torch.ops.arithmetic import one_whole
 from redir.backends.torch.ops.functions import kept
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from redir.backends.torch.emit.emitter import Emit, Result, Site
 from redir.backends.torch.emit.literals import Ints, torch_dtype
+from redir.backends.torch.emit.site import Emit, Result, Site
 from redir.ir import Value
 from redir.ir.tensor import DType
 
