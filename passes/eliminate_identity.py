@@ -11,8 +11,8 @@ from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import NO_DTYPE, TensorType
 from redir.ops import tensor_of
-from redir.ops.layout import takes_all
 from redir.ops.schema import trains
+from redir.ops.slicing import takes_all
 from redir.pipeline import Pass
 
 _SAME_SHAPE = frozenset({"Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"})

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from redir.errors import Unsupported
-from redir.ir.graph import Node, Op, Value
+from redir.ir.graph import Node, Value
+from redir.ir.op import Op
 from redir.ir.tensor import UNKNOWN, Array, SparseTensor, Tensor, TensorType, Type
 
 Evaluate = Callable[..., Sequence[Any]]

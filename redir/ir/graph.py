@@ -3,178 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from redir.errors import BadInput, IllTyped
+from redir.ir.op import Attr, Op, Port
 from redir.ir.printer import show
-from redir.ir.tensor import Array, SparseTensor, Tensor, Type
-
-Attr: TypeAlias = (
-    "bool | int | float | str | bytes | Tensor | SparseTensor | Graph | Type | tuple[Attr, ...]"
-)
-Port: TypeAlias = "tuple[Value, int]"
-Kept: TypeAlias = Mapping[Port, Array]
-
-
-@dataclass(frozen=True)
-class Link:
-    """Channel ``i`` of axis ``a`` is channel ``index[i]`` of axis ``b``.
-
-    It says that the operator treats the channels alike: exchange two of them in every linked
-    operand and they are exchanged in the result. Channels of an output that no link reaches all
-    hold one same constant (a Pad's border). An axis that no link of a node mentions is pinned.
-
-    A ``summed`` link says that the operator adds up products of ``a`` and ``b``: two equal channels
-    of ``a`` become one if their slices of ``b`` are added, and a channel that is zero in one of
-    them may go. An axis that is added up on its own is both ``a`` and ``b``.
-    ``either`` is the kind of axes that are flattened into one, or that one is broken into: of the
-    links from one ``a`` only one can be followed, one that is not pinned.
-    ``together`` links an axis with itself: the channels it ties are kept or removed together, as
-    those at one place of each group of a convolution, whose groups must stay of one size.
-    """
-
-    a: Port
-    b: Port
-    index: Array
-    kind: Literal["same", "summed", "either", "together"] = "same"
-
-
-@dataclass(frozen=True)
-class Op:
-    """Everything redir knows of an operator: the one place to add a new one.
-
-    infer(node) gives the output types; evaluate(node, *arrays) the output arrays; links(node)
-    how axes are tied; narrow(node, inputs, kept) the node on operands of which only the channels
-    ``kept`` are left; repeatable(node) whether two evaluations agree and have no effect;
-    implied(node) the attributes that shapes say and that only a file writes down; form(node) the
-    operator itself, or an ``opaque`` one where the node has what it does not understand;
-    agreed(node, arrays, results) whether every runtime gives these results: see ``ops.agreement``;
-    step(node) what it may turn into where a last bit tips it, None where it does not jump: see
-    ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take;
-    misfit(node, inputs) why the node cannot run on operands of other sizes, empty if it can;
-    wants(node, inputs, wanted) the numbers that it wants of each operand, by those that are wanted
-    of its results: see ``ops.wants``; bounded whether the results are finite unless all that it
-    reads is infinite.
-    ``stated`` are the types of the results, if their file's word is all that is known of them;
-    ``table(name, version, domain)`` finds the operator again where it is unpickled.
-    Two versions of an operator are equal: patterns match the operator, not its version. An opaque
-    one is carried through as it is, and equals none of its name that is not.
-    """
-
-    name: str
-    domain: str = ""
-    version: int = field(default=0, compare=False)
-    opaque: bool = field(default=False, repr=False, kw_only=True)
-    infer: Callable[[Node], Sequence[Type]] = field(repr=False, compare=False, kw_only=True)
-    evaluate: Callable[..., Sequence[Any]] = field(repr=False, compare=False, kw_only=True)
-    stated: tuple[Type, ...] | None = field(repr=False, compare=False, kw_only=True, default=None)
-    table: Callable[[str, int, str], Op | None] | None = field(
-        repr=False, compare=False, kw_only=True, default=None
-    )
-    links: Callable[[Node], Iterable[Link]] = field(
-        repr=False, compare=False, kw_only=True, default=lambda _: ()
-    )
-    narrow: Callable[[Node, tuple[Value, ...], Kept], Node] = field(
-        repr=False, compare=False, kw_only=True, default=lambda node, inputs, _: node.on(inputs)
-    )
-    repeatable: Callable[[Node], bool] = field(
-        repr=False, compare=False, kw_only=True, default=lambda _: True
-    )
-    implied: Callable[[Node], Mapping[str, Attr]] = field(
-        repr=False, compare=False, kw_only=True, default=lambda _: {}
-    )
-    step: Callable[[Node], Callable[..., bool] | None] = field(
-        repr=False, compare=False, kw_only=True, default=lambda _: None
-    )
-    agreed: Callable[[Node, Sequence[Any], Sequence[Any]], bool] = field(
-        repr=False, compare=False, kw_only=True, default=lambda *_: True
-    )
-    form: Callable[[Node], Op] = field(
-        repr=False, compare=False, kw_only=True, default=lambda node: node.op
-    )
-    needs: Callable[..., int] = field(repr=False, compare=False, kw_only=True, default=lambda *_: 0)
-    misfit: Callable[[Node, tuple[Value, ...]], str] = field(
-        repr=False, compare=False, kw_only=True, default=lambda *_: ""
-    )
-    wants: Callable[[Node, Sequence[Value], Sequence[Any]], Sequence[Any]] = field(
-        repr=False, compare=False, kw_only=True, default=lambda *_: ()
-    )
-    bounded: bool = field(repr=False, compare=False, kw_only=True, default=False)
-
-    @property
-    def standard(self) -> str:
-        """The name of a standard operator that redir understands; empty for any other."""
-        return "" if self.domain or self.opaque else self.name
-
-    def __call__(self, *inputs: Value, **attrs: Attr) -> Value:
-        """Apply the operator; make a ``Node`` where it has several outputs."""
-        return Node(self, inputs, attrs).outputs[0]
-
-    def __reduce__(self) -> Any:
-        if self.table is not None:
-            return self.table, (self.name, self.version, self.domain)
-        held = {f.name: getattr(self, f.name) for f in fields(self)}
-        return _op, ({f.name: held[f.name] for f in fields(self) if held[f.name] is not f.default},)
-
-    def __str__(self) -> str:
-        """The name, with the domain before it unless it is a standard one."""
-        return f"{self.domain}.{self.name}" if self.domain not in {"", "redir"} else self.name
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a node came from: the names and notes of its file, which no pass reads.
-
-    ``outputs`` are the names of the output values; ``overload`` tells local functions of one name
-    apart; ``declared`` the types that the file states
-    for them, None where it states none. ``channels`` says, for each axis of a constant that was
-    narrowed, which channels of the file's are left. ``origin`` is the constant of the file that
-    this one was computed from, if that was one alone, and ``axes`` the axis of that for each axis
-    of this, -1 for none. ``shell`` is what a frontend keeps for its own backend, as in ``Graph``.
-    """
-
-    name: str = ""
-    outputs: tuple[str, ...] = ()
-    overload: str = ""
-    doc: str = ""
-    metadata: tuple[tuple[str, str], ...] = ()
-    declared: tuple[Type | None, ...] = ()
-    channels: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    origin: str = ""
-    axes: tuple[int, ...] = ()
-    shell: bytes = b""
-
-    def of(self, index: int) -> Source:
-        """The source of one result alone: that of a constant which takes its place."""
-        one = slice(index, index + 1)
-        return replace(self, name="", outputs=self.outputs[one], declared=self.declared[one])
-
-    def moved_to(self, axes: tuple[int, ...]) -> Source:
-        """The source of what was made of this constant alone; ``axes`` as above, of this one."""
-        left = dict(self.channels)
-        return Source(
-            origin=self.origin or next(iter(self.outputs), ""),
-            axes=tuple(self.axes[a] if self.axes and a >= 0 else a for a in axes),
-            channels=tuple((i, left[a]) for i, a in enumerate(axes) if a in left),
-        )
-
-    def giving(self, places: Sequence[int]) -> Source:
-        """The source of the same node with only its results at ``places``."""
-        outputs = tuple(self.outputs[i] for i in places if i < len(self.outputs))
-        declared = tuple(self.declared[i] for i in places if i < len(self.declared))
-        return replace(self, outputs=outputs, declared=declared)
-
-    def keeping(self, axis: int, kept: Array) -> Source:
-        """The source of the same constant with only the channels ``kept`` of ``axis``."""
-        left = dict(self.channels)
-        before = left.get(axis)
-        left[axis] = tuple(int(k) if before is None else before[k] for k in kept)
-        return replace(self, channels=tuple(sorted(left.items())))
-
+from redir.ir.source import Source
+from redir.ir.tensor import Tensor, Type
 
 # What rules raise on a node that lacks what every such node has, or has something else there.
 _UNFIT = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
@@ -384,10 +223,6 @@ class Graph:
         outputs = [(name, numbers[v]) for name, v in self.outputs.items()]
         rest = (self.name, dict(self.opset), dict(self.defaults), self.shell)
         return _graph, (inputs, rows, outputs, rest)
-
-
-def _op(held: dict[str, Any]) -> Op:
-    return Op(**held)
 
 
 def _graph(

@@ -11,7 +11,8 @@ import numpy as np
 from redir.ir.tensor import ContainerType, SparseTensor, Tensor, TensorType, is_plain
 
 if TYPE_CHECKING:
-    from redir.ir.graph import Graph, Node, Op, Value
+    from redir.ir.graph import Graph, Node, Value
+    from redir.ir.op import Op
 
 _MEANT = frozenset({"inf", "nan", "Unknown"})  # names that stand for something else in the text
 _OWN = frozenset("Absent Const Floats Graphs Op Opaque SparseTensor Strings Tensor Tensors".split())

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import product, takewhile
-from math import prod
+from dataclasses import replace
 
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value, width
 from redir.ir.builtin import Const, constant, is_absent, tensor_of
-from redir.ir.tensor import NO_DTYPE, Array, Dim, Shape, Tensor, TensorType, Type
-from redir.ops import schema
-from redir.ops.links import aligned, along, axes_of, same_axes
+from redir.ir.tensor import Tensor
+from redir.ops.links import aligned, along, same_axes
 
 
 def transpose(node: Node) -> Iterator[Link]:
@@ -110,7 +107,7 @@ def narrow_split(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     axis = int(node.attrs.get("axis", 0)) % (x.rank or 1)
     if (x, axis) not in kept:
         return node.on(inputs)
-    parts = {i: _left(y, axis, kept) or 0 for i, y in enumerate(node.outputs)}
+    parts = {i: left(y, axis, kept) or 0 for i, y in enumerate(node.outputs)}
     gone = {i for i, size in parts.items() if not size and width((node.outputs[i], axis))}
     sizes = {i: size for i, size in parts.items() if i not in gone}
     attrs = {k: a for k, a in node.attrs.items() if k not in {"num_outputs", "split"}}
@@ -126,121 +123,6 @@ def _stated_sizes(node: Node, sizes: Sequence[int]) -> Value:
     """The operand of a Split that says the sizes of its parts, under its name if it had one."""
     stated = len(node.inputs) > 1 and not is_absent(node.inputs[1])
     return like(node.inputs[1], sizes) if stated else constant(np.array(sizes, np.int64))
-
-
-_END = 2**31 - 1  # of any axis
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """What a Slice takes: starts and ends by axis, and the axes it steps over."""
-
-    axes: list[int]
-    starts: list[int]
-    ends: list[int]
-    steps: list[int]
-
-
-def _cut(node: Node) -> _Cut | None:
-    """The literals of a Slice, if they are constant."""
-    rank = node.inputs[0].rank
-    if rank is None:
-        return None
-    if "starts" in node.attrs:
-        starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
-        axes = node.attrs.get("axes", range(len(starts)))
-        return _Cut([a % rank for a in axes], starts, ends, [1] * len(starts))
-    given = [None if is_absent(v) else tensor_of(v) for v in node.inputs[1:]]
-    if any(t is None and not is_absent(v) for t, v in zip(given, node.inputs[1:], strict=True)):
-        return None
-    starts, ends, *rest = ([] if t is None else t.array.tolist() for t in given)
-    axes = (rest and rest[0]) or list(range(len(starts)))
-    steps = rest[1] if len(rest) > 1 and rest[1] else [1] * len(starts)
-    return _Cut([a % rank for a in axes], starts, ends, steps)
-
-
-def takes_all(node: Node) -> bool:
-    """Whether a Slice surely takes the whole of its operand, in order."""
-    cut, x = _cut(node), node.inputs[0]
-    return cut is not None and all(
-        step == 1
-        and (start == 0 or start <= -(x.type.size(axis) or _END))
-        and end >= (x.type.size(axis) or _END)
-        for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True)
-    )
-
-
-def slice_(node: Node) -> Iterator[Link]:
-    """The channels from a constant start to a constant end; axes that are not cut stay."""
-    x, y, cut = node.inputs[0], node.outputs[0], _cut(node)
-    if cut is None or x.rank is None or y.rank != x.rank:
-        return
-    yield from same_axes(x, y, (a for a in range(x.rank) if a not in cut.axes))
-    for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True):
-        size = x.type.size(axis)
-        if size is not None:
-            taken = np.arange(size)[start:end:step]
-            if taken.size == y.type.size(axis) and taken.size:
-                yield Link((y, axis), (x, axis), taken)
-
-
-def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
-    """Cut where the channels that are left are now; gather those that stand unevenly."""
-    from redir import ops  # noqa: PLC0415 - which imports this module
-
-    cut = _cut(node)
-    assert cut is not None
-    axes = [axis for axis in cut.axes if (node.inputs[0], axis) in kept]
-    places = {axis: _met(node, cut, axis, kept) for axis in axes}
-    uneven = {axis: met for axis, met in places.items() if _run(met) is None}
-    runs = {axis: _run(met) or (0, _END, 1) for axis, met in places.items()}
-    found = _cutting(node, inputs, cut, runs)
-    gather_ = ops.lookup("Gather", node.op.version)
-    assert gather_ is not None
-    for axis, met in uneven.items():
-        indices = constant(met)
-        found = Node(gather_, (found.outputs[0], indices), {"axis": axis}, source=node.source)
-    return found
-
-
-def _met(node: Node, cut: _Cut, axis: int, kept: Kept) -> Array:
-    """The places that the channels which are left of a result have in the operand now."""
-    x, y, place = node.inputs[0], node.outputs[0], cut.axes.index(axis)
-    start, end, step = cut.starts[place], cut.ends[place], cut.steps[place]
-    taken, before = np.arange(x.type.size(axis) or 0)[start:end:step], kept[x, axis]
-    left = kept.get((y, axis), np.arange(taken.size))
-    if step == 1:
-        return int((before < taken[0]).sum()) + np.arange(left.size)
-    return np.searchsorted(before, taken[left])
-
-
-def _run(places: Array) -> tuple[int, int, int] | None:
-    """The start, end and step of a cut that takes ``places``, if they stand evenly."""
-    first = int(places[0])
-    step = int(places[1]) - first if places.size > 1 else 1
-    end = first + step * places.size
-    even = step != 0 and bool(np.all(np.diff(places) == step))
-    return (first, end if end >= 0 else -_END, step) if even else None
-
-
-def _cutting(
-    node: Node, inputs: tuple[Value, ...], cut: _Cut, runs: dict[int, tuple[int, int, int]]
-) -> Node:
-    """The Slice ``node`` with other starts, ends and steps for some of its axes."""
-    old = zip(cut.starts, cut.ends, cut.steps, strict=True)
-    new = [runs.get(axis, run) for axis, run in zip(cut.axes, old, strict=True)]
-    starts, ends, steps = (list(numbers) for numbers in zip(*new, strict=True))
-    if "starts" in node.attrs:
-        return node.on(inputs, starts=tuple(starts), ends=tuple(ends))
-    given = list(inputs)
-    for place, numbers, before in (
-        (1, starts, cut.starts),
-        (2, ends, cut.ends),
-        (4, steps, cut.steps),
-    ):
-        if numbers != before:
-            given[place] = like(node.inputs[place], numbers)
-    return node.on(given)
 
 
 def resize(node: Node) -> Iterator[Link]:
@@ -345,177 +227,7 @@ def like(old: Value, numbers: Sequence[int]) -> Value:
     ).outputs[0]
 
 
-# Reshape and Flatten
-
-
-def reshape_type(node: Node) -> Sequence[Type]:
-    """The result's type, where symbolic dimensions cancel: (n, 4, 2) to (-1, 8) is (n, 8)."""
-    x = node.inputs[0].type
-    target = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if x.shape is None or x.dtype == NO_DTYPE or target is None:
-        return schema.infer(node)
-    if node.attrs.get("allowzero") or target.array.tolist().count(-1) > 1:
-        return schema.infer(node)
-    goal = [int(t) for t in target.array]
-    if any(t == 0 and i >= len(x.shape) for i, t in enumerate(goal)):
-        return schema.infer(node)
-    shape: list[Dim] = [x.shape[i] if t == 0 else t for i, t in enumerate(goal)]
-    if -1 in goal:
-        place = goal.index(-1)
-        shape[place] = _quotient(x.shape, tuple(shape[:place] + shape[place + 1 :]))
-    if None in shape:
-        return [TensorType(x.dtype, tuple(shape))]
-    schema.infer(node)  # for its check that the sizes agree
-    return [TensorType(x.dtype, tuple(shape))]
-
-
-def _quotient(whole: Shape, rest: Shape) -> Dim:
-    """What is left of a product of dimensions divided by others, where one can tell."""
-    over, under = list(whole), list(rest)
-    for dim in rest:
-        if isinstance(dim, str) and dim in over:
-            over.remove(dim)
-            under.remove(dim)
-    symbols = [d for d in over if not isinstance(d, int)]
-    top, bottom = (prod(d for d in dims if isinstance(d, int)) for dims in (over, under))
-    if not all(isinstance(d, int) for d in under) or bottom == 0 or top % bottom:
-        return None
-    if not symbols:
-        return top // bottom
-    return symbols[0] if len(symbols) == 1 and top == bottom else None
-
-
-def flatten_blocks(old: Shape, new: Shape) -> list[tuple[range, range]]:
-    """Pair runs of old axes with runs of new axes of equal size, as far as one can tell.
-
-    From the left up to a size that is open, and the axes at the right that are the same.
-    """
-    pairs = zip(reversed(old), reversed(new), strict=False)
-    same = takewhile(lambda pair: isinstance(pair[0], int) and pair[0] == pair[1], pairs)
-    tail = sum(1 for _ in same)
-    i, j = len(old) - tail, len(new) - tail
-    last = [(range(i + k, i + k + 1), range(j + k, j + k + 1)) for k in range(tail)]
-    return [*_paired(old[:i], new[:j]), *last]
-
-
-def _paired(old: Shape, new: Shape) -> Iterator[tuple[range, range]]:
-    i = j = 0
-    while i < len(old) and j < len(new):
-        start, i, j = (i, j), i + 1, j + 1
-        while not _alike(ours := old[start[0] : i], theirs := new[start[1] : j]):
-            less = _less(ours, theirs)
-            if less is None or (i == len(old) if less else j == len(new)):
-                return
-            i, j = (i + 1, j) if less else (i, j + 1)
-        yield range(start[0], i), range(start[1], j)
-
-
-def _alike(ours: Shape, theirs: Shape) -> bool:
-    """Whether two runs of axes surely hold as many numbers."""
-    if None in ours or ours == theirs:
-        return None not in ours
-    return _less(ours, theirs) is False and _less(theirs, ours) is False
-
-
-def _less(ours: Shape, theirs: Shape) -> bool | None:
-    """Whether the first run holds fewer numbers; None where a size is open."""
-    known = [[d for d in dims if isinstance(d, int)] for dims in (ours, theirs)]
-    closed = (len(known[0]), len(known[1])) == (len(ours), len(theirs))
-    return prod(known[0]) < prod(known[1]) if closed else None
-
-
-def reshape(node: Node) -> Iterator[Link]:
-    """Axes that are kept, axes flattened into one, and an axis broken into several.
-
-    Of what is flattened a channel becomes a block; of an axis that is broken, as by a channel
-    shuffle or into attention heads, the channels at one place of each part go together.
-    """
-    x, y = node.inputs[0], node.outputs[0]
-    if x.type.shape is None or y.type.shape is None:
-        return
-    if len(node.inputs) > 1 and tensor_of(node.inputs[1]) is None:
-        return  # the sizes come from elsewhere, and would not follow
-    for ours, theirs in flatten_blocks(x.type.shape, y.type.shape):
-        big = [a for a in ours if x.type.shape[a] != 1]
-        wide = [a for a in theirs if y.type.shape[a] != 1]
-        if len(big) == len(wide) == 1:
-            yield from along(x, big[0], y, wide[0])
-        else:
-            yield from _broken(_factors(x, big), _factors(y, wide))
-
-
-@dataclass(frozen=True)
-class _Factor:
-    """An axis among those that are flattened: of ``size``, each step ``stride`` places long."""
-
-    port: Port
-    size: int
-    stride: int
-
-
-def _factors(value: Value, axes: Sequence[int]) -> list[_Factor]:
-    sizes = [value.type.size(a) or 0 for a in axes]
-    strides = [prod(sizes[i + 1 :]) for i in range(len(axes))]
-    ports = [(value, a) for a in axes]
-    return [_Factor(*factor) for factor in zip(ports, sizes, strides, strict=True)]
-
-
-def _broken(ours: Sequence[_Factor], theirs: Sequence[_Factor]) -> Iterator[Link]:
-    """Tie each axis to every axis of the other side that is a factor of it."""
-    for x, y in product(ours, theirs):
-        whole, part = (x, y) if x.size > y.size else (y, x)
-        if not part.stride % whole.stride and not (whole.size * whole.stride) % (
-            part.size * part.stride
-        ):
-            places = np.arange(whole.size) // (part.stride // whole.stride)
-            yield Link(whole.port, part.port, places % part.size, kind="either")
-
-
-def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
-    """Write the target anew where it names a size that changed."""
-    if node.op.name != "Reshape" or "shape" in node.attrs:
-        return node.on(inputs, **_new_shape_attr(node, kept))
-    target = tensor_of(node.inputs[1])
-    assert target is not None
-    goal = _renamed([int(t) for t in target.array], node, kept)
-    same = goal == target.array.tolist()
-    return node.on(inputs if same else (inputs[0], like(node.inputs[1], goal)))
-
-
-def _new_shape_attr(node: Node, kept: Kept) -> dict[str, tuple[int, ...]]:
-    if "shape" not in node.attrs:
-        return {}
-    goal: list[int] = list(node.attrs["shape"])
-    return {"shape": tuple(_renamed(goal, node, kept))}
-
-
-def _renamed(goal: list[int], node: Node, kept: Kept) -> list[int]:
-    """The sizes asked for now; a 0 copies the operand's size only if that is still the same."""
-    x, y = node.inputs[0], node.outputs[0]
-    sizes = [_left(y, axis, kept) for axis in range(len(goal))]
-    copied = [t == 0 and _left(x, axis, kept) == sizes[axis] for axis, t in enumerate(goal)]
-    keep = [
-        t < 0 or copy or size is None for t, copy, size in zip(goal, copied, sizes, strict=True)
-    ]
-    return [t if k else size or 0 for t, k, size in zip(goal, keep, sizes, strict=True)]
-
-
-def _left(value: Value, axis: int, kept: Kept) -> int | None:
-    left = kept.get((value, axis))
-    return value.type.size(axis) if left is None else len(left)
-
-
-def squeeze(node: Node) -> Iterator[Link]:
-    """Squeeze and Unsqueeze only add or drop axes of size 1."""
-    x, y = node.inputs[0], node.outputs[0]
-    if x.rank is None or y.rank is None:
-        return
-    short, long = (y, x) if node.op.name == "Squeeze" else (x, y)
-    assert short.rank is not None
-    assert long.rank is not None
-    axes = axes_of(node, long.rank)
-    if axes is None or len(axes) != long.rank - short.rank:
-        return
-    for place, axis in enumerate(a for a in range(long.rank) if a not in axes):
-        ends = {id(short): place, id(long): axis}
-        yield from along(x, ends[id(x)], y, ends[id(y)])
+def left(value: Value, axis: int, kept: Kept) -> int | None:
+    """How many channels are left of an axis, if one can tell."""
+    channels = kept.get((value, axis))
+    return value.type.size(axis) if channels is None else len(channels)

@@ -205,7 +205,7 @@ def may_add_up(case: Case, groups: Groups) -> bool:
     return not any(plain for p, plain in summed(case).items() for g in groups.values() if p in g)
 
 
-LINKED = [name for name, entry in ops.ENTRIES.items() if entry.links is not ops.Entry().links]
+LINKED = [name for name, entry in ops.ENTRIES.items() if entry.links is not ops.entry().links]
 _DRAWN = list(dict.fromkeys(DRAWERS[n] for n in LINKED))
 KINDS = {d.__name__: [n for n in LINKED if DRAWERS[n] is d] for d in _DRAWN}
 NO_KERNEL = {"Gelu", "GlobalLpPool"}  # onnx.reference cannot run them
@@ -248,7 +248,7 @@ NOT_DRAWN = {
 def test_every_attribute_that_an_entry_understands_is_drawn() -> None:
     """Where this fails, let a node be drawn with the attribute: add it to ``OPTIONS``, say."""
     text = Path(drawn_nodes.__file__).read_text(encoding="utf-8")
-    known = {a for name in LINKED for a in ops.ENTRIES[name].names - {"captures"}}
+    known = {a for name in LINKED for a in ops.ENTRIES[name].attributes - {"captures"}}
     drawn = {a for a in known if f'"{a}"' in text or f'.{a}"' in text or f" {a}=" in text}
     assert known - drawn == NOT_DRAWN.keys()
 

@@ -1,0 +1,128 @@
+"""Slice: the channels that it takes, and how it follows a narrower operand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir.ir import Kept, Link, Node, Value
+from redir.ir.builtin import constant, is_absent, tensor_of
+from redir.ir.tensor import Array
+from redir.ops.layout import like
+from redir.ops.links import same_axes
+
+_END = 2**31 - 1  # of any axis
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What a Slice takes: starts and ends by axis, and the axes it steps over."""
+
+    axes: list[int]
+    starts: list[int]
+    ends: list[int]
+    steps: list[int]
+
+
+def _cut(node: Node) -> _Cut | None:
+    """The literals of a Slice, if they are constant."""
+    rank = node.inputs[0].rank
+    if rank is None:
+        return None
+    if "starts" in node.attrs:
+        starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
+        axes = node.attrs.get("axes", range(len(starts)))
+        return _Cut([a % rank for a in axes], starts, ends, [1] * len(starts))
+    given = [None if is_absent(v) else tensor_of(v) for v in node.inputs[1:]]
+    if any(t is None and not is_absent(v) for t, v in zip(given, node.inputs[1:], strict=True)):
+        return None
+    starts, ends, *rest = ([] if t is None else t.array.tolist() for t in given)
+    axes = (rest and rest[0]) or list(range(len(starts)))
+    steps = rest[1] if len(rest) > 1 and rest[1] else [1] * len(starts)
+    return _Cut([a % rank for a in axes], starts, ends, steps)
+
+
+def takes_all(node: Node) -> bool:
+    """Whether a Slice surely takes the whole of its operand, in order."""
+    cut, x = _cut(node), node.inputs[0]
+    return cut is not None and all(
+        step == 1
+        and (start == 0 or start <= -(x.type.size(axis) or _END))
+        and end >= (x.type.size(axis) or _END)
+        for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True)
+    )
+
+
+def slice_(node: Node) -> Iterator[Link]:
+    """The channels from a constant start to a constant end; axes that are not cut stay."""
+    x, y, cut = node.inputs[0], node.outputs[0], _cut(node)
+    if cut is None or x.rank is None or y.rank != x.rank:
+        return
+    yield from same_axes(x, y, (a for a in range(x.rank) if a not in cut.axes))
+    for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True):
+        size = x.type.size(axis)
+        if size is not None:
+            taken = np.arange(size)[start:end:step]
+            if taken.size == y.type.size(axis) and taken.size:
+                yield Link((y, axis), (x, axis), taken)
+
+
+def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Cut where the channels that are left are now; gather those that stand unevenly."""
+    from redir import ops  # noqa: PLC0415 - which imports this module
+
+    cut = _cut(node)
+    assert cut is not None
+    axes = [axis for axis in cut.axes if (node.inputs[0], axis) in kept]
+    places = {axis: _met(node, cut, axis, kept) for axis in axes}
+    uneven = {axis: met for axis, met in places.items() if _run(met) is None}
+    runs = {axis: _run(met) or (0, _END, 1) for axis, met in places.items()}
+    found = _cutting(node, inputs, cut, runs)
+    gather_ = ops.lookup("Gather", node.op.version)
+    assert gather_ is not None
+    for axis, met in uneven.items():
+        indices = constant(met)
+        found = Node(gather_, (found.outputs[0], indices), {"axis": axis}, source=node.source)
+    return found
+
+
+def _met(node: Node, cut: _Cut, axis: int, kept: Kept) -> Array:
+    """The places that the channels which are left of a result have in the operand now."""
+    x, y, place = node.inputs[0], node.outputs[0], cut.axes.index(axis)
+    start, end, step = cut.starts[place], cut.ends[place], cut.steps[place]
+    taken, before = np.arange(x.type.size(axis) or 0)[start:end:step], kept[x, axis]
+    left = kept.get((y, axis), np.arange(taken.size))
+    if step == 1:
+        return int((before < taken[0]).sum()) + np.arange(left.size)
+    return np.searchsorted(before, taken[left])
+
+
+def _run(places: Array) -> tuple[int, int, int] | None:
+    """The start, end and step of a cut that takes ``places``, if they stand evenly."""
+    first = int(places[0])
+    step = int(places[1]) - first if places.size > 1 else 1
+    end = first + step * places.size
+    even = step != 0 and bool(np.all(np.diff(places) == step))
+    return (first, end if end >= 0 else -_END, step) if even else None
+
+
+def _cutting(
+    node: Node, inputs: tuple[Value, ...], cut: _Cut, runs: dict[int, tuple[int, int, int]]
+) -> Node:
+    """The Slice ``node`` with other starts, ends and steps for some of its axes."""
+    old = zip(cut.starts, cut.ends, cut.steps, strict=True)
+    new = [runs.get(axis, run) for axis, run in zip(cut.axes, old, strict=True)]
+    starts, ends, steps = (list(numbers) for numbers in zip(*new, strict=True))
+    if "starts" in node.attrs:
+        return node.on(inputs, starts=tuple(starts), ends=tuple(ends))
+    given = list(inputs)
+    for place, numbers, before in (
+        (1, starts, cut.starts),
+        (2, ends, cut.ends),
+        (4, steps, cut.steps),
+    ):
+        if numbers != before:
+            given[place] = like(node.inputs[place], numbers)
+    return node.on(given)
