@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
 from math import prod
@@ -13,11 +13,15 @@ from redir import ops
 from redir.errors import Unsupported
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array, SparseTensor, Tensor, TensorType, Type
+from redir.layers.linear import Linear, linear
 from redir.layers.palette import unpacked, unpacking
-from redir.layers.products import by_channel
 from redir.ops import tensor_of
+from redir.ops.multiply_adds import dims
 from redir.runtime.concrete import concrete
 from redir.runtime.open_sizes import Shapes, fitting_shapes
+
+_MOST_PHASES = 4096  # places that strides tell apart; beyond, each product counts
+_PLAIN = {"ConvInteger": ops.Conv, "QLinearConv": ops.Conv, "QLinearMatMul": ops.MatMul}
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def open_layers(graph: Graph, shapes: Shapes | None = None) -> int:
     """How many layers multiply, but have sizes that ``shapes`` leave open, and count less."""
     shapes = example_shapes(graph) if shapes is None else shapes
     at = [node for _, node in _sized(graph, shapes)]
-    nodes = [node for node in at if node.op.name in MACS and not node.op.domain]
+    nodes = [node for node in at if node.op.multiply_adds is not None]
     return sum(any(map(_is_open, (*n.inputs[:1], *n.outputs[:1]))) for n in nodes)
 
 
@@ -191,80 +195,38 @@ def _counted(tensor: Tensor, seen: set[int]) -> bool:
     return known
 
 
-def _dims(value: Value) -> tuple[int, ...]:
-    """The shape with 1 for every dimension that is open."""
-    return tuple(d if isinstance(d, int) else 1 for d in value.type.shape or ())
-
-
-def _weight(node: Node) -> Value:
-    return node.inputs[3 if node.op.name in {"QLinearConv", "QLinearMatMul"} else 1]
-
-
-def _conv(node: Node) -> int:
-    return prod(_dims(node.outputs[0])) * prod(_dims(_weight(node))[1:])
-
-
-def _conv_transpose(node: Node) -> int:
-    return prod(_dims(node.inputs[0])) * prod(_dims(node.inputs[1])[1:])
-
-
-def _gemm(node: Node) -> int:
-    depth = 0 if node.attrs.get("transA") else 1
-    return prod(_dims(node.outputs[0])) * _dims(node.inputs[0])[depth]
-
-
-def _matmul(node: Node) -> int:
-    return prod(_dims(node.outputs[0])) * (_dims(node.inputs[0]) or (1,))[-1]
-
-
-def _mul(node: Node) -> int:
-    """That of a scale for each channel; a factor for all of them counts as none."""
-    wide = any((t := tensor_of(v)) is not None and t.array.size > 1 for v in node.inputs)
-    return prod(_dims(node.outputs[0])) if wide else 0
-
-
-def _recurrent(node: Node) -> int:
-    length, batch, _ = _dims(node.inputs[0])
-    return length * batch * (prod(_dims(node.inputs[1])) + prod(_dims(node.inputs[2])))
-
-
-MACS: dict[str, Callable[[Node], int]] = {
-    **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), _conv),
-    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
-    "ConvTranspose": _conv_transpose,
-    "Gemm": _gemm,
-    "Mul": _mul,
-}
-
-
-_RANKS = {"Gemm": (2, 2), **dict.fromkeys(("LSTM", "GRU", "RNN"), (3, 3))}
-
-
 def _macs(node: Node) -> int:
-    count = MACS.get(node.op.name)
-    return count(node) if count is not None and _is_ranked(node) else 0
-
-
-def _is_ranked(node: Node) -> bool:
-    """Whether it is a standard operator that fits its operands, whose ranks are known."""
-    if node.op.domain or node.op.stated is not None:
-        return False
+    """The multiply-adds of a node on operands of known ranks."""
     flowing = (*node.inputs[:2], *node.outputs[:1])
-    ranks = [-1 if v.rank is None else v.rank for v in flowing]
-    least = (*_RANKS.get(node.op.name, (0, 0)), 0)
-    return all(rank >= n for rank, n in zip(ranks, least, strict=True))
+    count = node.op.multiply_adds
+    return 0 if count is None or any(v.rank is None for v in flowing) else count(node)
 
 
 def _multiplications(node: Node, macs: int) -> int:
     """Numbers that flow in, times the distinct weights that read each."""
-    found = _readers(node)
-    if found is None:
+    layer = linear(_plain(node))
+    if isinstance(layer, str) or layer.x.type.size(layer.x_axis) is None:
         return macs
-    flowing, tables = found
+    tables = _phases(layer) if layer.node.op == ops.Conv else [_flat(layer.kernels)]
     channels = sum(len(table) for table in tables)
-    places = prod(_dims(flowing)) // max(channels, 1)
-    return min(macs, places * sum(map(_distinct, tables)))
+    places = prod(dims(layer.x)) // max(channels, 1)
+    return min(macs, places * sum(map(_distinct, tables))) if tables else macs
+
+
+def _plain(node: Node) -> Node:
+    """A quantised layer as the layer that it stands for, on its codes."""
+    op = _PLAIN.get(node.op.standard)
+    if op is None:
+        return node
+    weight = node.inputs[3 if node.op.name.startswith("QLinear") else 1]
+    return Node(op, (_float(node.inputs[0]), _float(weight)), node.attrs)
+
+
+def _float(codes: Value) -> Value:
+    tensor = tensor_of(codes)
+    if tensor is None:
+        return Value(TensorType(np.dtype(np.float32), codes.type.shape))
+    return ops.constant(tensor.array.astype(np.float32))
 
 
 def _distinct(table: Array) -> int:
@@ -298,53 +260,23 @@ def _products(node: Node) -> int:
     return round(macs * np.count_nonzero(_factors(array)) / max(array.size, 1))
 
 
-_MOST_PHASES = 4096  # places that strides tell apart; beyond, each product counts
+def _flat(kernels: Array) -> Array:
+    """The weights that read each channel, in a row."""
+    return kernels.reshape(len(kernels), prod(kernels.shape[1:]))
 
 
-def _readers(node: Node) -> tuple[Value, list[Array]] | None:
-    """The operand that flows in, and the weights that read each of its channels.
-
-    These are the rows of tables: of one, or of one for each place that a stride tells apart.
-    """
-    x, w = node.inputs[0], tensor_of(_weight(node))
-    if node.op.name.endswith("MatMul"):
-        return _matmul_readers(node)
-    if w is None or w.array.ndim < 2 or x.rank is None or x.rank < 2:  # noqa: PLR2004
-        return None
-    if node.op.name in {"Conv", "ConvInteger", "QLinearConv"}:
-        channels, (out, per_group, *size) = x.type.size(1), w.array.shape
-        if not channels or channels % per_group or out % (channels // per_group):
-            return None
-        kernels = by_channel(w.array, channels // per_group)
-        phases = _phases(node, kernels.reshape(*kernels.shape[:2], *size))
-        return None if phases is None else (x, phases)
-    if node.op == ops.ConvTranspose:
-        return x, [w.array.reshape(len(w.array), prod(w.array.shape[1:]))]
-    if node.op == ops.Gemm:
-        return x, [w.array.T if node.attrs.get("transB") else w.array]
-    return None
-
-
-def _phases(node: Node, kernels: Array) -> list[Array] | None:
-    """Of kernels (in, out, ...), the weights that meet a number, by where a stride leaves it."""
-    whole, size = kernels.shape[:2], kernels.shape[2:]
-    strides, dilations = (node.attrs.get(k, (1,) * len(size)) for k in ("strides", "dilations"))
+def _phases(layer: Linear) -> list[Array]:
+    """The weights of a Conv that meet a number, by where a stride leaves it; none where unclear."""
+    size, attrs = layer.kernel, layer.node.attrs
+    kernels = layer.kernels.reshape(*layer.kernels.shape[:2], *size)
+    strides, dilations = (attrs.get(k, (1,) * len(size)) for k in ("strides", "dilations"))
     if not len(strides) == len(dilations) == len(size) or min(strides, default=1) < 1:
-        return None
+        return []
     if prod(strides) > _MOST_PHASES:
-        return None
+        return []
     hits = [
         [np.arange(n) * d % s == phase for phase in range(s)]
         for n, d, s in zip(size, dilations, strides, strict=True)
     ]
-    everything = [np.ones(n, bool) for n in whole]
-    return [kernels[np.ix_(*everything, *m)].reshape(whole[0], -1) for m in product(*hits)]
-
-
-def _matmul_readers(node: Node) -> tuple[Value, list[Array]] | None:
-    """A constant matrix may stand on either side."""
-    a, b = node.inputs[0], _weight(node)
-    for x, w, turned in ((a, tensor_of(b), False), (b, tensor_of(a), True)):
-        if w is not None and w.array.ndim == 2:  # noqa: PLR2004
-            return x, [w.array.T if turned else w.array]
-    return None
+    everything = [np.ones(n, bool) for n in kernels.shape[:2]]
+    return [_flat(kernels[np.ix_(*everything, *m)]) for m in product(*hits)]

@@ -56,7 +56,7 @@ class Op:
     misfit(node, inputs) why the node cannot run on operands of other sizes, empty if it can;
     wants(node, inputs, wanted) the numbers that it wants of each operand, by those that are wanted
     of its results: see ``ops.wants``; bounded whether the results are finite unless all that it
-    reads is infinite.
+    reads is infinite; multiply_adds(node) how many it makes, None of one that does not multiply.
     ``attributes`` are those that it understands, in any version up to ``newest``: a node that has
     another one, not at its default, or that is of a newer version, is opaque.
     ``stated`` are the types of the results, if their file's word is all that is known of them;
@@ -82,6 +82,7 @@ class Op:
     misfit: Callable[[Node, tuple[Value, ...]], str] = lambda *_: ""
     wants: Callable[[Node, Sequence[Value], Sequence[Any]], Sequence[Any]] = lambda *_: ()
     bounded: bool = False
+    multiply_adds: Callable[[Node], int] | None = None
     attributes: frozenset[str] = frozenset()
     newest: int = 0
     stated: tuple[Type, ...] | None = None

@@ -68,7 +68,8 @@ def _form(node: Node) -> Op:
     if beyond(node) is None:
         return node.op
     op = opaque(node.op.name, node.op.domain, node.op.version, (), schema.checked(schema.evaluate))
-    return replace(op, infer=schema.infer, stated=None, table=lookup)
+    counted = node.op.multiply_adds
+    return replace(op, infer=schema.infer, stated=None, table=lookup, multiply_adds=counted)
 
 
 def beyond(node: Node) -> str | None:

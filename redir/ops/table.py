@@ -18,6 +18,7 @@ from redir.ops import (
     layout,
     links,
     mixing,
+    multiply_adds,
     quantised,
     recurrent,
     reshape,
@@ -286,6 +287,7 @@ _RULES: dict[str, Mapping[str, Any]] = {
     "agreed": agreement.RULES,
     "bounded": dict.fromkeys(_BOUNDED, True),
     "misfit": fits.RULES,
+    "multiply_adds": multiply_adds.RULES,
     "step": steps.RULES,
     "wants": wants.RULES,
 }
