@@ -10,8 +10,10 @@ from redir.cost.models import CostModel
 from redir.errors import BadInput
 from redir.io import models
 from redir.ir import Graph
-from redir.pipeline import Pipeline
-from redir.pipeline.compress import Passes, checked, chosen, refuse_nan, renamed
+from redir.pipeline.compress import Passes, chosen
+from redir.pipeline.instruments import Outputs
+from redir.pipeline.renaming import renamed
+from redir.pipeline.runner import Progress, run
 from redir.runtime.open_sizes import Shapes
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def compress(
     cost: str | CostModel | None = ...,
     input_shapes: Shapes | None = ...,
     check: bool = ...,
+    progress: Progress | None = ...,
 ) -> Graph: ...
 
 
@@ -45,6 +48,7 @@ def compress(
     cost: str | CostModel | None = ...,
     input_shapes: Shapes | None = ...,
     check: bool = ...,
+    progress: Progress | None = ...,
 ) -> Compressed: ...
 
 
@@ -59,22 +63,15 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
     cost: str | CostModel | None = None,
     input_shapes: Shapes | None = None,
     check: bool = True,
+    progress: Progress | None = None,
 ) -> Graph | Compressed:
     """The smaller model that a preset, or a pipeline of your own, makes of ``model``.
 
-    A graph, or what ``redir.load`` takes, gives a graph. A PyTorch module, with inputs like
-    ``args`` and ``kwargs``, gives a module to go on training, and where its parameters came from.
-    A lone input may stand for the tuple of it. ``dynamic_shapes`` says which sizes are open, as for
-    ``from_torch``; by default the first of each tensor, which then must be 2 or more.
-
-    The preset is ``exact`` where neither it nor a pipeline is given. A pipeline is a text, or a
-    list of passes such as ``redir.passes.Prune(channel_ratio=0.3)``. ``cost`` is what forms of
-    layers have to pay in: macs, multiplications, bytes, latency, or a cost model of your own.
-
-    After each pass the model is run on drawn inputs, as the command does: a pass that promises the
-    same outputs must give them. ``input_shapes`` are those to draw where the model leaves sizes
-    open, by the names of the inputs. What cannot be run here is not checked, as with
-    ``check=False``.
+    A graph, or what ``redir.load`` takes, gives a graph. A PyTorch module gives a ``Compressed``;
+    ``args``, ``kwargs`` and ``dynamic_shapes`` are those of ``from_torch``. The ``pipeline``, a
+    text or passes, and the ``cost`` are those of ``chosen``. Unless not ``check``, the model is run
+    after each pass on drawn inputs, of ``input_shapes``, as far as it can be run. ``progress`` gets
+    the name of each pass that starts, how many are done, and of how many.
 
     Raises:
         BadPipeline: there is no such preset, pass, option or cost model, or both of the first two.
@@ -84,30 +81,29 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
         MissingExtra: torch is not installed.
     """
     steps = chosen(preset, pipeline, cost)
-    module = models.is_module(model)
-    if not module and any(given is not None for given in (args, kwargs, dynamic_shapes)):
+    before = _read(model, args, kwargs, dynamic_shapes)
+    checks = [Outputs(input_shapes=input_shapes)] if check else []
+    after, _ = run(before, steps, *checks, progress=progress)
+    return _compressed(before, after) if models.is_module(model) else after
+
+
+def _read(model: Any, args: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Graph:
+    """The graph of what is given, which it may be."""
+    if models.is_module(model):
+        if args is None and kwargs is None:
+            raise BadInput("a PyTorch module needs example inputs: redir.compress(module, args)")
+        return models.from_module(model, () if args is None else args, kwargs, dynamic_shapes)
+    if any(given is not None for given in (args, kwargs, dynamic_shapes)):
         raise BadInput(
             "args, kwargs and dynamic_shapes are for a PyTorch module, and this is none; a preset "
             "and a pipeline are given by name, as in preset='red'"
         )
-    if module and args is None and kwargs is None:
-        raise BadInput("a PyTorch module needs example inputs: redir.compress(module, args)")
-    if not module:
-        graph = model if isinstance(model, Graph) else models.load(model)
-        return _compressed(graph, steps, input_shapes, check=check)
-    before = models.from_module(model, () if args is None else args, kwargs, dynamic_shapes)
-    after = _compressed(before, steps, input_shapes, check=check)
+    return model if isinstance(model, Graph) else models.load(model)
+
+
+def _compressed(before: Graph, after: Graph) -> Compressed:
     smaller, names = models.to_module(after)
     return Compressed(smaller, moved(before, after, names))
-
-
-def _compressed(
-    graph: Graph, pipeline: Pipeline, input_shapes: Shapes | None, *, check: bool
-) -> Graph:
-    if check:
-        return checked(graph, pipeline, input_shapes)
-    refuse_nan(graph)
-    return pipeline.run(graph)
 
 
 class Compressed(NamedTuple):

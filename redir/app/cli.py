@@ -7,7 +7,7 @@ import io
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +27,9 @@ from redir.errors import BadInput, Broken, RedirError, visible, visible_lines
 from redir.io import arrays, models, outputs
 from redir.ir import Graph, limits
 from redir.layers.palette import unpacked
-from redir.pipeline import Pipeline, available, compress, promised
+from redir.pipeline import Pipeline, available, compress, instruments, promised
 from redir.pipeline.presets import PRESETS
-from redir.pipeline.runner import Record, Watch, optimize
+from redir.pipeline.runner import Instrument, run
 from redir.runtime import onnxruntime
 from redir.runtime.open_sizes import Shapes, check_shapes, parsed_shapes
 from redir.text import parse
@@ -397,33 +397,43 @@ def _opt(options: argparse.Namespace) -> int:
     pipeline = Pipeline.parse(options.pipeline)
     graph = _load(options, options.model)
     outputs.check(_read(options, graph), options.out)
-    compress.refuse_nan(graph)
     shapes = parsed_shapes(options.input)
     check_shapes(graph, shapes)
-    watch = Watch(options.verify_each, options.print_ir_after, options.explain, _say, shapes)
-    after, records = optimize(graph, pipeline, watch)
+    outputs_check = instruments.Outputs(3, input_shapes=shapes)
+    watching = _instruments(options, pipeline, outputs_check)
+    after, records = run(graph, pipeline, *watching)
     _save(after, options.out)
     if options.verify_each == "numeric":
-        checks = [(r.name, *_checked(r)) for r in records]
+        checks = [
+            (s.name, s.verdict or "-" if s.changed else "-", s.moved) for s in outputs_check.steps
+        ]
         tables.write_table(("pass", "verdict", "deviation"), checks, sys.stderr)
     if options.time_passes:
-        rows = [(r.name, f"{r.seconds:.3f} s") for r in records]
+        rows = [(str(r.step), f"{r.seconds:.3f} s") for r in records]
         tables.write_table(("pass", "time"), rows, sys.stderr)
     if options.pass_statistics:
-        grown = [_size("", graph), *(_size(r.name, r.graph) for r in records)]
-        tables.write_table(("after", "nodes", "parameters"), grown, sys.stderr)
+        named = [("", graph), *((str(r.step), r.after) for r in records)]
+        counts = [(name, operations(g), total(g).parameters) for name, g in named]
+        tables.write_table(("after", "nodes", "parameters"), counts, sys.stderr)
     return 0
 
 
-def _checked(record: Record) -> tuple[str, str]:
-    found = record.verdict
-    if found is None:
-        return "-", "unchanged"
-    return found.verdict if record.exact else "-", tables.deviation(found.deviation, found.ties)
-
-
-def _size(name: str, graph: Graph) -> tuple[str, int, int]:
-    return name, operations(graph), total(graph).parameters
+def _instruments(
+    options: argparse.Namespace, pipeline: Pipeline, check: Instrument
+) -> Iterator[Instrument]:
+    """What the options ask to watch."""
+    if options.verify_each != "off":
+        yield instruments.promises(numeric=options.verify_each == "numeric")
+    if options.verify_each == "numeric":
+        yield check
+    if which := options.print_ir_after:
+        names = {step.name for step in pipeline.passes}
+        if which not in {"all", *names}:
+            known = ", ".join(sorted(names))
+            raise BadInput(f"--print-ir-after {which}: the pipeline runs {known}")
+        yield instruments.print_ir(which, _say)
+    if options.explain:
+        yield instruments.explain(_say)
 
 
 # stats, verify, groups, passes

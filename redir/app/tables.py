@@ -8,7 +8,7 @@ from typing import TextIO
 
 from redir.cost import Cost, Layer
 from redir.errors import visible
-from redir.pipeline.compress import Result, Step
+from redir.pipeline.compress import Result
 
 try:
     from rich.console import Console
@@ -88,16 +88,5 @@ def write_result(result: Result, accuracy: Mapping[str, float] | None) -> None:
         (*head, *more), [(*row, *(m[i] for m in more.values())) for i, row in enumerate(rows)]
     )
     sys.stdout.write("\n")
-    steps = [(s.name, f"{s.seconds:.2f} s", _deviation(s), s.verdict or "-") for s in result.steps]
+    steps = [(s.name, f"{s.seconds:.2f} s", s.moved, s.verdict or "-") for s in result.steps]
     write_table(("pass", "time", "deviation", "verdict"), steps)
-
-
-def _deviation(step: Step) -> str:
-    if not step.changed:
-        return "unchanged"
-    return "not run" if step.deviation is None else deviation(step.deviation, step.ties)
-
-
-def deviation(share: float, ties: float) -> str:
-    """A deviation, and the share of ties if there are any."""
-    return f"{share:.1e}" + (f", {100 * ties:.2g}% ties" if ties else "")

@@ -13,7 +13,7 @@ from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import runnable
-from redir.runtime.onnxruntime import Run, Session, runner, session
+from redir.runtime.onnxruntime import Run, Session, mixes_bytes, runner, session
 from redir.runtime.open_sizes import Shapes
 
 Feeds = Mapping[str, Array]
@@ -33,16 +33,26 @@ class Observed:
     awake: dict[Port, Array] = field(default_factory=dict)
 
     @classmethod
-    def drawn(cls, graph: Graph, samples: int, seed: int, input_shapes: Shapes | None) -> Observed:
-        """``graph`` on so many inputs on which it runs, of ``input_shapes`` where sizes are open.
+    def of(
+        cls,
+        graph: Graph,
+        feeds: Sequence[Feeds] | None = None,
+        samples: int = 2,
+        seed: int = 0,
+        input_shapes: Shapes | None = None,
+    ) -> Observed:
+        """``graph`` on ``feeds``, or on ``samples`` drawn ones of ``input_shapes``, run.
 
         Raises:
             BadInput: a shape does not fit it.
-            Unsupported: it runs on none of those that were tried.
+            Unsupported: it cannot be run on them, or on any that were tried.
         """
         run = runner(graph)
-        feeds = list(runnable(graph, run, samples, seed, input_shapes))
-        return cls(graph, feeds, lambda _: run)
+        if feeds is None:
+            feeds = list(runnable(graph, run, samples, seed, input_shapes))
+        found = cls(graph, feeds, lambda _: run)
+        _ = found.outputs
+        return found
 
     def successor(self, graph: Graph) -> Observed:
         """What became of the graph, on the same inputs, in onnxruntime too if this runs there."""
@@ -56,6 +66,18 @@ class Observed:
             Unsupported: onnxruntime refuses the graph, and has to run it.
         """
         return self.make(self.graph)
+
+    @property
+    def fast(self) -> Session:
+        """What runs it in onnxruntime as fast as that does by itself, to be timed.
+
+        Raises:
+            MissingExtra: onnxruntime is not installed.
+            Unsupported: it refuses the graph.
+        """
+        if isinstance(self.run, Session) and not mixes_bytes(self.graph):
+            return self.run
+        return session(self.graph, exact=False)
 
     @cached_property
     def outputs(self) -> list[dict[str, Any]]:

@@ -109,12 +109,7 @@ def verify(  # noqa: PLR0913 - three tolerances, and what to draw
     asked = (rtol, atol, error)
     bounds = None if asked == (None, None, None) else Bounds(*(bound or 0.0 for bound in asked))
     try:
-        first = (
-            Observed.drawn(a, samples, seed, input_shapes)
-            if feeds is None
-            else Observed(a, list(feeds))
-        )
-        _ = first.outputs
+        first = Observed.of(a, feeds, samples, seed, input_shapes)
     except Unsupported as why:
         return Verdict("skipped", str(why))
     return compare(first, first.successor(b), bounds)

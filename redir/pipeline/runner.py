@@ -1,95 +1,86 @@
-"""Running a pipeline under watch: for people who write and compose passes."""
+"""Running a pipeline under instruments: the one runner of the command line and of Python."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from redir.check.guarantees import SAME_OUTPUTS
-from redir.check.outputs import Verdict, verify
-from redir.errors import BadInput, Broken
+import numpy as np
+
+from redir.errors import BadInput
 from redir.ir import Graph
+from redir.ir.tensor import Tensor
+from redir.ops import tensor_of
 from redir.pipeline.pipeline import Pass, Pipeline
-from redir.runtime.open_sizes import Shapes
+
+_LOG = logging.getLogger("redir")
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What to check and print after each pass.
+class Ran:
+    """A pass that ran in so many ``seconds``; ``after`` is ``before`` where it found nothing."""
 
-    ``verify``: ``structure`` checks the guarantees that need no run, ``numeric`` all of them, and
-    both models on drawn inputs, of ``input_shapes`` where sizes are open. ``show``: the pass after
-    which to print the text, or ``all``. ``explain``: say why each pass left what it left. ``say``
-    gets what is to be printed.
-    """
-
-    verify: Literal["off", "structure", "numeric"] = "off"
-    show: str | None = None
-    explain: bool = False
-    say: Callable[[str], object] = str  # to nobody
-    input_shapes: Shapes | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """A pass that ran: its textual form, its time in seconds, and the graph it gave.
-
-    ``exact`` says whether it promises the same outputs; ``verdict`` compares the graph before it
-    with the one after it, where that was asked for and they differ.
-    """
-
-    name: str
+    step: Pass
+    before: Graph
+    after: Graph
     seconds: float
-    graph: Graph
-    exact: bool
-    verdict: Verdict | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether there was anything to do."""
+        return self.after is not self.before
 
 
-def optimize(graph: Graph, pipeline: Pipeline, watch: Watch) -> tuple[Graph, list[Record]]:
-    """Run each pass under watch.
+Instrument = Callable[[Ran], object]  # is told of each pass; an error that it raises stops the run
+Progress = Callable[[str, int, int], object]
+
+
+def run(
+    graph: Graph, pipeline: Pipeline, *instruments: Instrument, progress: Progress | None = None
+) -> tuple[Graph, list[Ran]]:
+    """What ``pipeline`` makes of ``graph``, and the records of its passes.
+
+    Each pass is told to each of ``instruments``, and is a line in the log ``redir``, at level INFO.
+    ``progress`` gets the name of each pass that starts, how many are done, and of how many; at the
+    end an empty name.
 
     Raises:
-        Broken: a check failed.
-        BadInput: ``watch.show`` names a pass that does not run.
+        BadInput: a constant of more than one number holds NaN: all that is done with it is wrong.
     """
-    names = {step.name for step in pipeline.passes}
-    if watch.show not in {None, "all", *names}:
-        raise BadInput(
-            f"--print-ir-after {watch.show}: the pipeline runs {', '.join(sorted(names))}"
-        )
-    records = []
+    _refuse_nan(graph)
+    tell, count = progress or _ignore, len(pipeline.passes)
+    records: list[Ran] = []
     for step in pipeline.passes:
+        tell(str(step), len(records), count)
         start = time.perf_counter()
         after = step.run(graph)
-        seconds = time.perf_counter() - start
-        verdict = _check(step, graph, after, watch)
-        exact = SAME_OUTPUTS in step.guarantees
-        records.append(Record(str(step), seconds, after, exact, verdict))
-        _show(step, after, watch)
+        ran = Ran(step, graph, after, time.perf_counter() - start)
+        _LOG.info("%s: %.3f s%s", step, ran.seconds, "" if ran.changed else ", unchanged")
+        for instrument in instruments:
+            instrument(ran)
+        records.append(ran)
         graph = after
+    tell("", count, count)
     return graph, records
 
 
-def _check(step: Pass, before: Graph, after: Graph, watch: Watch) -> Verdict | None:
-    how = watch.verify
-    for promise in step.guarantees:
-        due = how == "numeric" or (how == "structure" and not promise.numeric)
-        why = promise.refute(before, after) if due else None
-        if why is not None:
-            raise Broken(f"{step} breaks its promise {promise.name!r}: {why}")
-    if how != "numeric" or after is before:
-        return None
-    verdict = verify(before, after, input_shapes=watch.input_shapes)
-    if verdict.verdict == "fail" and SAME_OUTPUTS in step.guarantees:
-        raise Broken(f"{step} changed the outputs: {verdict.reason}")
-    return verdict
+def _ignore(*_: object) -> None:
+    pass
 
 
-def _show(step: Pass, after: Graph, watch: Watch) -> None:
-    if watch.show in {"all", step.name}:
-        watch.say(f"# after {step}\n{after!r}")
-    if watch.explain:
-        for line in step.explain(after):
-            watch.say(f"{step}: {line}")
+def _refuse_nan(graph: Graph) -> None:
+    named = [
+        (next(iter(node.source.outputs), "") if node.source else "", tensor)
+        for node in graph.walk()
+        if (tensor := tensor_of(node.outputs[0])) is not None
+    ]
+    for name, tensor in (*named, *graph.defaults.items()):
+        if _has_nan(tensor):
+            raise BadInput(f"tensor {name!r} holds NaN")
+
+
+def _has_nan(tensor: Tensor) -> bool:
+    array = tensor.array
+    return array.size > 1 and array.dtype.kind == "f" and bool(np.isnan(array).any())

@@ -13,8 +13,8 @@ from redir.backends.onnx import to_proto
 from redir.frontends.onnx import from_proto
 from redir.ir import Graph, Node
 from redir.pipeline import Pipeline
-from redir.pipeline.compress import renamed
 from redir.pipeline.presets import PRESETS
+from redir.pipeline.renaming import renamed
 
 NET = """
     <ir_version: 10, opset_import: ["" : 21]>

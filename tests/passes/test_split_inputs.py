@@ -30,7 +30,7 @@ from redir.passes import split_inputs
 from redir.passes.split_inputs import SplitInputs
 from redir.passes.split_inputs import forms as splitting
 from redir.pipeline import Pipeline
-from redir.pipeline.compress import renamed
+from redir.pipeline.renaming import renamed
 from redir.runtime.onnxruntime import installed
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
