@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
-from redir import ops, pipeline
+from redir import ops
 from redir.app import cli
 from redir.app.demo import PIPELINES, SMALLEST
 from redir.check.guarantees import NO_GROWTH, SAME_OUTPUTS, Guarantee
@@ -29,7 +29,7 @@ from redir.ir.interpreter import evaluate
 from redir.ir.rewriter import transform
 from redir.ir.tensor import Array, Tensor
 from redir.ops import tensor_of
-from redir.pipeline import Pass
+from redir.pipeline import Pass, pipeline
 from redir.pipeline.presets import PRESETS
 
 REDIR = Path(sys.executable).with_name("redir")
