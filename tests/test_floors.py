@@ -19,7 +19,7 @@ FLOORS = (  # the rooms of each, from the ground up; those of one floor do not i
     ("redir.frontends", "redir.backends"),
     ("redir.runtime", "redir.io"),
     ("redir.check",),
-    ("redir.cost",),
+    ("redir.cost", "redir.importance"),
     ("redir.pipeline",),
     ("redir.passes",),
     ("redir.testing", "redir.app"),

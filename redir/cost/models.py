@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from redir.cost.counts import macs, nbytes, products
 from redir.cost.latency_cache import Timings
-from redir.errors import BadPipeline, Unsupported
+from redir.errors import Unsupported
+from redir.io.plugins import plugin
 from redir.ir import Graph
 from redir.runtime.inputs import runnable
 from redir.runtime.onnxruntime import pair_ratio, session
@@ -116,10 +116,5 @@ def cost_model(cost: str | CostModel) -> CostModel:
     """
     if not isinstance(cost, str):
         return cost
-    points = {point.name: point for point in entry_points(group="redir.costs")}
-    if cost not in points:
-        raise BadPipeline(
-            f"no cost model is called {cost!r}; there are {', '.join(sorted(points))}"
-        )
-    found: CostModel = points[cost].load()
+    found: CostModel = plugin("redir.costs", cost, "cost model")
     return found

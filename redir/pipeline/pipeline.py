@@ -7,13 +7,14 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
 from redir.check.guarantees import Guarantee
 from redir.errors import BadPipeline, Broken
+from redir.io.plugins import loaded, plugin, plugins
 from redir.ir import Graph, expect_graph
+
+_GROUP = "redir.passes"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def check_promises(step: Pass, before: Graph, after: Graph, *, numeric: bool = T
 
 def available() -> dict[str, type[Pass]]:
     """Every pass that is installed, by name: redir's own and those of other packages."""
-    return {name: _load(point) for name, point in sorted(_points().items())}
+    return {name: loaded(point, "pass") for name, point in plugins(_GROUP).items()}
 
 
 def promised(kind: type[Pass]) -> tuple[Guarantee, ...]:
@@ -125,22 +126,6 @@ def promised(kind: type[Pass]) -> tuple[Guarantee, ...]:
     needed = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     found = getattr(kind, "guarantees", ()) if needed else kind().guarantees
     return found if isinstance(found, tuple) else ()
-
-
-def _points() -> Mapping[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="redir.passes")}
-
-
-@cache
-def _load(point: EntryPoint) -> type[Pass]:
-    try:
-        found: type[Pass] = point.load()
-    except Exception as error:  # whatever another package raises when it is imported
-        reason = f"{type(error).__name__}: {error}"
-        raise BadPipeline(
-            f"pass {point.name!r} cannot be loaded from {point.value}: {reason}"
-        ) from error
-    return found
 
 
 _STEP = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\})?\s*(?P<end>,|$)")
@@ -165,10 +150,7 @@ def _wrong(rest: str) -> str:
 
 
 def _made(name: str, options: str) -> Pass:
-    points = _points()
-    if name not in points:
-        raise BadPipeline(f"no pass is called {name!r}; there are {', '.join(sorted(points))}")
-    kind = _load(points[name])
+    kind: type[Pass] = plugin(_GROUP, name, "pass")
     hints = typing.get_type_hints(kind)
     given: dict[str, Any] = {}
     for option in filter(None, (o.strip() for o in options.split(","))):

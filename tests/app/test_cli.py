@@ -616,6 +616,11 @@ class Point:
     """Stands for the entry point of a pass."""
 
     kind: type[Pass]
+    value = "tests"
+
+    @property
+    def name(self) -> str:
+        return self.kind.name
 
     def load(self) -> type[Pass]:
         return self.kind
@@ -666,7 +671,7 @@ class Grows(Pass):
 @pytest.fixture
 def wrong_passes(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Point]:
     points = {kind.name: Point(kind) for kind in (Raises, Doubles, Mystifies, Grows)}
-    monkeypatch.setattr(pipeline, "_points", lambda: points)
+    monkeypatch.setattr("redir.io.plugins.entry_points", lambda **_: points.values())
     return points
 
 

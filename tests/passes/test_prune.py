@@ -120,12 +120,15 @@ def test_options_print_and_parse() -> None:
     assert str(Pipeline.parse(spec)) == spec
 
 
-@pytest.mark.parametrize(
-    "spec", ["channel_ratio=1", "channel_ratio=-0.1", "criterion=l3", "seed=-1", "compact=no"]
-)
+@pytest.mark.parametrize("spec", ["channel_ratio=1", "channel_ratio=-0.1", "seed=-1", "compact=no"])
 def test_refuses(spec: str) -> None:
     with pytest.raises(BadPipeline, match="prune"):
         Pipeline.parse(f"prune{{{spec}}}")
+
+
+def test_refuses_a_criterion_that_there_is_not() -> None:
+    with pytest.raises(BadPipeline, match="no criterion is called 'l3'; there are l1, l2, random"):
+        Pipeline.parse("prune{criterion=l3}")
 
 
 def test_the_graph_is_checked_as_it_is_pruned() -> None:
