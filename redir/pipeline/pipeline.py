@@ -7,12 +7,15 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from redir.check.guarantees import Guarantee
 from redir.errors import BadPipeline, Broken
 from redir.io.plugins import loaded, plugin, plugins
 from redir.ir import Graph, expect_graph
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GROUP = "redir.passes"
 
@@ -46,6 +49,11 @@ class Pass:
         """Why the pass leaves alone what it leaves alone in ``graph``, a line for each place."""
         del graph
         return ()
+
+    def figures(self, before: Graph, after: Graph) -> Mapping[str, Figure]:
+        """Pictures of what the pass did, by name: figures of matplotlib (the extra ``plot``)."""
+        del before, after
+        return {}
 
     def __call__(self, graph: Graph, *, check: bool = False) -> Graph:
         """Run the pass and, if asked, each check of its guarantees.
