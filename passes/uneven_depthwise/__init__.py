@@ -103,7 +103,7 @@ class UnevenDepthwise(Pass):
 
     def _parts(self, layer: Linear) -> Separation | None:
         """The kernels to apply, if they are fewer than there are for some channel."""
-        slices, dtype = layer.kernels.astype(np.float64), layer.dtype
+        slices, dtype = layer.kernels.astype(np.float64), layer.array.dtype
         if self.error:
             return truncated(slices, self.error, dtype)
         outputs, places = slices.shape[1:]

@@ -48,6 +48,7 @@ def _ranks(node: Node, error: float) -> Array:
     if isinstance(layer, str) or prod(layer.kernel) == 1:
         return np.empty(0, int)
     slices = layer.kernels.astype(np.float64)
+    dtype = layer.array.dtype
     if not error:
-        return slice_ranks(slices, layer.dtype)
-    return np.bincount(truncated(slices, error, layer.dtype).channels, minlength=layer.channels)
+        return slice_ranks(slices, dtype)
+    return np.bincount(truncated(slices, error, dtype).channels, minlength=layer.channels)
