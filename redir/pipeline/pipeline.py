@@ -145,7 +145,7 @@ def _parse(spec: str) -> Iterator[Pass]:
         match = _STEP.match(spec, place)
         if match is None or (match["end"] == "," and not spec[match.end() :].strip()):
             raise BadPipeline(f"pipeline {spec!r}: {_wrong(spec[place:])}")
-        yield _made(match["name"], match["options"] or "")
+        yield _pass(match["name"], match["options"] or "")
         place = match.end()
 
 
@@ -157,7 +157,7 @@ def _wrong(rest: str) -> str:
     return f"expected name or name{{option=value,...}}, with commas between, at {rest!r}"
 
 
-def _made(name: str, options: str) -> Pass:
+def _pass(name: str, options: str) -> Pass:
     kind: type[Pass] = plugin(_GROUP, name, "pass")
     hints = typing.get_type_hints(kind)
     given: dict[str, Any] = {}
