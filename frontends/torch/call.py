@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -59,9 +60,16 @@ def aten(*names: str) -> Callable[[_AnyRule], _AnyRule]:
     return enter
 
 
-def rule_of(name: str, overload: str) -> Rule | None:
-    """The rule for an overload of an operator, if there is one."""
-    return RULES.get(f"{name}.{overload}", RULES.get(name))
+def first_only(rule: Rule) -> Rule:
+    """``rule`` for an operator that gives more, which nobody reads."""
+
+    @wraps(rule)
+    def first(c: Call, *args: object) -> tuple[Value | None, ...]:
+        found = rule(c, *args)
+        assert isinstance(found, Value)
+        return (found, *[None] * (len(c.results) - 1))
+
+    return first
 
 
 def standard(name: str) -> list[Op]:
@@ -69,7 +77,7 @@ def standard(name: str) -> list[Op]:
     return [op for opset in OPSETS if (op := ops.lookup(name, opset)) is not None]
 
 
-def _applied(name: str, inputs: tuple[Value, ...], attrs: dict[str, Attr], **more: Any) -> Node:
+def _made(name: str, inputs: tuple[Value, ...], attrs: dict[str, Attr], **more: Any) -> Node:
     """A node of the oldest operator that takes such operands: bfloat16 came late."""
     *older, newest = standard(name)
     for op in older:
@@ -163,7 +171,7 @@ class Call:
         before = self.named[source.name]
         self.named[source.name] += 1
         source = replace(source, name=f"{source.name}_{before}") if before else source
-        return _applied(name, inputs, given, arity=arity, source=source).outputs
+        return _made(name, inputs, given, arity=arity, source=source).outputs
 
     # Numbers
 

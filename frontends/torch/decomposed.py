@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from redir.frontends.torch.call import rule_of
+from redir.frontends.torch.aten import rule_of
 
 _PRIMS = frozenset("split_dim collapse_view view_of".split())
 """What torch writes its own decompositions with and the table has rules for."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from redir.frontends.torch.aten.layout import written
-from redir.frontends.torch.call import END, Call, NotLowered, whole
+from redir.frontends.torch.aten import indexing
+from redir.frontends.torch.call import Call, NotLowered, whole
 from redir.ir import Value
 
 _PERHAPS = frozenset("reshape flatten ravel contiguous to dropout type_as reshape_as".split())
@@ -94,16 +94,12 @@ def put(c: Call, view: Any, base: Value, value: Value) -> Value:
 
 
 def _put_slice(c: Call, view: Any, base: Value, value: Value) -> Value:
-    given = [*view.args[1:], *(0, None, None, 1)[len(view.args) - 1 :]]
-    axis, start, end, step = (END if g is None else whole(g) for g in given)
-    return written(c, base, value, axis, 0 if start == END else start, end, step)
+    cut: list[Any] = [None if given is None else whole(given) for given in view.args[1:]]
+    return indexing.slice_scatter(c, base, value, *cut)
 
 
 def _put_select(c: Call, view: Any, base: Value, value: Value) -> Value:
-    _, axis, place = view.args
-    axis, place = axis % c.rank(base), whole(place)
-    end = place + 1 if place != -1 else END
-    return written(c, base, c.unsqueeze(value, axis), axis, place, end)
+    return indexing.select_scatter(c, base, value, *view.args[1:])
 
 
 def _put_permuted(c: Call, view: Any, base: Value, value: Value) -> Value:
@@ -126,11 +122,11 @@ def _put_part(c: Call, view: Any, base: Value, value: Value) -> Value:
     given = (*parts.args[1:], *parts.kwargs.values())
     if name_of(parts) == "unbind":
         axis = (given[0] if given else 0) % c.rank(base)
-        return written(c, base, c.unsqueeze(value, axis), axis, place, place + 1)
+        return indexing.written(c, base, c.unsqueeze(value, axis), axis, place, place + 1)
     axis = (given[1] if len(given) > 1 else 0) % c.rank(base)
     sizes = [whole(v.shape[axis]) for v in parts.meta["val"]]
     start = sum(sizes[:place])
-    return written(c, base, value, axis, start, start + sizes[place])
+    return indexing.written(c, base, value, axis, start, start + sizes[place])
 
 
 def name_of(node: Any) -> str:

@@ -14,7 +14,10 @@ from redir.ir.tensor import DType
 FLOAT64: DType = np.dtype(np.float64)
 _Numbers = Sequence[Value]
 
-_SIMPLE = {"add": "Add", "sub": "Sub", "mul": "Mul", "sym_max": "Max", "sym_min": "Min"}
+_SIMPLE = {
+    "add": "Add", "sub": "Sub", "mul": "Mul", "sym_max": "Max", "sym_min": "Min", "mod": "Mod",
+    "pow": "Pow", "neg": "Neg",
+}  # fmt: skip
 
 
 def computed(c: Call, name: str, args: Sequence[Any]) -> Value:
@@ -45,14 +48,6 @@ def _alike(c: Call, numbers: _Numbers) -> list[Value]:
     return [c.cast(n, FLOAT64) for n in numbers] if broken else list(numbers)
 
 
-def _size(c: Call, x: Value, axis: int) -> Value:
-    return c.size_of(x, axis % c.rank(x))
-
-
-def _numel(c: Call, x: Value) -> Value:
-    return c.op("Reshape", c.op("Size", x), c.const([1]))
-
-
 def _item(c: Call, x: Value) -> Value:
     kind = FLOAT64 if x.type.dtype.kind == "f" else INT64
     return c.cast(c.op("Reshape", x, c.const([1])), kind)
@@ -65,59 +60,20 @@ def _floordiv(c: Call, numbers: _Numbers) -> Value:
     return c.op("Div", c.op("Sub", a, c.op("Mod", a, b)), b)  # Mod has the sign of b
 
 
-def _truediv(c: Call, numbers: _Numbers) -> Value:
-    return c.op("Div", *(c.cast(n, FLOAT64) for n in numbers))
-
-
-def _mod(c: Call, numbers: _Numbers) -> Value:
-    return c.op("Mod", *_alike(c, numbers))
-
-
-def _pow(c: Call, numbers: _Numbers) -> Value:
-    return c.op("Pow", *_alike(c, numbers))
-
-
-def _neg(c: Call, numbers: _Numbers) -> Value:
-    return c.op("Neg", numbers[0])
-
-
-def _float(c: Call, numbers: _Numbers) -> Value:
-    return c.cast(numbers[0], FLOAT64)
-
-
-def _sqrt(c: Call, numbers: _Numbers) -> Value:
-    return c.op("Sqrt", c.cast(numbers[0], FLOAT64))
-
-
-def _ceil(c: Call, numbers: _Numbers) -> Value:
-    return c.cast(c.op("Ceil", c.cast(numbers[0], FLOAT64)), INT64)
-
-
-def _floor(c: Call, numbers: _Numbers) -> Value:
-    return c.cast(c.op("Floor", c.cast(numbers[0], FLOAT64)), INT64)
-
-
-def _trunc(c: Call, numbers: _Numbers) -> Value:
-    return c.cast(numbers[0], INT64)
-
-
 _OF_TENSORS: dict[str, Callable[..., Value]] = {
-    "sym_size": _size,
-    "sym_numel": _numel,
+    "sym_size": lambda c, x, axis: c.size_of(x, axis % c.rank(x)),
+    "sym_numel": lambda c, x: c.op("Reshape", c.op("Size", x), c.const([1])),
     "item": _item,
     "_local_scalar_dense": _item,
 }
 _OTHERS: dict[str, Callable[[Call, _Numbers], Value]] = {
     "floordiv": _floordiv,
-    "truediv": _truediv,
-    "mod": _mod,
-    "pow": _pow,
-    "neg": _neg,
-    "sym_float": _float,
-    "_sym_sqrt": _sqrt,
-    "sym_sqrt": _sqrt,
-    "ceil": _ceil,
-    "floor": _floor,
-    "trunc": _trunc,
-    "sym_int": _trunc,
+    "truediv": lambda c, numbers: c.op("Div", *(c.cast(n, FLOAT64) for n in numbers)),
+    "sym_float": lambda c, numbers: c.cast(numbers[0], FLOAT64),
+    "trunc": lambda c, numbers: c.cast(numbers[0], INT64),
+    "sym_int": lambda c, numbers: c.cast(numbers[0], INT64),
+    "sym_sqrt": lambda c, numbers: c.op("Sqrt", c.cast(numbers[0], FLOAT64)),
+    "_sym_sqrt": lambda c, numbers: c.op("Sqrt", c.cast(numbers[0], FLOAT64)),
+    "ceil": lambda c, numbers: c.cast(c.op("Ceil", c.cast(numbers[0], FLOAT64)), INT64),
+    "floor": lambda c, numbers: c.cast(c.op("Floor", c.cast(numbers[0], FLOAT64)), INT64),
 }

@@ -19,23 +19,6 @@ from redir.ir import Value
 from redir.ir.tensor import Tensor
 
 
-@aten("arange.default")
-def _arange(c: Call, end: Size | float, *_: object) -> Value:
-    return _range(c, 0, end)
-
-
-@aten("arange.start")
-def _arange_start(c: Call, start: Size | float, end: Size | float, *_: object) -> Value:
-    return _range(c, start, end)
-
-
-@aten("arange.start_step")
-def _arange_step(
-    c: Call, start: Size | float, end: Size | float, step: Size | float = 1, *_: object
-) -> Value:
-    return _range(c, start, end, step)
-
-
 def _range(c: Call, start: Operand, end: Operand, step: Operand = 1) -> Value:
     return c.main("Range", *c.same(start, end, step))
 
@@ -53,53 +36,6 @@ def _filled(c: Call, shape: Value | None, held: Operand) -> Value:
     return c.main("Expand", c.operand(held, c.dtype), shape)
 
 
-def _new(held: Number) -> Rule:
-    def rule(c: Call, sizes: list[Size], *_: object) -> Value:
-        return _filled(c, c.sizes(sizes), held)
-
-    return rule
-
-
-def _new_beside(held: Number) -> Rule:
-    def rule(c: Call, _: Value, sizes: list[Size], *__: object) -> Value:
-        return _filled(c, c.sizes(sizes), held)
-
-    return rule
-
-
-def _new_like(held: Number) -> Rule:
-    def rule(c: Call, x: Value, *_: object) -> Value:
-        return _filled(c, c.shape_of(x), held)
-
-    return rule
-
-
-for _name, _held in (("zeros", 0), ("ones", 1), ("empty", 0)):
-    RULES[_name], RULES[f"new_{_name}"] = _new(_held), _new_beside(_held)
-    RULES[f"{_name}_like"] = _new_like(_held)
-RULES["zero"] = _new_like(0)
-
-
-@aten("full")
-def _full(c: Call, sizes: list[Size], held: Operand, *_: object) -> Value:
-    return _filled(c, c.sizes(sizes), held)
-
-
-@aten("new_full")
-def _new_full(c: Call, _: Value, sizes: list[Size], held: Operand, *__: object) -> Value:
-    return _filled(c, c.sizes(sizes), held)
-
-
-@aten("full_like", "fill")
-def _full_like(c: Call, x: Value, held: Operand, *_: object) -> Value:
-    return _filled(c, c.shape_of(x), held)
-
-
-@aten("scalar_tensor")
-def _scalar_tensor(c: Call, held: Operand, *_: object) -> Value:
-    return c.operand(held, c.dtype)
-
-
 @aten("eye")
 def _eye(c: Call, *_: object) -> Value:
     rows, columns = (whole(d) for d in c.dims)
@@ -111,3 +47,30 @@ def _linspace(c: Call, start: Operand, end: Operand, steps: Size, *_: object) ->
     if not isinstance(start, int | float) or not isinstance(end, int | float):
         raise NotLowered
     return c.const(np.linspace(start, end, whole(steps)), c.dtype)
+
+
+def _sized(place: int, held: Number | None = None) -> Rule:
+    """A rule for the sizes at a ``place`` of the arguments, and what is ``held`` or comes next."""
+    return lambda c, *args: _filled(
+        c, c.sizes(args[place]), args[place + 1] if held is None else held
+    )
+
+
+def _like(held: Number) -> Rule:
+    return lambda c, x, *_: _filled(c, c.shape_of(x), held)
+
+
+for _name, _held in (("zeros", 0), ("ones", 1), ("empty", 0)):
+    RULES[_name], RULES[f"new_{_name}"] = _sized(0, _held), _sized(1, _held)
+    RULES[f"{_name}_like"] = _like(_held)
+RULES |= {
+    "arange.default": lambda c, end, *_: _range(c, 0, end),
+    "arange.start": lambda c, start, end, *_: _range(c, start, end),
+    "arange.start_step": lambda c, start, end, step=1, *_: _range(c, start, end, step),
+    "fill": lambda c, x, held, *_: _filled(c, c.shape_of(x), held),
+    "full": _sized(0),
+    "full_like": lambda c, x, held, *_: _filled(c, c.shape_of(x), held),
+    "new_full": _sized(1),
+    "scalar_tensor": lambda c, held, *_: c.operand(held, c.dtype),
+    "zero": _like(0),
+}

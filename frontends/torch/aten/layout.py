@@ -1,4 +1,4 @@
-"""Rules for what moves numbers: shapes, axes, parts, and what is looked up or written by index."""
+"""Rules for what moves numbers: shapes, axes, parts and borders."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from redir.frontends.torch.call import (
-    BOOL,
     END,
     INT64,
     RULES,
     Call,
     NotLowered,
     Number,
-    Operand,
     Size,
     Sym,
     aten,
@@ -30,21 +28,11 @@ def _view(c: Call, x: Value, sizes: Sequence[Size]) -> Value:
     return c.reshape(x, given=sizes, main=True)
 
 
-@aten("flatten.using_ints", "ravel", "view_as", "reshape_as")
-def _flatten(c: Call, x: Value, *_: object) -> Value:
-    return c.reshape(x, main=True)
-
-
 @aten("unflatten.int")
 def _unflatten(c: Call, x: Value, axis: int, sizes: Sequence[Size]) -> Value:
     axis %= c.rank(x)
     given: list[Size] = [-2] * c.rank(x)  # those that stay are copied
     return c.reshape(x, given=[*given[:axis], *sizes, *given[axis + 1 :]], main=True)
-
-
-@aten("unsqueeze")
-def _unsqueeze(c: Call, x: Value, axis: int) -> Value:
-    return c.main("Unsqueeze", x, c.const([axis % len(c.dims)]))
 
 
 @aten("squeeze")
@@ -53,11 +41,6 @@ def _squeeze(c: Call, x: Value, axes: int | Sequence[int] | None = None) -> Valu
     places = sorted(a % c.rank(x) for a in named) if c.rank(x) else []
     single = [a for a in places if c.shape(x)[a] == 1]
     return c.main("Squeeze", x, c.const(single)) if single else x
-
-
-@aten("permute")
-def _permute(c: Call, x: Value, axes: Sequence[int]) -> Value:
-    return c.transpose(x, axes, main=True)
 
 
 @aten("transpose.int", "swapaxes", "swapdims")
@@ -71,11 +54,6 @@ def _transpose(c: Call, x: Value, a: int, b: int) -> Value:
 @aten("t", "mT", "adjoint")
 def _matrix_transpose(c: Call, x: Value) -> Value:
     return x if c.rank(x) < 2 else _transpose(c, x, -1, -2)  # noqa: PLR2004
-
-
-@aten("numpy_T")
-def _numpy_transpose(c: Call, x: Value) -> Value:
-    return c.transpose(x, range(c.rank(x))[::-1], main=True)
 
 
 @aten("movedim")
@@ -97,26 +75,10 @@ def _expand(c: Call, x: Value, sizes: Sequence[Size], *_: object) -> Value:
     return c.main("Expand", x, c.sizes(goal))
 
 
-@aten("expand_as")
-def _expand_as(c: Call, x: Value, other: Value) -> Value:
-    return x if c.shape(x) == c.dims else c.main("Expand", x, c.shape_of(other))
-
-
 @aten("broadcast_tensors")
 def _broadcast_tensors(c: Call, many: Sequence[Value]) -> tuple[Value, ...]:
     shape = [whole(d) for d in c.dims]
     return tuple(x if c.shape(x) == c.dims else c.op("Expand", x, c.sizes(shape)) for x in many)
-
-
-@aten("split_dim", "collapse_view")
-def _reshaped(c: Call, x: Value, *_: object) -> Value:
-    return c.reshape(x, main=True)
-
-
-@aten("view_of")
-def _view_of(c: Call, x: Value) -> Value:
-    del c
-    return x
 
 
 @aten("meshgrid")
@@ -222,11 +184,6 @@ def _narrow(c: Call, x: Value, axis: int, start: Size, length: Size) -> Value:
     return c.main("Slice", x, c.sizes([start]), ends, c.const([axis % c.rank(x)]))
 
 
-@aten("select.int")
-def _select(c: Call, x: Value, axis: int, place: Size) -> Value:
-    return c.main("Gather", x, c.operand(place, INT64), axis=axis % c.rank(x))
-
-
 @aten("cat", "concat", "concatenate")
 def _cat(c: Call, many: Sequence[Value], axis: int = 0) -> Value:
     parts = [c.cast(x, c.dtype) for x in many if c.shape(x) != (0,)]  # torch takes an empty vector
@@ -239,23 +196,15 @@ def _stack(c: Call, many: Sequence[Value], axis: int = 0) -> Value:
     return c.main("Concat", *(c.unsqueeze(c.cast(x, c.dtype), axis) for x in many), axis=axis)
 
 
-def _parts(c: Call, x: Value, axis: int) -> tuple[Value, ...]:
+@aten("split.Tensor", "split_with_sizes", "split.sizes", "chunk", "unsafe_split", "unsafe_chunk")
+@aten("unsafe_split_with_sizes", "tensor_split.sections", "tensor_split.indices")
+def _split(c: Call, x: Value, _: object, axis: int = 0) -> tuple[Value, ...]:
     """The parts of an axis that torch states the sizes of."""
     axis %= c.rank(x)
     if len(c.results) == 1:
         return (x,)
     sizes = [whole(t.shape[axis]) for t in c.results if t.shape is not None]
     return c.several("Split", len(sizes), x, c.sizes(sizes), axis=axis)
-
-
-@aten("split.Tensor", "split_with_sizes", "split.sizes", "chunk", "unsafe_split", "unsafe_chunk")
-def _split(c: Call, x: Value, _: object, axis: int = 0) -> tuple[Value, ...]:
-    return _parts(c, x, axis)
-
-
-@aten("unsafe_split_with_sizes", "tensor_split.sections", "tensor_split.indices")
-def _tensor_split(c: Call, x: Value, _: object, axis: int = 0) -> tuple[Value, ...]:
-    return _parts(c, x, axis)
 
 
 @aten("unbind")
@@ -292,16 +241,6 @@ def _flip(c: Call, x: Value, axes: Sequence[int]) -> Value:
     starts, ends, steps = ([n] * count for n in (-1, -END, -1))
     places = (c.const([a % c.rank(x) for a in axes]), c.const(steps))
     return c.main("Slice", x, c.const(starts), c.const(ends), *places)
-
-
-@aten("tril")
-def _tril(c: Call, x: Value, diagonal: int = 0) -> Value:
-    return _triangle(c, x, diagonal, upper=0)
-
-
-@aten("triu")
-def _triu(c: Call, x: Value, diagonal: int = 0) -> Value:
-    return _triangle(c, x, diagonal, upper=1)
 
 
 def _triangle(c: Call, x: Value, diagonal: int, upper: int) -> Value:
@@ -371,213 +310,26 @@ def _pad(
     return _bordered(c, x, amounts, mode=modes[mode])
 
 
-@aten("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
-def _reflection_pad(c: Call, x: Value, amounts: Sequence[Size]) -> Value:
-    return _pad(c, x, amounts, "reflect")
+_SAME_ORDER = "flatten.using_ints ravel view_as reshape_as split_dim collapse_view".split()
 
-
-@aten("replication_pad1d", "replication_pad2d", "replication_pad3d")
-def _replication_pad(c: Call, x: Value, amounts: Sequence[Size]) -> Value:
-    return _pad(c, x, amounts, "replicate")
-
-
-# Indices
-
-
-@aten("embedding")
-def _embedding(c: Call, weight: Value, ids: Value, *_: object) -> Value:
-    return c.main("Gather", weight, ids)
-
-
-@aten("index_select")
-def _index_select(c: Call, x: Value, axis: int, places: Value) -> Value:
-    return c.main("Gather", x, places, axis=axis % c.rank(x))
-
-
-@aten("gather")
-def _gather(c: Call, x: Value, axis: int, places: Value, *_: object) -> Value:
-    return c.main("GatherElements", x, places, axis=axis % max(c.rank(x), 1))
-
-
-@aten("one_hot")
-def _one_hot(c: Call, x: Value, count: Size = -1) -> Value:
-    if count == -1:
-        raise NotLowered
-    classes = c.op("Range", c.const(0), c.operand(count, INT64), c.const(1))
-    return c.cast(c.op("Equal", c.unsqueeze(x, c.rank(x)), classes), INT64)
-
-
-@aten("nonzero")
-def _nonzero(c: Call, x: Value) -> Value:
-    return c.main("Transpose", c.op("NonZero", x), perm=(1, 0))
-
-
-@aten("masked_select")
-def _masked_select(c: Call, x: Value, mask: Value) -> Value:
-    return c.main("GatherND", *_masked(c, x, mask))
-
-
-def _masked(c: Call, x: Value, mask: Value) -> tuple[Value, Value]:
-    if c.shape(x)[: c.rank(mask)] != c.shape(mask):
-        raise NotLowered
-    return x, c.op("Transpose", c.op("NonZero", mask), perm=(1, 0))
-
-
-@aten("index.Tensor", "_unsafe_index.Tensor")
-def _index(c: Call, x: Value, places: Sequence[Value | None]) -> Value:
-    named = [(axis, p) for axis, p in enumerate(places) if p is not None]
-    (first, index), *more = named
-    if index.type.dtype == BOOL:
-        if more or first:
-            raise NotLowered
-        return c.main("GatherND", *_masked(c, x, index))
-    if not more:
-        return c.main("Gather", x, c.cast(index, INT64), axis=first)
-    return _index_several(c, x, [axis for axis, _ in named], [p for _, p in named])
-
-
-def _index_several(c: Call, x: Value, axes: list[int], places: list[Value]) -> Value:
-    """The axes that are looked up come first, and go back to where they stood if side by side."""
-    if any(p.type.dtype == BOOL for p in places):
-        raise NotLowered
-    rest = [a for a in range(c.rank(x)) if a not in axes]
-    found = c.main("GatherND", c.transpose(x, [*axes, *rest]), _together(c, places))
-    wide = max(c.rank(p) for p in places)
-    before = [a for a in rest if a < axes[0]]
-    if axes[-1] - axes[0] >= len(axes) or not before:
-        return found
-    behind = range(wide + len(before), wide + len(rest))
-    return c.op("Transpose", found, perm=(*range(wide, wide + len(before)), *range(wide), *behind))
-
-
-def _together(c: Call, places: Sequence[Value]) -> Value:
-    """Indices of several axes, broadcast to one shape, side by side in a new last axis."""
-    wide = [c.cast(p, INT64) for p in places]
-    if len({c.shape(p) for p in wide}) > 1:
-        total = wide[0]
-        for p in wide[1:]:
-            total = c.op("Add", total, p)
-        shape = c.op("Shape", total)
-        wide = [c.op("Expand", p, shape) for p in wide]
-    last = c.const([-1])
-    return c.op("Concat", *(c.op("Unsqueeze", p, last) for p in wide), axis=-1)
-
-
-@aten("index_put", "_unsafe_index_put")
-def _index_put(
-    c: Call, x: Value, places: Sequence[Value | None], new: Value, accumulate: bool = False
-) -> Value:
-    axes = [axis for axis, p in enumerate(places) if p is not None]
-    named = [p for p in places if p is not None]
-    if named[0].type.dtype == BOOL:
-        if axes != [0] or c.rank(new) or accumulate:
-            raise NotLowered
-        mask = c.unsqueeze(named[0], *range(c.rank(named[0]), c.rank(x)))
-        return c.main("Where", mask, c.cast(new, c.dtype), x)
-    if any(p.type.dtype == BOOL for p in named):
-        raise NotLowered
-    rest = [a for a in range(c.rank(x)) if a not in axes]
-    turned, indices = c.transpose(x, [*axes, *rest]), _together(c, named)
-    wide = max(c.rank(p) for p in named)
-    before = [a for a in rest if a < axes[0]] if axes[-1] - axes[0] < len(axes) else []
-    shape = [c.op("Shape", indices, end=-1), c.op("Shape", turned, start=len(axes))]
-    if before:
-        count = len(axes) + len(before)
-        shape = [c.op("Shape", turned, start=len(axes), end=count), shape[0]]
-        shape += [c.op("Shape", turned, start=count)]
-    new = c.op("Expand", c.cast(new, c.dtype), c.op("Concat", *shape, axis=0))
-    if before:
-        lead, behind = len(before), range(len(before) + wide, wide + len(rest))
-        new = c.op("Transpose", new, perm=(*range(lead, lead + wide), *range(lead), *behind))
-    reduction = "add" if accumulate else None
-    found = c.main("ScatterND", turned, indices, new, reduction=reduction)
-    return c.transpose(c.like(turned, found), [int(i) for i in np.argsort([*axes, *rest])])
-
-
-@aten("scatter.src")
-def _scatter(c: Call, x: Value, axis: int, places: Value, new: Value) -> Value:
-    return _scattered(c, x, axis, places, new)
-
-
-def _scattered(
-    c: Call, x: Value, axis: int, places: Value, new: Value, reduction: str | None = None
-) -> Value:
-    if c.shape(new) != c.shape(places):
-        sizes = [(c.const([0]), c.size_of(places, a), c.const([a])) for a in range(c.rank(places))]
-        for start, end, along in sizes:
-            new = c.op("Slice", new, start, end, along)
-    new = c.cast(new, c.dtype)
-    return c.main("ScatterElements", x, places, new, axis=axis % c.rank(x), reduction=reduction)
-
-
-@aten("scatter.value")
-def _scatter_value(c: Call, x: Value, axis: int, places: Value, held: Operand) -> Value:
-    new = c.like(places, c.op("Expand", c.operand(held, c.dtype), c.shape_of(places)))
-    return _scattered(c, x, axis, places, new)
-
-
-@aten("scatter_add")
-def _scatter_add(c: Call, x: Value, axis: int, places: Value, new: Value) -> Value:
-    return _scattered(c, x, axis, places, new, "add")
-
-
-@aten("scatter_reduce.two")
-def _scatter_reduce(
-    c: Call, x: Value, axis: int, places: Value, new: Value, reduce: str, include: bool = True
-) -> Value:
-    known = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}
-    if reduce not in known or not include:
-        raise NotLowered
-    return _scattered(c, x, axis, places, new, known[reduce])
-
-
-# Writing to a part: what an assignment to a slice becomes
-
-
-@aten("slice_scatter")
-def _slice_scatter(
-    c: Call,
-    x: Value,
-    new: Value,
-    axis: int = 0,
-    start: Size | None = None,
-    end: Size | None = None,
-    step: int = 1,
-) -> Value:
-    return written(c, x, new, axis, start or 0, END if end is None else end, step)
-
-
-@aten("select_scatter")
-def _select_scatter(c: Call, x: Value, new: Value, axis: int, place: Size) -> Value:
-    axis, place = axis % c.rank(x), whole(place)
-    end = place + 1 if place != -1 else END
-    return written(c, x, c.unsqueeze(new, axis), axis, place, end)
-
-
-def written(
-    c: Call, x: Value, new: Value, axis: int, start: Size, end: Size, step: int = 1
-) -> Value:
-    """``x`` with ``new`` in place of what a cut along ``axis`` takes."""
-    axis %= c.rank(x)
-    new, size = c.cast(new, x.type.dtype), c.shape(x)[axis]
-    if step != 1:
-        return c.like(x, _interleaved(c, x, new, axis, (start, end, step)))
-    parts = [new]
-    if start != 0:
-        parts.insert(0, c.cut(x, axis, 0, start))
-    if end != END and not (isinstance(size, int) and isinstance(end, int) and end >= size):
-        parts.append(c.cut(x, axis, end, END))
-    return c.like(x, c.op("Concat", *parts, axis=axis) if len(parts) > 1 else new)
-
-
-def _interleaved(c: Call, x: Value, new: Value, axis: int, cut: tuple[Size, Size, int]) -> Value:
-    size = c.size(x, axis)
-    places = np.arange(size)
-    taken = places[slice(*map(whole, cut))]
-    places[taken] = size + np.arange(taken.size)
-    return c.op("Gather", c.op("Concat", x, new, axis=axis), c.const(places), axis=axis)
-
-
+RULES.update(dict.fromkeys(_SAME_ORDER, lambda c, x, *_: c.reshape(x, main=True)))
+RULES |= {
+    "expand_as": lambda c, x, other: (
+        x if c.shape(x) == c.dims else c.main("Expand", x, c.shape_of(other))
+    ),
+    "numpy_T": lambda c, x: c.transpose(x, range(c.rank(x))[::-1], main=True),
+    "permute": lambda c, x, axes: c.transpose(x, axes, main=True),
+    "select.int": lambda c, x, axis, place: c.main(
+        "Gather", x, c.operand(place, INT64), axis=axis % c.rank(x)
+    ),
+    "tril": lambda c, x, diagonal=0: _triangle(c, x, diagonal, upper=0),
+    "triu": lambda c, x, diagonal=0: _triangle(c, x, diagonal, upper=1),
+    "unsqueeze": lambda c, x, axis: c.main("Unsqueeze", x, c.const([axis % len(c.dims)])),
+    "view_of": lambda _, x: x,
+}
+for _spatial in (1, 2, 3):
+    RULES[f"reflection_pad{_spatial}d"] = lambda c, x, amounts: _pad(c, x, amounts, "reflect")
+    RULES[f"replication_pad{_spatial}d"] = lambda c, x, amounts: _pad(c, x, amounts, "replicate")
 for _name in "expand permute view unsqueeze squeeze transpose slice select split t".split():
     for _key in [k for k in RULES if k.partition(".")[0] == _name]:
         RULES[_key.replace(_name, f"{_name}_copy", 1)] = RULES[_key]

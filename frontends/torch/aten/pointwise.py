@@ -22,41 +22,20 @@ from redir.frontends.torch.call import (
 from redir.ir import Value
 from redir.ir.tensor import DType
 
-_SAME_NAME = """
-    abs:Abs acos:Acos acosh:Acosh asin:Asin asinh:Asinh atan:Atan atanh:Atanh ceil:Ceil cos:Cos
-    cosh:Cosh erf:Erf exp:Exp floor:Floor hardswish:HardSwish log:Log mish:Mish neg:Neg
-    reciprocal:Reciprocal relu:Relu selu:Selu sigmoid:Sigmoid sign:Sign sgn:Sign sin:Sin sinh:Sinh
-    sqrt:Sqrt tan:Tan tanh:Tanh special_erf:Erf special_expit:Sigmoid arccos:Acos arcsin:Asin
-    arctan:Atan negative:Neg absolute:Abs
-"""
-_WHOLE_ALREADY = ("ceil", "floor")  # of whole numbers these change nothing
+_WHOLE_ALREADY = ("Ceil", "Floor", "Round")  # of whole numbers these change nothing
 
 
-def _unary(name: str, to: str) -> Rule:
+def _unary(name: str) -> Rule:
     def rule(c: Call, x: Value) -> Value:
         if name in _WHOLE_ALREADY and x.type.dtype.kind in "iu":
             return x
-        return c.main(to, c.cast(x, c.dtype))
+        return c.main(name, c.cast(x, c.dtype))
 
     return rule
 
 
-RULES.update({n: _unary(n, to) for n, _, to in (e.partition(":") for e in _SAME_NAME.split())})
-
-
-@aten("round.default")
-def _round(c: Call, x: Value) -> Value:
-    return x if x.type.dtype.kind in "iu" else c.main("Round", x)
-
-
-@aten("isnan")
-def _isnan(c: Call, x: Value) -> Value:
-    return c.main("IsNaN", _floating(c, x))
-
-
-@aten("isinf")
-def _isinf(c: Call, x: Value) -> Value:
-    return c.main("IsInf", _floating(c, x))
+def _floating(c: Call, x: Value) -> Value:
+    return x if x.type.dtype.kind not in "iub" else c.cast(x, FLOAT32)
 
 
 @aten("isfinite")
@@ -65,48 +44,13 @@ def _isfinite(c: Call, x: Value) -> Value:
     return c.main("Not", c.op("Or", c.op("IsNaN", x), c.op("IsInf", x)))
 
 
-def _floating(c: Call, x: Value) -> Value:
-    return x if x.type.dtype.kind not in "iub" else c.cast(x, FLOAT32)
-
-
-@aten("rsqrt")
-def _rsqrt(c: Call, x: Value) -> Value:
-    return c.main("Reciprocal", c.op("Sqrt", c.cast(x, c.dtype)))
-
-
-@aten("log2")
-def _log2(c: Call, x: Value) -> Value:
-    return c.main("Div", c.op("Log", c.cast(x, c.dtype)), c.const(log(2), c.dtype))
-
-
-@aten("log10")
-def _log10(c: Call, x: Value) -> Value:
-    return c.main("Div", c.op("Log", c.cast(x, c.dtype)), c.const(log(10), c.dtype))
-
-
-@aten("log1p")
-def _log1p(c: Call, x: Value) -> Value:
-    return c.main("Log", c.op("Add", *c.same(x, 1)))
-
-
-@aten("expm1")
-def _expm1(c: Call, x: Value) -> Value:
-    return c.main("Sub", c.op("Exp", c.cast(x, c.dtype)), c.const(1, c.dtype))
-
-
-@aten("exp2")
-def _exp2(c: Call, x: Value) -> Value:
-    return c.main("Pow", *c.same(2, x))
-
-
 @aten("erfc", "special_erfc")
 def _erfc(c: Call, x: Value) -> Value:
     return c.main("Sub", c.const(1, c.dtype), c.op("Erf", c.cast(x, c.dtype)))
 
 
-@aten("square")
-def _square(c: Call, x: Value) -> Value:
-    return c.main("Mul", x, x)
+def _logarithm(c: Call, x: Value, base: int) -> Value:
+    return c.main("Div", c.op("Log", c.cast(x, c.dtype)), c.const(log(base), c.dtype))
 
 
 @aten("trunc", "fix")
@@ -114,34 +58,6 @@ def _trunc(c: Call, x: Value) -> Value:
     if x.type.dtype.kind in "iu":
         return x
     return c.main("Mul", c.op("Sign", x), c.op("Floor", c.op("Abs", x)))
-
-
-@aten("frac")
-def _frac(c: Call, x: Value) -> Value:
-    return c.main("Sub", x, _trunc(c, x))
-
-
-@aten("logical_not")
-def _logical_not(c: Call, x: Value) -> Value:
-    return c.main("Not", c.cast(x, BOOL))
-
-
-@aten("bitwise_not")
-def _bitwise_not(c: Call, x: Value) -> Value:
-    return c.main("Not" if x.type.dtype == BOOL else "BitwiseNot", x)
-
-
-# Activations
-
-
-@aten("silu")
-def _silu(c: Call, x: Value) -> Value:
-    return c.main("Mul", x, c.op("Sigmoid", x))
-
-
-@aten("gelu")
-def _gelu(c: Call, x: Value, approximate: str = "none") -> Value:
-    return c.main("Gelu", x, approximate=approximate if approximate != "none" else None)
 
 
 @aten("rrelu")
@@ -153,31 +69,11 @@ def _rrelu(
     return c.main("LeakyRelu", x, alpha=(lower + upper) / 2)
 
 
-@aten("leaky_relu")
-def _leaky_relu(c: Call, x: Value, slope: float = 0.01) -> Value:
-    return c.main("LeakyRelu", x, alpha=float(slope))
-
-
 @aten("elu")
 def _elu(c: Call, x: Value, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Value:
     if scale != 1 or input_scale != 1:
         raise NotLowered
     return c.main("Elu", x, alpha=float(alpha))
-
-
-@aten("celu")
-def _celu(c: Call, x: Value, alpha: float = 1) -> Value:
-    return c.main("Celu", x, alpha=float(alpha))
-
-
-@aten("hardsigmoid")
-def _hardsigmoid(c: Call, x: Value) -> Value:
-    return c.main("HardSigmoid", x, alpha=1 / 6, beta=0.5)
-
-
-@aten("relu6")
-def _relu6(c: Call, x: Value) -> Value:
-    return _clamp(c, x, 0, 6)
 
 
 @aten("softplus")
@@ -187,27 +83,6 @@ def _softplus(c: Call, x: Value, beta: float = 1, threshold: float = 20) -> Valu
     scaled = c.op("Mul", *c.same(x, beta))
     soft = c.op("Div", *c.same(c.op("Softplus", scaled), beta))
     return c.main("Where", c.op("Greater", *c.same(scaled, threshold)), x, soft)
-
-
-@aten("log_sigmoid")
-def _log_sigmoid(c: Call, x: Value) -> Value:
-    return c.main("Neg", c.op("Softplus", c.op("Neg", x)))
-
-
-@aten("hardshrink")
-def _hardshrink(c: Call, x: Value, lambd: float = 0.5) -> Value:
-    return c.main("Shrink", x, lambd=float(lambd))
-
-
-@aten("softshrink")
-def _softshrink(c: Call, x: Value, lambd: float = 0.5) -> Value:
-    return c.main("Shrink", x, lambd=float(lambd), bias=float(lambd))
-
-
-@aten("threshold")
-def _threshold(c: Call, x: Value, threshold: float, value: float) -> Value:
-    above = c.op("Greater", *c.same(x, threshold))
-    return c.main("Where", above, x, c.const(value, c.dtype))
 
 
 @aten("prelu")
@@ -225,12 +100,12 @@ def _glu(c: Call, x: Value, axis: int = -1) -> Value:
 
 
 @aten("softmax.int", "_softmax", "special_softmax")
-def _softmax(c: Call, x: Value, axis: int, _: object = None) -> Value:
+def _softmax(c: Call, x: Value, axis: int, *_: object) -> Value:
     return c.main("Softmax", c.cast(x, c.dtype), axis=axis)
 
 
 @aten("log_softmax.int", "_log_softmax", "special_log_softmax")
-def _log_softmax(c: Call, x: Value, axis: int, _: object = None) -> Value:
+def _log_softmax(c: Call, x: Value, axis: int, *_: object) -> Value:
     return c.main("LogSoftmax", c.cast(x, c.dtype), axis=axis)
 
 
@@ -239,9 +114,6 @@ def _dropout(c: Call, x: Value, ratio: float, train: bool | None) -> Value:
     if train and ratio:
         raise c.refusal("it drops at random, for the module is in training mode: call eval() first")
     return c.main("Dropout", x, c.const(ratio, FLOAT32))
-
-
-# Two operands
 
 
 def _scaled(c: Call, y: Operand, alpha: Number) -> Value:
@@ -264,16 +136,6 @@ def _sub(c: Call, x: Operand, y: Operand, alpha: Number = 1) -> Value:
 @aten("rsub")
 def _rsub(c: Call, x: Operand, y: Operand, alpha: Number = 1) -> Value:
     return c.main("Sub", *c.same(y), _scaled(c, x, alpha))
-
-
-@aten("mul", "multiply")
-def _mul(c: Call, x: Operand, y: Operand) -> Value:
-    return c.main("And" if c.dtype == BOOL else "Mul", *c.same(x, y))
-
-
-@aten("div.Tensor", "div.Scalar", "true_divide", "divide.Tensor", "divide.Scalar")
-def _div(c: Call, x: Operand, y: Operand) -> Value:
-    return c.main("Div", *c.same(x, y))
 
 
 @aten("div.Tensor_mode", "div.Scalar_mode")
@@ -301,38 +163,13 @@ def _remainder(c: Call, x: Operand, y: Operand) -> Value:
     return c.main("Sub", x, c.op("Mul", c.op("Floor", c.op("Div", x, y)), y))
 
 
-@aten("fmod")
-def _fmod(c: Call, x: Operand, y: Operand) -> Value:
-    return c.main("Mod", *c.same(x, y), fmod=1)
+def _binary(name: str, logical: str = "") -> Rule:
+    """A rule for an operator of two operands; ``logical`` is that for truth values, if another."""
 
-
-@aten("pow", "float_power")
-def _pow(c: Call, x: Operand, y: Operand) -> Value:
-    return c.main("Pow", *c.same(x, y))
-
-
-@aten("maximum", "max.other")
-def _maximum(c: Call, x: Value, y: Value) -> Value:
-    return c.main("Max", *c.same(x, y))
-
-
-@aten("minimum", "min.other")
-def _minimum(c: Call, x: Value, y: Value) -> Value:
-    return c.main("Min", *c.same(x, y))
-
-
-def _bits(logical: str, bitwise: str) -> Rule:
     def rule(c: Call, x: Operand, y: Operand) -> Value:
-        return c.main(logical if c.dtype == BOOL else bitwise, *c.same(x, y))
+        return c.main(logical if logical and c.dtype == BOOL else name, *c.same(x, y))
 
     return rule
-
-
-for _name in ("And", "Or", "Xor"):
-    _logical = _bits(_name, f"Bitwise{_name}")
-    _small = _name.lower()
-    RULES.update(dict.fromkeys((f"bitwise_{_small}", f"__{_small}__"), _logical))
-    RULES[f"logical_{_small}"] = _logical
 
 
 _KINDS = "biufc"  # torch computes in the kind that comes last
@@ -361,15 +198,10 @@ def _common(c: Call, x: Operand, y: Operand) -> DType:
 def _comparison(name: str) -> Rule:
     def rule(c: Call, x: Operand, y: Operand) -> Value:
         dtype = _common(c, x, y)
-        if dtype == BOOL and name != "Equal":
-            dtype = INT64
+        dtype = INT64 if dtype == BOOL and name != "Equal" else dtype
         return c.main(name, c.operand(x, dtype), c.operand(y, dtype))
 
     return rule
-
-
-_COMPARISONS = "eq:Equal lt:Less le:LessOrEqual gt:Greater ge:GreaterOrEqual"
-RULES.update({n: _comparison(to) for n, _, to in (e.partition(":") for e in _COMPARISONS.split())})
 
 
 @aten("ne", "not_equal")
@@ -383,11 +215,6 @@ def _where(c: Call, condition: Value, x: Operand, y: Operand) -> Value:
     return c.main("Where", c.cast(condition, BOOL), *c.same(x, y))
 
 
-@aten("masked_fill")
-def _masked_fill(c: Call, x: Value, mask: Value, value: Operand) -> Value:
-    return c.main("Where", mask, *c.same(value, x))
-
-
 @aten("clamp", "clip", "hardtanh")
 def _clamp(c: Call, x: Value, low: Operand | None = None, high: Operand | None = None) -> Value:
     x = c.cast(x, c.dtype)
@@ -399,45 +226,74 @@ def _clamp(c: Call, x: Value, low: Operand | None = None, high: Operand | None =
     return x
 
 
-@aten("clamp_min")
-def _clamp_min(c: Call, x: Value, low: Operand) -> Value:
-    return _clamp(c, x, low)
-
-
-@aten("clamp_max")
-def _clamp_max(c: Call, x: Value, high: Operand) -> Value:
-    return _clamp(c, x, None, high)
-
-
-@aten("lerp")
-def _lerp(c: Call, x: Value, end: Value, weight: Operand) -> Value:
-    return c.main("Add", x, c.op("Mul", c.operand(weight, c.dtype), c.op("Sub", end, x)))
-
-
-@aten("addcmul")
-def _addcmul(c: Call, x: Value, a: Value, b: Value, value: Number = 1) -> Value:
-    return c.main("Add", x, _scaled(c, c.op("Mul", a, b), value))
-
-
-@aten("addcdiv")
-def _addcdiv(c: Call, x: Value, a: Value, b: Value, value: Number = 1) -> Value:
-    return c.main("Add", x, _scaled(c, c.op("Div", a, b), value))
-
-
-# The same in another element type
-
-
-@aten("to")
-def _to(c: Call, x: Value, *_: object) -> Value:
-    return c.cast(x, c.dtype)
-
-
-for _name in """clone contiguous detach alias lift lift_fresh lift_fresh_copy detach_copy _to_copy
-        type_as alias_copy positive real conj resolve_conj resolve_neg""".split():
-    RULES[_name] = _to
-
-
 @aten("copy")
 def _copy(c: Call, old: Value, x: Value, *_: object) -> Value:
     (x,) = c.same(x)
     return x if c.shape(x) == c.dims else c.main("Expand", x, c.shape_of(old))
+
+
+_SAME_NAME = """
+    abs:Abs acos:Acos acosh:Acosh asin:Asin asinh:Asinh atan:Atan atanh:Atanh ceil:Ceil cos:Cos
+    cosh:Cosh erf:Erf exp:Exp floor:Floor hardswish:HardSwish log:Log mish:Mish neg:Neg
+    reciprocal:Reciprocal relu:Relu selu:Selu sigmoid:Sigmoid sign:Sign sgn:Sign sin:Sin sinh:Sinh
+    sqrt:Sqrt tan:Tan tanh:Tanh special_erf:Erf special_expit:Sigmoid arccos:Acos arcsin:Asin
+    round.default:Round arctan:Atan negative:Neg absolute:Abs
+"""
+_BINARY = """
+    div.Tensor:Div div.Scalar:Div true_divide:Div divide.Tensor:Div divide.Scalar:Div pow:Pow
+    float_power:Pow maximum:Max max.other:Max minimum:Min min.other:Min
+"""
+_COMPARISONS = "eq:Equal lt:Less le:LessOrEqual gt:Greater ge:GreaterOrEqual"
+_CASTS = """
+    to clone contiguous detach alias lift lift_fresh lift_fresh_copy detach_copy _to_copy type_as
+    alias_copy positive real conj resolve_conj resolve_neg
+"""
+
+for _made, _names in ((_unary, _SAME_NAME), (_binary, _BINARY), (_comparison, _COMPARISONS)):
+    RULES.update({n: _made(to) for n, _, to in (e.partition(":") for e in _names.split())})
+for _name in ("And", "Or", "Xor"):
+    _logical, _small = _binary(f"Bitwise{_name}", _name), _name.lower()
+    RULES.update(
+        dict.fromkeys((f"bitwise_{_small}", f"__{_small}__", f"logical_{_small}"), _logical)
+    )
+RULES.update(dict.fromkeys(("mul", "multiply"), _binary("Mul", "And")))
+RULES.update(dict.fromkeys(_CASTS.split(), lambda c, x, *_: c.cast(x, c.dtype)))
+RULES |= {
+    "bitwise_not": lambda c, x: c.main("Not" if x.type.dtype == BOOL else "BitwiseNot", x),
+    "exp2": lambda c, x: c.main("Pow", *c.same(2, x)),
+    "expm1": lambda c, x: c.main("Sub", c.op("Exp", c.cast(x, c.dtype)), c.const(1, c.dtype)),
+    "frac": lambda c, x: c.main("Sub", x, _trunc(c, x)),
+    "isinf": lambda c, x: c.main("IsInf", _floating(c, x)),
+    "isnan": lambda c, x: c.main("IsNaN", _floating(c, x)),
+    "log10": lambda c, x: _logarithm(c, x, 10),
+    "log1p": lambda c, x: c.main("Log", c.op("Add", *c.same(x, 1))),
+    "log2": lambda c, x: _logarithm(c, x, 2),
+    "logical_not": lambda c, x: c.main("Not", c.cast(x, BOOL)),
+    "rsqrt": lambda c, x: c.main("Reciprocal", c.op("Sqrt", c.cast(x, c.dtype))),
+    "square": lambda c, x: c.main("Mul", x, x),
+    # activations
+    "celu": lambda c, x, alpha=1: c.main("Celu", x, alpha=float(alpha)),
+    "gelu": lambda c, x, how="none": c.main("Gelu", x, approximate=None if how == "none" else how),
+    "hardshrink": lambda c, x, bound=0.5: c.main("Shrink", x, lambd=float(bound)),
+    "hardsigmoid": lambda c, x: c.main("HardSigmoid", x, alpha=1 / 6, beta=0.5),
+    "leaky_relu": lambda c, x, slope=0.01: c.main("LeakyRelu", x, alpha=float(slope)),
+    "log_sigmoid": lambda c, x: c.main("Neg", c.op("Softplus", c.op("Neg", x))),
+    "relu6": lambda c, x: _clamp(c, x, 0, 6),
+    "silu": lambda c, x: c.main("Mul", x, c.op("Sigmoid", x)),
+    "softshrink": lambda c, x, bound=0.5: c.main(
+        "Shrink", x, lambd=float(bound), bias=float(bound)
+    ),
+    "threshold": lambda c, x, bound, value: c.main(
+        "Where", c.op("Greater", *c.same(x, bound)), x, c.const(value, c.dtype)
+    ),
+    # two operands and more
+    "addcdiv": lambda c, x, a, b, value=1: c.main("Add", x, _scaled(c, c.op("Div", a, b), value)),
+    "addcmul": lambda c, x, a, b, value=1: c.main("Add", x, _scaled(c, c.op("Mul", a, b), value)),
+    "clamp_max": lambda c, x, high: _clamp(c, x, None, high),
+    "clamp_min": _clamp,
+    "fmod": lambda c, x, y: c.main("Mod", *c.same(x, y), fmod=1),
+    "lerp": lambda c, x, end, weight: c.main(
+        "Add", x, c.op("Mul", c.operand(weight, c.dtype), c.op("Sub", end, x))
+    ),
+    "masked_fill": lambda c, x, mask, value: c.main("Where", mask, *c.same(value, x)),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _logic(name: str) -> Callable[..., Value]:
 RULES["any"], RULES["all"] = _logic("ReduceMax"), _logic("ReduceMin")
 
 
-@aten("linalg_vector_norm")
+@aten("linalg_vector_norm", "norm.Scalar")
 def _norm(
     c: Call,
     x: Value,
@@ -127,20 +128,19 @@ def _norm(
 
 
 @aten("norm.ScalarOpt_dim", "norm.ScalarOpt_dim_dtype")
-def _norm_dim(
-    c: Call, x: Value, order: float | None, axes: list[int], keep: bool, *_: object
-) -> Value:
-    return _norm(c, x, 2 if order is None else order, axes, keep)
+def _norm_along(c: Call, x: Value, order: float | None, *args: Any) -> Value:
+    return _norm(c, x, 2 if order is None else order, *args)
 
 
-@aten("norm.Scalar")
-def _norm_whole(c: Call, x: Value, order: float = 2) -> Value:
-    return _norm(c, x, order)
-
-
+@aten("var.correction", "var.dim")
 def _variance(
-    c: Call, x: Value, axes: list[int] | None, correction: float | None, keep: bool
+    c: Call,
+    x: Value,
+    axes: list[int] | None = None,
+    correction: float | None = None,
+    keep: bool = False,
 ) -> Value:
+    """The old form has ``unbiased`` for a correction of 1, which True is too."""
     places = axes_of(c.rank(x), axes)
     count = float(np.prod([c.size(x, a) for a in places]))
     less = 1 if correction is None else correction
@@ -152,68 +152,16 @@ def _variance(
     return c.like(mean, c.op("Mul", mean, c.const(count / max(count - less, 0), c.dtype)))
 
 
-@aten("var.correction")
-def _var(
-    c: Call,
-    x: Value,
-    axes: list[int] | None = None,
-    correction: float | None = None,
-    keep: bool = False,
-) -> Value:
-    return _variance(c, x, axes, correction, keep)
+@aten("std.correction", "std.dim")
+def _deviation(c: Call, x: Value, *args: Any) -> Value:
+    return c.main("Sqrt", _variance(c, x, *args))
 
 
-@aten("std.correction")
-def _std(
-    c: Call,
-    x: Value,
-    axes: list[int] | None = None,
-    correction: float | None = None,
-    keep: bool = False,
-) -> Value:
-    return c.main("Sqrt", _variance(c, x, axes, correction, keep))
-
-
-@aten("var.dim")
-def _var_dim(
-    c: Call, x: Value, axes: list[int] | None, unbiased: bool = True, keep: bool = False
-) -> Value:
-    return _variance(c, x, axes, 1 if unbiased else 0, keep)
-
-
-@aten("std.dim")
-def _std_dim(
-    c: Call, x: Value, axes: list[int] | None, unbiased: bool = True, keep: bool = False
-) -> Value:
-    return c.main("Sqrt", _variance(c, x, axes, 1 if unbiased else 0, keep))
-
-
-@aten("var", "var.default")
-def _var_whole(c: Call, x: Value, unbiased: bool = True) -> Value:
-    return _variance(c, x, None, 1 if unbiased else 0, keep=False)
-
-
-@aten("std", "std.default")
-def _std_whole(c: Call, x: Value, unbiased: bool = True) -> Value:
-    return c.main("Sqrt", _var_whole(c, x, unbiased))
-
-
-@aten("var_mean.correction")
+@aten("var_mean.correction", "var_mean.dim")
 def _var_mean(
-    c: Call,
-    x: Value,
-    axes: list[int] | None = None,
-    correction: float | None = None,
-    keep: bool = False,
+    c: Call, x: Value, axes: list[int] | None = None, less: float | None = None, keep: bool = False
 ) -> tuple[Value, Value]:
-    return _variance(c, x, axes, correction, keep), _reduced(c, "ReduceMean", x, axes, keep)
-
-
-@aten("var_mean.dim")
-def _var_mean_dim(
-    c: Call, x: Value, axes: list[int] | None, unbiased: bool = True, keep: bool = False
-) -> tuple[Value, Value]:
-    return _var_mean(c, x, axes, 1 if unbiased else 0, keep)
+    return _variance(c, x, axes, less, keep), _reduced(c, "ReduceMean", x, axes, keep)
 
 
 @aten("cosine_similarity")
@@ -224,11 +172,6 @@ def _cosine_similarity(c: Call, x: Value, y: Value, axis: int = 1, least: float 
     ]
     share = c.op("Div", product, c.op("Mul", *lengths))
     return _reduced(c, "ReduceSum", share, axis, keep=False)
-
-
-@aten("cumsum")
-def _cumsum(c: Call, x: Value, axis: int, *_: object) -> Value:
-    return c.main("CumSum", c.cast(x, c.dtype), c.const(axis))
 
 
 @aten("topk")
@@ -245,13 +188,10 @@ def _sort(c: Call, x: Value, axis: int = -1, descending: bool = False) -> tuple[
     return c.several("TopK", 2, x, whole_axis, axis=axis, largest=1 if descending else 0)
 
 
-@aten("sort.stable")
-def _sort_stable(
-    c: Call, x: Value, _: object, axis: int = -1, descending: bool = False
-) -> tuple[Value, ...]:
-    return _sort(c, x, axis, descending)
-
-
-@aten("argsort.default")
-def _argsort(c: Call, x: Value, axis: int = -1, descending: bool = False) -> Value:
-    return _sort(c, x, axis, descending)[1]
+RULES |= {
+    "argsort.default": lambda c, x, axis=-1, falling=False: _sort(c, x, axis, falling)[1],
+    "cumsum": lambda c, x, axis, *_: c.main("CumSum", c.cast(x, c.dtype), c.const(axis)),
+    "sort.stable": lambda c, x, _, axis=-1, falling=False: _sort(c, x, axis, falling),
+    "std": lambda c, x, unbiased=True: _deviation(c, x, None, unbiased),
+    "var": lambda c, x, unbiased=True: _variance(c, x, None, unbiased),
+}
