@@ -100,11 +100,10 @@ def _tensor_text(name: str, shape: tuple[int, ...], dtype: str, *, trained: bool
     return f'self.register_buffer("{name}", {empty})'
 
 
-def _at(root: Module, path: Path) -> Module:
-    """The module at ``path``, made if it is not there yet."""
-    module = root
-    for depth, name in enumerate(path):
-        module = module.children.setdefault(name, Module(path[: depth + 1]))
+def _at(module: Module, path: Path) -> Module:
+    """The module at ``path``, which lies in ``module``, made if it is not there yet."""
+    for depth in range(len(module.path), len(path)):
+        module = module.children.setdefault(path[depth], Module(path[: depth + 1]))
     return module
 
 
@@ -199,14 +198,9 @@ class _Arranger:
             call = f"{path_mark(inner)}({', '.join(map(value_mark, child.inputs))})"
             targets = ", ".join(map(value_mark, child.outputs))
             module.steps.append(Step(path, targets, call))
-            holder = module
-            for depth in range(len(path), len(inner) - 1):
-                holder = holder.children.setdefault(inner[depth], Module(inner[: depth + 1]))
-            holder.children[inner[-1]] = child
+            _at(module, inner[:-1]).children[inner[-1]] = child
         for empty in sorted(opened):
-            holder = module
-            for depth in range(len(path), len(empty)):
-                holder = holder.children.setdefault(empty[depth], Module(empty[: depth + 1]))
+            _at(module, empty)
         defined = {v for s in module.steps for v in values_in(s.targets)}
         read = [v for s in module.steps for v in values_in(s.text)]
         module.inputs = [v for v in dict.fromkeys([*read, *outputs]) if v not in defined]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
+from scipy import special
 
 from redir.ir import Node
 from redir.ir.tensor import Array
@@ -114,18 +115,20 @@ def softmax(node: Node, x: Array) -> Sequence[Any]:
         return schema.evaluate(node, x)
     axis = int(node.attrs.get("axis", 1))
     flat = x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
-    return [_flat_softmax(node.op.name, flat).astype(x.dtype).reshape(x.shape)]
+    found: Array = _FLAT[node.op.name](flat)
+    return [found.astype(x.dtype).reshape(x.shape)]
 
 
-def _flat_softmax(name: str, flat: Array) -> Array:
-    from scipy import special  # noqa: PLC0415 - slow, and few models are so old
+def _hardmax(flat: Array) -> Array:
+    largest: Array = np.arange(flat.shape[1]) == flat.argmax(1)[:, None]
+    return largest
 
-    kernels: dict[str, Callable[[Array], Array]] = {
-        "Softmax": partial(special.softmax, axis=1),
-        "LogSoftmax": partial(special.log_softmax, axis=1),
-        "Hardmax": lambda flat: np.arange(flat.shape[1]) == flat.argmax(1)[:, None],
-    }
-    return kernels[name](flat)
+
+_FLAT: Mapping[str, Callable[[Array], Array]] = {
+    "Softmax": partial(special.softmax, axis=1),
+    "LogSoftmax": partial(special.log_softmax, axis=1),
+    "Hardmax": _hardmax,
+}
 
 
 @dataclass(frozen=True)

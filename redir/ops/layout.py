@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value, width
-from redir.ir.builtin import constant, is_absent, tensor_of
+from redir.ir.builtin import Const, constant, is_absent, tensor_of
+from redir.ir.tensor import Tensor
 from redir.ops.links import aligned, along, same_axes
 
 
@@ -220,7 +221,10 @@ def like(old: Value, numbers: Sequence[int]) -> Value:
     """The constant ``old`` holding other integers, under its old name."""
     tensor = tensor_of(old)
     assert tensor is not None
-    return constant(np.array(numbers, tensor.array.dtype), old)
+    assert old.node is not None
+    return Node(
+        Const, (), {"value": Tensor(np.array(numbers, tensor.array.dtype))}, source=old.node.source
+    ).outputs[0]
 
 
 def left(value: Value, axis: int, kept: Kept) -> int | None:

@@ -16,7 +16,6 @@ from redir.backends.torch.ops import (
     padding,
     pooling,
     quantised,
-    random,
     recurrent,
     reductions,
     resizing,
@@ -44,7 +43,7 @@ TABLE: dict[str, Emit] = {
     **{name: widened(emit) for family in _COMPUTING for name, emit in family.TABLE.items()},
     **control.TABLE,
     **quantised.TABLE,
-    **random.TABLE,
+    **creation.RANDOM,
     **functions.CASTS,
     **carried.TABLE,
 }

@@ -125,20 +125,16 @@ def _mod(site: Site) -> Result:
     return known if known is not None else f"torch.remainder({site.ref(0)}, {site.operand(1)})"
 
 
+def _plain(sign: str) -> Emit:
+    """An operator that is never held in plain numbers."""
+    return lambda site: f" {sign} ".join(_operands(site))
+
+
 def _compare(sign: str) -> Emit:
     def emit(site: Site) -> Result:
         if site.kind() == np.dtype(object):
             raise site.refused("PyTorch has no tensors of strings")
-        a, b = _operands(site)
-        return f"{a} {sign} {b}"
-
-    return emit
-
-
-def _logical(sign: str) -> Emit:
-    def emit(site: Site) -> Result:
-        a, b = _operands(site)
-        return f"{a} {sign} {b}"
+        return _plain(sign)(site)
 
     return emit
 
@@ -177,16 +173,16 @@ def _extreme_whole(site: Site, name: str) -> Ints | None:
 
 
 def _sum(site: Site) -> Result:
-    if len(site.node.inputs) == 1:
-        return site.value(0)
-    return " + ".join(site.ref(k) for k in range(len(site.node.inputs)))
+    return " + ".join(_all(site)) if len(site.node.inputs) > 1 else site.value(0)
 
 
 def _mean(site: Site) -> Result:
     count = len(site.node.inputs)
-    if count == 1:
-        return site.value(0)
-    return f"({' + '.join(site.ref(k) for k in range(count))}) / {count}"
+    return f"({_sum(site)}) / {count}" if count > 1 else site.value(0)
+
+
+def _all(site: Site) -> list[str]:
+    return [site.ref(k) for k in range(len(site.node.inputs))]
 
 
 def _where(site: Site) -> Result:
@@ -195,17 +191,16 @@ def _where(site: Site) -> Result:
 
 
 def _einsum(site: Site) -> Result:
-    operands = ", ".join(site.ref(k) for k in range(len(site.node.inputs)))
-    return f'torch.einsum("{site.attr("equation")}", {operands})'
+    return f'torch.einsum("{site.attr("equation")}", {", ".join(_all(site))})'
 
 
 TABLE: dict[str, Emit] = {
     "Add": _binary("+"),
-    "And": _logical("&"),
+    "And": _plain("&"),
     "BitShift": _shift,
-    "BitwiseAnd": _logical("&"),
-    "BitwiseOr": _logical("|"),
-    "BitwiseXor": _logical("^"),
+    "BitwiseAnd": _plain("&"),
+    "BitwiseOr": _plain("|"),
+    "BitwiseXor": _plain("^"),
     "Div": _div,
     "Einsum": _einsum,
     "Equal": _compare("=="),
@@ -218,10 +213,10 @@ TABLE: dict[str, Emit] = {
     "Min": _extreme("minimum", "max"),
     "Mod": _mod,
     "Mul": _mul,
-    "Or": _logical("|"),
+    "Or": _plain("|"),
     "Pow": _pow,
     "Sub": _binary("-"),
     "Sum": _sum,
     "Where": _where,
-    "Xor": _logical("^"),
+    "Xor": _plain("^"),
 }

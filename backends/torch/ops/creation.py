@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from redir.backends.torch.emit.literals import Ints, literal, torch_dtype
+from redir.backends.torch.emit.literals import Ints, literal, real, torch_dtype
 from redir.backends.torch.emit.site import Emit, Result, Site
 from redir.ir.tensor import NO_DTYPE
+from redir.ops import protos
 
 
 def _constant_of_shape(site: Site) -> Result:
@@ -39,8 +40,40 @@ def _eye_like(site: Site) -> Result:
     return f"({columns} - {rows} == {site.attr('k', 0)}).to({kind})"
 
 
+def _random_like(site: Site) -> Result:
+    code = site.attr("dtype")
+    kind = f", dtype={torch_dtype(protos.dtype_from(code))}" if code else ""
+    return _scaled(site, f"{{}}_like({site.ref(0)}{kind})")
+
+
+def _random(site: Site) -> Result:
+    dtype = torch_dtype(protos.dtype_from(site.attr("dtype", 1)))
+    return _scaled(site, f"{{}}({tuple(site.attr('shape'))}, dtype={dtype}{site.device()})")
+
+
+def _scaled(site: Site, template: str) -> str:
+    if "Uniform" in site.node.op.name:
+        low, high = site.attr("low", 0.0), site.attr("high", 1.0)
+        found, scale, shift = template.format("torch.rand"), high - low, low
+    else:
+        found = template.format("torch.randn")
+        scale, shift = site.attr("scale", 1.0), site.attr("mean", 0.0)
+    found = found if scale == 1 else f"{found} * {real(scale)}"
+    return found if shift == 0 else f"{found} + {real(shift)}"
+
+
 TABLE: dict[str, Emit] = {
     "ConstantOfShape": _constant_of_shape,
     "EyeLike": _eye_like,
     "Range": _range,
 }
+
+
+RANDOM: dict[str, Emit] = {
+    "Bernoulli": lambda site: f"torch.bernoulli({site.ref(0)})",
+    "RandomNormal": _random,
+    "RandomNormalLike": _random_like,
+    "RandomUniform": _random,
+    "RandomUniformLike": _random_like,
+}
+"""What is random, apart from the rest."""

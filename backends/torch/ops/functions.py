@@ -45,10 +45,6 @@ def kept(site: Site, text: str) -> str:
     return f"({text}).to({torch_dtype(site.dtype())})" if site.kind().kind in "iu" else text
 
 
-def _erf(site: Site) -> Result:
-    return kept(site, f"torch.erf({site.ref(0)})")
-
-
 def _call(template: str, layer: str | None) -> Emit:
     def emit(site: Site) -> Result:
         return site.activation(layer, template) if layer else template.format(site.ref(0))
@@ -90,10 +86,6 @@ def _selu(site: Site) -> Result:
     return f"{gamma} * F.elu({site.ref(0)}, {alpha})"
 
 
-def _celu(site: Site) -> Result:
-    return f"F.celu({site.ref(0)}, {site.real('alpha', 1.0)})"
-
-
 def _gelu(site: Site) -> Result:
     if site.attr("approximate", "none") == "tanh":
         return site.activation('nn.GELU("tanh")', 'F.gelu({}, approximate="tanh")')
@@ -112,10 +104,6 @@ def _swish(site: Site) -> Result:
     if site.attr("alpha", 1.0) == 1:
         return site.activation("nn.SiLU()", "F.silu({})")
     return f"{site.ref(0)} * torch.sigmoid({site.real('alpha', 1.0)} * {site.ref(0)})"
-
-
-def _thresholded(site: Site) -> Result:
-    return f"F.threshold({site.ref(0)}, {site.real('alpha', 1.0)}, 0.0)"
 
 
 def _shrink(site: Site) -> Result:
@@ -150,10 +138,6 @@ def _bound(site: Site, place: int) -> str:
     return literal(array.reshape(-1)[0]) if array is not None else site.ref(place)
 
 
-def _identity(site: Site) -> Result:
-    return site.value(0)
-
-
 def _dropout(site: Site) -> Result:
     ratio = site.attr("ratio", 0.5)
     if site.has(1):
@@ -167,14 +151,6 @@ def _dropout(site: Site) -> Result:
         return [site.value(0), ones]
     layer = site.module(f"nn.Dropout({literal(np.float32(ratio))})")
     return [f"{layer}({site.ref(0)})"] if layer else [site.value(0)]
-
-
-def _cast(site: Site) -> Result:
-    return _converted(site, protos.dtype_from(site.attr("to")))
-
-
-def _cast_like(site: Site) -> Result:
-    return _converted(site, site.dtype(1))
 
 
 def _converted(site: Site, dtype: np.dtype[Any]) -> Result:
@@ -213,15 +189,15 @@ def _hardmax(site: Site) -> Result:
 
 TABLE: dict[str, Emit] = {
     **{name: _call(text, _LAYERS.get(name)) for name, text in _CALLS.items()},
-    "Celu": _celu,
+    "Celu": lambda site: f"F.celu({site.ref(0)}, {site.real('alpha', 1.0)})",
     "Clip": _clip,
     "Dropout": _dropout,
-    "Erf": _erf,
+    "Erf": lambda site: kept(site, f"torch.erf({site.ref(0)})"),
     "Elu": _with_number("ELU", "elu", "alpha", 1.0),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "Hardmax": _hardmax,
-    "Identity": _identity,
+    "Identity": lambda site: site.value(0),
     "IsInf": _is_inf,
     "LeakyRelu": _with_number("LeakyReLU", "leaky_relu", "alpha", 0.01),
     "LogSoftmax": _softmax("LogSoftmax", "F.log_softmax"),
@@ -230,8 +206,11 @@ TABLE: dict[str, Emit] = {
     "Shrink": _shrink,
     "Softmax": _softmax("Softmax", "F.softmax"),
     "Swish": _swish,
-    "ThresholdedRelu": _thresholded,
+    "ThresholdedRelu": lambda site: f"F.threshold({site.ref(0)}, {site.real('alpha', 1.0)}, 0.0)",
 }
 
-CASTS: dict[str, Emit] = {"Cast": _cast, "CastLike": _cast_like}
+CASTS: dict[str, Emit] = {
+    "Cast": lambda site: _converted(site, protos.dtype_from(site.attr("to"))),
+    "CastLike": lambda site: _converted(site, site.dtype(1)),
+}
 """What changes the element type, apart from the rest."""

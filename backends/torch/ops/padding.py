@@ -18,11 +18,18 @@ def _pad(site: Site) -> Result:
     if not any(pads):
         return site.value(0)
     if mode == "constant":
-        return f"F.pad({site.ref(0)}, {_reversed(pads, rank)}{_value(site)})"
-    x = site.ref(0)
-    for axis in range(rank):
-        if pads[axis] or pads[axis + rank]:
-            call = f"{site.helper('pad_axis')}({x}, {axis}, {pads[axis]}, {pads[axis + rank]}"
+        value = _fill(site)
+        fill = "" if value in {"0", "0.0", "False"} else f", value={value}"
+        return f"F.pad({site.ref(0)}, {_reversed(pads, rank)}{fill})"
+    return _by_axis(site, mode, list(map(str, pads)))
+
+
+def _by_axis(site: Site, mode: str, pads: list[str]) -> Result:
+    """Pads of each axis in turn; those that are 0 are left out."""
+    x, rank = site.ref(0), len(pads) // 2
+    for axis, (before, behind) in enumerate(zip(pads[:rank], pads[rank:], strict=True)):
+        if (before, behind) != ("0", "0"):
+            call = f"{site.helper('pad_axis')}({x}, {axis}, {before}, {behind}"
             x = site.let(f'{call}, "{mode}")')
     return [x]
 
@@ -48,16 +55,11 @@ def _pad_all(site: Site, mode: str, rank: int) -> Result:
     """Pads that are computed: of each axis in turn."""
     if site.has(3):
         raise site.refused("its pads are computed, and are of some axes only")
-    x, known = site.ref(0), site.ints(1)
-    pads = [str(i) for i in known.items] if known is not None else None
-    if pads is None:
-        held = site.let(site.numbers(1))
-        pads = [f"{held}[{k}]" for k in range(2 * rank)]
-    for axis in range(rank):
-        if pads[axis] != "0" or pads[axis + rank] != "0":
-            call = f"{site.helper('pad_axis')}({x}, {axis}, {pads[axis]}, {pads[axis + rank]}"
-            x = site.let(f'{call}, "{mode}")')
-    return [x]
+    known = site.ints(1)
+    if known is not None:
+        return _by_axis(site, mode, list(map(str, known.items)))
+    held = site.let(site.numbers(1))
+    return _by_axis(site, mode, [f"{held}[{k}]" for k in range(2 * rank)])
 
 
 def _reversed(pads: list[int], rank: int) -> str:
@@ -72,11 +74,6 @@ def _fill(site: Site) -> str:
     if site.version < 11:  # noqa: PLR2004 - an attribute
         return site.real("value", 0.0)
     return site.number(2) if site.has(2) else "0"
-
-
-def _value(site: Site) -> str:
-    text = _fill(site)
-    return "" if text in {"0", "0.0", "False"} else f", value={text}"
 
 
 TABLE: dict[str, Emit] = {

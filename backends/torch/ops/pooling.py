@@ -61,17 +61,12 @@ def _average_pool(site: Site) -> Result:
         return _pooled(site, ("avg_pool", "AvgPool"), window, site.ref(0), more)
     if ceil or (window.automatic and not inside):
         raise site.refused("ceil_mode or auto_pad with uneven pads")
-    if inside:
-        return _average_inside(site, window)
-    return _pooled(site, ("avg_pool", "AvgPool"), window, padded(site, window), "")
-
-
-def _average_inside(site: Site, window: Window) -> str:
-    """An average of the elements alone: that of the padded operand over that of padded ones."""
-    call, x = site.helper("average_pool"), site.ref(0)
-    if window.automatic:
+    if inside and window.automatic:
         raise site.refused("auto_pad with an open size")
-    return f"{call}({x}, {window.kernel}, {window.strides}, {window.pads})"
+    if inside:  # that of the padded operand over that of padded ones
+        sizes = f"{window.kernel}, {window.strides}, {window.pads}"
+        return f"{site.helper('average_pool')}({site.ref(0)}, {sizes})"
+    return _pooled(site, ("avg_pool", "AvgPool"), window, padded(site, window), "")
 
 
 def _lp_pool(site: Site) -> Result:

@@ -11,27 +11,18 @@ from redir.backends.torch.emit.site import Emit, Result, Site
 from redir.errors import Unsupported
 
 
-def _along(site: Site, place: int, axis: int) -> str:
-    """A scale or zero point, aligned with an axis of operand 0."""
-    if site.rank(place) == 0 or (site.size(place, 0) == 1 and site.rank(place) == 1):
-        array = site.array(place)
-        return literal(array.reshape(-1)[0]) if array is not None else site.ref(place)
-    behind = site.rank(0) - axis - 1
-    text = site.ref(place)
-    return f"{text}[{', '.join([':', *['None'] * behind])}]" if behind else text
-
-
-def _blocked(site: Site) -> None:
+def _behind(site: Site) -> int:
+    """How many axes of operand 0 lie behind the one that its scales are of."""
     if site.attr("block_size", 0):
         raise site.refused("it scales blocks of elements")
+    return site.rank() - site.axis(1) - 1 if site.rank() else 0
 
 
 def _quantize(site: Site) -> Result:
-    _blocked(site)
-    axis = site.axis(1) if site.rank() else 0
+    behind = _behind(site)
     dtype = site.dtype(2) if site.has(2) else np.dtype(np.uint8)
-    zero = _along(site, 2, axis) if site.has(2) else "0"
-    return _stored(site, f"{site.ref(0)} / {_along(site, 1, axis)}", zero, dtype)
+    zero = vector(site, 2, behind) if site.has(2) else "0"
+    return _stored(site, f"{site.ref(0)} / {vector(site, 1, behind)}", zero, dtype)
 
 
 def _stored(site: Site, text: str, zero: str, dtype: np.dtype[Any]) -> str:
@@ -46,13 +37,12 @@ def _stored(site: Site, text: str, zero: str, dtype: np.dtype[Any]) -> str:
 
 
 def _dequantize(site: Site) -> Result:
-    _blocked(site)
-    axis = site.axis(1) if site.rank() else 0
-    scale = _along(site, 1, axis)
+    behind = _behind(site)
+    scale = vector(site, 1, behind)
     kind = torch_dtype(site.dtype(1))
     if not site.has(2):
         return f"{site.ref(0)}.to({kind}) * {scale}"
-    zero = _along(site, 2, axis)
+    zero = vector(site, 2, behind)
     return f"({site.ref(0)}.to({kind}) - {zero}) * {scale}"
 
 
@@ -95,26 +85,20 @@ def _qlinear_matmul(site: Site) -> Result:
     return requantized(site, product, scales, 7)
 
 
-def _matmul_integer(site: Site) -> Result:
-    return f"({exact(site, 0, 2, 1)} @ {exact(site, 1, 3)}).to(torch.int32)"
-
-
 def _qlinear_add(site: Site) -> Result:
-    parts = []
-    for place in (0, 3):
-        zero = vector(site, place + 2, 0) if site.has(place + 2) else "0"
-        parts.append(
-            f"({site.ref(place)}.to(torch.float32) - {zero}) * {vector(site, place + 1, 0)}"
-        )
-    total = f"({parts[0]} + {parts[1]}) / {vector(site, 6, 0)}"
-    zero = vector(site, 7, 0) if site.has(7) else "0"
-    return _stored(site, total, zero, site.dtype(0))
+    zeros = [vector(site, k, 0) if site.has(k) else "0" for k in (2, 5, 7)]
+    parts = [
+        f"({site.ref(k)}.to(torch.float32) - {zero}) * {vector(site, k + 1, 0)}"
+        for k, zero in zip((0, 3), zeros, strict=False)
+    ]
+    total = f"({' + '.join(parts)}) / {vector(site, 6, 0)}"
+    return _stored(site, total, zeros[2], site.dtype(0))
 
 
 TABLE: dict[str, Emit] = {
     "DequantizeLinear": _dequantize,
     "DynamicQuantizeLinear": _dynamic_quantize,
-    "MatMulInteger": _matmul_integer,
+    "MatMulInteger": lambda site: f"({exact(site, 0, 2, 1)} @ {exact(site, 1, 3)}).to(torch.int32)",
     "QLinearMatMul": _qlinear_matmul,
     "QuantizeLinear": _quantize,
     "com.microsoft.QLinearAdd": _qlinear_add,

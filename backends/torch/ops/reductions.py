@@ -54,13 +54,12 @@ def _logarithmic(template: str) -> Emit:
 def _unreduced(site: Site) -> Result:
     x = site.ref(0)
     forms = {
-        "ReduceL1": "torch.abs({})",
-        "ReduceL2": "torch.abs({})",
-        "ReduceSumSquare": "{0} * {0}",
+        "ReduceL1": f"torch.abs({x})",
+        "ReduceL2": f"torch.abs({x})",
+        "ReduceLogSum": f"torch.log({x})",
+        "ReduceSumSquare": f"{x} * {x}",
     }
-    forms["ReduceLogSum"] = "torch.log({})"
-    form = forms.get(site.node.op.name)
-    return form.format(x) if form else site.value(0)
+    return forms.get(site.node.op.name, site.value(0))
 
 
 def _reduce_mean(site: Site) -> Result:
@@ -78,7 +77,7 @@ def _reduce_mean(site: Site) -> Result:
 def _reduce_prod(site: Site) -> Result:
     known = site.ints(0)
     if known is not None and known.rank and site.rank() == 1:
-        return Ints((_product(known.items),), int(bool(site.attr("keepdims", 1))))
+        return Ints((product_of(known.items),), int(bool(site.attr("keepdims", 1))))
     axes = axes_of(site, 18)
     if axes is None:
         return site.value(0)
@@ -91,18 +90,14 @@ def _reduce_prod(site: Site) -> Result:
     return found
 
 
-def _product(items: tuple[Int, ...]) -> Int:
+def product_of(items: tuple[Int, ...]) -> Int:
+    """The product of plain numbers."""
     found: Int = 1
     for item in items:
         product = one_whole("*", found, item)
         assert product is not None
         found = product
     return found
-
-
-def product_of(items: tuple[Int, ...]) -> Int:
-    """The product of plain numbers."""
-    return _product(items)
 
 
 def _arg(function: str) -> Emit:

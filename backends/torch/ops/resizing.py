@@ -27,7 +27,11 @@ def _resize(site: Site) -> Result:
     if sizes is None and scales is None:
         return _resize_all(site, mode, how)
     short = _interpolated(site, mode, how, scales, sizes)
-    return short or _axis_by_axis(site, mode, how, scales, sizes)
+    if short:
+        return short
+    targets = {a: f"scale={literal(s)}" for a, s in (scales or {}).items()}
+    targets = targets or {a: f"size={n}" for a, n in (sizes or {}).items()}
+    return _axis_by_axis(site, _options(site, mode, how), targets)
 
 
 def _resize_all(site: Site, mode: str, how: str) -> Result:
@@ -110,17 +114,9 @@ def _interpolated(
         dims = dims_of(site)
         target = "size=" + _numbers([bare((sizes or {}).get(a, dims[a])) for a in axes])
     more = f", align_corners={corners}" if mode != "nearest" else ""
-    layer = _upsample(site, target, kind, more)
-    return (
-        f"{layer}({site.ref(0)})"
-        if layer
-        else (f'F.interpolate({site.ref(0)}, {target}, mode="{kind}"{more})')
-    )
-
-
-def _upsample(site: Site, target: str, kind: str, more: str) -> str | None:
-    fixed = target.startswith("scale_factor")
-    return site.module(f'nn.Upsample({target}, mode="{kind}"{more})') if fixed else None
+    call = f'{target}, mode="{kind}"{more})'
+    layer = site.module(f"nn.Upsample({call}") if scales is not None else None
+    return f"{layer}({site.ref(0)})" if layer else f"F.interpolate({site.ref(0)}, {call}"
 
 
 def _numbers(texts: list[str]) -> str:
@@ -155,31 +151,17 @@ _TWICE = {
 }
 
 
-def _axis_by_axis(
-    site: Site,
-    mode: str,
-    how: str,
-    scales: dict[int, float] | None,
-    sizes: dict[int, Int] | None,
-) -> Result:
+def _axis_by_axis(site: Site, options: Sequence[str], targets: dict[int, str]) -> Result:
     """One axis after the other, each by the weights that ONNX states."""
-    x, options = site.ref(0), _options(site, mode, how)
-    for axis in sorted({*(scales or {}), *(sizes or {})}):
-        target = (
-            f"scale={literal(scales[axis])}"
-            if scales is not None
-            else f"size={(sizes or {})[axis]}"
-        )
-        call = f"{site.helper('resize')}({x}, {axis}, {', '.join(options)}, {target})"
-        x = site.let(call)
-    return [x] if x != site.ref(0) else [site.value(0)]
+    x = site.ref(0)
+    for axis, target in sorted(targets.items()):
+        x = site.let(f"{site.helper('resize')}({x}, {axis}, {', '.join([*options, target])})")
+    return [x] if targets else [site.value(0)]
 
 
 def _grid_sample(site: Site) -> Result:
-    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(
-        site.attr("mode", "linear"), site.attr("mode")
-    )
-    mode = "bilinear" if mode is None else mode
+    mode = site.attr("mode", "linear")
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
     pads, corners = site.attr("padding_mode", "zeros"), bool(site.attr("align_corners", 0))
     how = f'mode="{mode}", padding_mode="{pads}", align_corners={corners}'
     return f"F.grid_sample({site.ref(0)}, {site.ref(1)}, {how})"
