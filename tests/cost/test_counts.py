@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from redir import ops
 from redir.cost import Cost, Layer, example_shapes, layers, open_layers, products, total
 from redir.frontends.onnx import from_proto
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Node, Op, Value
 from redir.ir.tensor import Array, Dim, SparseTensor, Tensor, TensorType
 from redir.passes.fold_constants import FoldConstants
 from redir.passes.palettize import Palettize
@@ -218,8 +218,9 @@ def test_multiplications_of_a_conv_whose_operand_has_open_channels() -> None:
     assert (found.cost.macs, found.cost.multiplications) == (96, 96)
 
 
-def test_multiplications_of_a_matmul_by_a_constant_from_the_left() -> None:
-    found = layer(ops.MatMul(const(np.full((6, 4), 5)), given(4, 5)))
+@pytest.mark.parametrize("op", [ops.Gemm, ops.MatMul], ids=str)
+def test_multiplications_of_a_product_with_a_constant_from_the_left(op: Op) -> None:
+    found = layer(op(const(np.full((6, 4), 5)), given(4, 5)))
     assert (found.cost.macs, found.cost.multiplications) == (120, 20)
 
 

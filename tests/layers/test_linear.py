@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -16,19 +17,14 @@ from hypothesis import strategies as st
 from redir import ops
 from redir.ir import Source, Value
 from redir.ir.interpreter import compute
-from redir.ir.tensor import Array, TensorType
+from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear, output_axis
 from redir.ops import tensor_of
+from tests import helpers
+from tests.helpers import placeholder
 
 FLOAT = np.dtype(np.float64)
-
-
-def given_of(*shape: int | str | None) -> Value:
-    return Value(TensorType(FLOAT, shape))
-
-
-def const(array: Array) -> Value:
-    return ops.constant(np.asarray(array, FLOAT))
+given_of, const = partial(placeholder, dtype=FLOAT), partial(helpers.const, dtype=FLOAT)
 
 
 def of(value: Value) -> Linear:
@@ -325,8 +321,8 @@ def test_a_new_bias_may_have_another_name() -> None:
 
 
 def test_weights_are_rounded_to_the_type_of_those_before() -> None:
-    x = Value(TensorType(np.dtype(np.float16), (3, 4)))
-    layer = of(ops.MatMul(x, ops.constant(np.ones((4, 2), np.float16))))
+    x = placeholder(3, 4, dtype=np.float16)
+    layer = of(ops.MatMul(x, helpers.const(np.ones((4, 2)), np.float16)))
     new = layer.with_weight(layer.weight + 0.1).with_bias(np.full(2, 0.1))
     assert new.weight.dtype == new.y.type.dtype == np.float16
 
