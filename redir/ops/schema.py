@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from redir.errors import IllTyped, Unsupported
 from redir.ir import Graph, Node, Value, limits
 from redir.ir.builtin import Const, is_absent, tensor_of
-from redir.ir.tensor import UNKNOWN, Array, Tensor, TensorType, Type
+from redir.ir.tensor import NO_DTYPE, UNKNOWN, Array, Tensor, TensorType, Type
 from redir.ops import protos
 
 _SMALL = 1024  # constants of more elements than this never say a shape
@@ -172,7 +172,8 @@ def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
     try:
         run, names = _kernel(node)
         given = {n: a for n, a in zip(names, arrays, strict=False) if n}
-        return [_plain(r) for r in run.run(None, given, {})]
+        results = run.run(None, given, {})
+        return [_plain(r, v.type) for r, v in zip(results, node.outputs, strict=False)]
     except MemoryError:  # for ``interpret.compute`` to word
         raise
     except Exception as error:  # the kernels raise whatever numpy raises
@@ -213,10 +214,15 @@ def _given(array: Array) -> Value:
 _ARRAYS = (np.ndarray, np.generic)
 
 
-def _plain(result: Any) -> Any:
-    """The result with strings as Python objects, as everywhere in redir."""
-    text = isinstance(result, np.ndarray) and result.dtype.kind in "US"
-    return result.astype(object) if text else result
+def _plain(result: Any, type_: Type) -> Any:
+    """An array in the type that the node states, in which the kernel may have left it out.
+
+    Strings are Python objects, as everywhere in redir.
+    """
+    if not isinstance(result, _ARRAYS):
+        return result
+    dtype = np.dtype(object) if result.dtype.kind in "US" else type_.dtype
+    return result if dtype == NO_DTYPE else result.astype(dtype, copy=False)
 
 
 def _kernel(node: Node) -> tuple[ReferenceEvaluator, Sequence[str]]:
