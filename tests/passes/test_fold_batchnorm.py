@@ -134,7 +134,7 @@ def test_the_weights_keep_their_type(dtype: str) -> None:
 
 @pytest.mark.parametrize("always", STEPS["fold-batchnorm"], ids=", ".join)
 def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
-    check_pass(FoldBatchnorm(), graphs(*always), 100)
+    check_pass(FoldBatchnorm(), graphs(*always))
 
 
 def test_reads_back_from_its_text() -> None:

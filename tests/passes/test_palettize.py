@@ -145,7 +145,7 @@ def layers(draw: st.DrawFn) -> Graph:
     ids=str,
 )
 def test_keeps_its_promises(step: Palettize) -> None:
-    check_pass(step, layers(), 40)
+    check_pass(step, layers())
 
 
 @given(layers())
