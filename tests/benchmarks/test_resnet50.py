@@ -25,13 +25,13 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # width and blocks (He et al.,
 RNG = np.random.default_rng(0)
 
 
-def const(*shape: int) -> Value:
+def drawn(*shape: int) -> Value:
     return ops.Const(value=Tensor(RNG.normal(size=shape).astype(np.float32)))
 
 
 def conv(x: Value, outputs: int, size: int, stride: int = 1) -> Value:
     """A convolution and its norm."""
-    weight = const(outputs, x.type.size(1) or 0, size, size)
+    weight = drawn(outputs, x.type.size(1) or 0, size, size)
     y = ops.Conv(x, weight, strides=(stride,) * 2, pads=(size // 2,) * 4)
     norm = [ops.Const(value=Tensor(np.ones(outputs, np.float32)))] * 2
     return ops.BatchNormalization(y, *norm, *norm)
@@ -55,7 +55,7 @@ def resnet50() -> Graph:
         for place in range(blocks):
             x = block(x, width, 2 if stage and not place else 1)
     x = ops.Flatten(ops.GlobalAveragePool(x))
-    return Graph({"images": images}, {"logits": ops.Gemm(x, const(2048, 1000), const(1000))})
+    return Graph({"images": images}, {"logits": ops.Gemm(x, drawn(2048, 1000), drawn(1000))})
 
 
 def measured() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The twelve points of the architecture page at which rewrites go wrong, each with its tests."""
+"""Where removing channels goes wrong: borders, shared weights, groups, heads, captures, scales."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from tests.helpers import operators, placeholder
 FLOAT = np.dtype(np.float32)
 
 
-def const(*shape: int, value: float = 5.0) -> Value:
+def full(*shape: int, value: float = 5.0) -> Value:
     return ops.Const(value=Tensor(np.full(shape, value, FLOAT)))
 
 
@@ -63,32 +63,32 @@ def as_two(node: Node) -> list[Form]:
 
 @pytest.mark.parametrize("cost", [MACS, MULTIPLICATIONS, BYTES])
 def test_a_cheaper_form_is_taken(cost: CostModel) -> None:
-    assert operators(improved(chain(const(4, 4), const(4, 4)), as_relu, cost)) == ["Relu", "Relu"]
+    assert operators(improved(chain(full(4, 4), full(4, 4)), as_relu, cost)) == ["Relu", "Relu"]
 
 
 @pytest.mark.parametrize("cost", [MACS, MULTIPLICATIONS, BYTES])
 def test_a_form_that_saves_nothing_is_not(cost: CostModel) -> None:
-    before = chain(const(4, 4))
+    before = chain(full(4, 4))
     assert improved(before, as_two, cost) is before
 
 
 def test_multiplications_by_one_are_free() -> None:
-    before, after = chain(const(4, 4)), chain(const(4, 4, value=1))
+    before, after = chain(full(4, 4)), chain(full(4, 4, value=1))
     assert (MACS.ratio(before, after), MULTIPLICATIONS.ratio(before, after)) == (1, 0)
 
 
 def test_to_cost_what_cost_nothing_is_infinitely_dearer() -> None:
     x = placeholder("n", 4)
     nothing = Graph({"x": x}, {"y": ops.Relu(x)})
-    assert MACS.ratio(nothing, chain(const(4, 4))) == np.inf
+    assert MACS.ratio(nothing, chain(full(4, 4))) == np.inf
     assert MACS.ratio(nothing, nothing) == 1
 
 
 def test_a_weight_that_stays_for_another_reader_saves_no_bytes() -> None:
-    shared = const(4, 4)
+    shared = full(4, 4)
 
     def half(inputs: tuple[Value, ...]) -> Value:
-        narrow = ops.MatMul(inputs[0], const(4, 2))
+        narrow = ops.MatMul(inputs[0], full(4, 2))
         return ops.Concat(narrow, narrow, axis=1)
 
     def first_only(node: Node) -> list[Form]:
@@ -117,13 +117,13 @@ class Whole:
 
 def test_a_cost_that_is_no_sum_is_tried_in_the_whole() -> None:
     cost = Whole()
-    before = chain(const(4, 4), const(4, 4))
+    before = chain(full(4, 4), full(4, 4))
     assert improved(before, as_relu, cost) is before
     assert ("Relu", "Relu") in cost.seen
 
 
 def test_layers_of_another_shape_are_tried_apart() -> None:
-    before = chain(const(4, 4), const(4, 3), const(3, 3))
+    before = chain(full(4, 4), full(4, 3), full(3, 3))
 
     def square(node: Node) -> list[Form]:
         return as_relu(node) if node.inputs and node.inputs[-1].type.shape == (4, 4) else []
@@ -133,7 +133,7 @@ def test_layers_of_another_shape_are_tried_apart() -> None:
 
 def test_layers_are_judged_in_a_row_where_the_cost_is_no_sum() -> None:
     cost = Whole()
-    improved(chain(const(4, 4)), as_two, cost)
+    improved(chain(full(4, 4)), as_two, cost)
     assert ("MatMul", "Relu") * 3 + ("MatMul",) in cost.seen
 
 
@@ -154,7 +154,7 @@ MORE = replace(BYTES, of=macs)
 
 @pytest.mark.parametrize(("cost", "ratio"), [(MORE, 2.0), (replace(MORE, measured=True), np.inf)])
 def test_a_form_that_multiplies_more_is_not_run(cost: CostModel, ratio: float) -> None:
-    graph = chain(const(4, 4))
+    graph = chain(full(4, 4))
     twice: Form = lambda inputs: ops.MatMul(ops.MatMul(*inputs), inputs[1])  # noqa: E731
     assert ratios(graph, graph.nodes[-1], [twice], cost) == [ratio]
 
@@ -164,15 +164,15 @@ needs_ort = pytest.mark.skipif(not installed(), reason="onnxruntime is not insta
 
 @needs_ort
 def test_latency_prefers_doing_nothing() -> None:
-    before = chain(*[const(4, 4)] * 200)
-    assert LATENCY.ratio(before, chain(const(4, 4))) < 1
-    assert LATENCY.ratio(chain(const(4, 4)), before) > 1
+    before = chain(*[full(4, 4)] * 200)
+    assert LATENCY.ratio(before, chain(full(4, 4))) < 1
+    assert LATENCY.ratio(chain(full(4, 4)), before) > 1
 
 
 @needs_ort
 def test_latency_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REDIR_CACHE", str(tmp_path))
-    before, after = chain(const(4, 4)), chain(const(4, 4), const(4, 4))
+    before, after = chain(full(4, 4)), chain(full(4, 4), full(4, 4))
     first = LATENCY.ratio(before, after)
     monkeypatch.setattr("redir.cost.models.session", None)
     assert LATENCY.ratio(before, after) == first
@@ -189,7 +189,7 @@ def test_what_cannot_run_is_not_faster(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_timings_depend_on_shapes_and_not_on_weights(tmp_path: Path) -> None:
     timings = Timings(tmp_path / "t.json")
-    a, b, wide = chain(const(4, 4)), chain(const(4, 4, value=2)), chain(const(4, 5))
+    a, b, wide = chain(full(4, 4)), chain(full(4, 4, value=2)), chain(full(4, 5))
     assert timings.key(a, a, 1) == timings.key(b, a, 1)
     assert len({timings.key(a, wide, 1), timings.key(wide, a, 1), timings.key(a, wide, 2)}) == 3
 
@@ -250,12 +250,12 @@ class Stopwatch(Latency):
 
 
 def test_forms_of_more_multiply_adds_are_not_timed() -> None:
-    graph = chain(const(4, 4))
+    graph = chain(full(4, 4))
     (node,) = (n for n in graph.nodes if n.op == ops.MatMul)
-    wide, deep = const(4, 4), const(4, 8)
+    wide, deep = full(4, 4), full(4, 8)
 
     def more(inputs: tuple[Value, ...]) -> Value:
-        return ops.MatMul(ops.MatMul(inputs[0], deep), const(8, 4))
+        return ops.MatMul(ops.MatMul(inputs[0], deep), full(8, 4))
 
     def same(inputs: tuple[Value, ...]) -> Value:
         return ops.MatMul(inputs[0], wide)
