@@ -38,6 +38,10 @@ class OutOfSteps(TooLarge):
     """What a file asks for does not end in a reasonable time, with inputs of any size."""
 
 
+class Fault(UserWarning):
+    """redir's own knowledge of an operator is wrong: the node is carried through as it is."""
+
+
 class Broken(RedirError):
     """A pass broke one of its promises; the message carries the counterexample."""
 

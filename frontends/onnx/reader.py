@@ -310,7 +310,7 @@ class _Scope:
             group = attrs.get("group", 1)
             agrees = node.op.implied(node).get("group", group) == group
             return node if agrees else replace(node, attrs={**node.attrs, "group": group})
-        except (IllTyped, AttributeError, IndexError, KeyError, AssertionError):
+        except IllTyped:
             types = [_loose(t) for t in declared]
             op = ops.opaque(op.name, op.domain, op.version, types, op.evaluate)
             return Node(op, tuple(inputs), attrs, arity=len(proto.output), source=source)

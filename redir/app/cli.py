@@ -7,7 +7,9 @@ import io
 import json
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +25,7 @@ from redir.channels.coupling import Coupling, blocked
 from redir.check.guarantees import operations
 from redir.check.outputs import verify
 from redir.cost import Cost, example_shapes, layers, open_layers, total
-from redir.errors import BadInput, Broken, RedirError, visible, visible_lines
+from redir.errors import BadInput, Broken, Fault, RedirError, visible, visible_lines
 from redir.io import arrays, models, outputs
 from redir.ir import Graph, limits
 from redir.layers.palette import unpacked
@@ -56,7 +58,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         _print_anything()
         options = _parser().parse_args(argv)
-        with limits.allowing(getattr(options, "max_bytes", 0)):
+        with limits.allowing(getattr(options, "max_bytes", 0)), _telling_faults():
             code: int = options.run(options)
         sys.stdout.flush()
     except Broken as error:
@@ -73,6 +75,22 @@ def _run(argv: Sequence[str] | None) -> int:
         place = f"{Path(where.filename).name}:{where.lineno}"
         return _fail(f"unexpected {type(error).__name__} at {place}: {error}; please report it", 2)
     return code
+
+
+@contextmanager
+def _telling_faults() -> Iterator[None]:
+    """Say in a line what redir's own entries fail on; other warnings are shown as ever."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, Fault):
+            print("redir: warning:", visible(str(message)), file=sys.stderr)
+        else:
+            usual(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _print_anything() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from redir.errors import BadInput, IllTyped
+from redir.errors import BadInput, Fault, IllTyped
 from redir.ir.op import Attr, Op, Port
 from redir.ir.printer import show
 from redir.ir.source import Source
 from redir.ir.tensor import Tensor, Type
+
+_Said = TypeVar("_Said")
 
 # What rules raise on a node that lacks what every such node has, or has something else there.
 _UNFIT = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
@@ -39,15 +42,12 @@ class Node:
         set_ = object.__setattr__
         set_(self, "inputs", tuple(self.inputs))
         set_(self, "attrs", MappingProxyType(dict(self.attrs)))
-        try:
-            set_(self, "op", self.op.form(self))
-            implied = self.op.implied(self)
-            if any(self.attrs.get(name) == what for name, what in implied.items()):
-                left = {k: a for k, a in self.attrs.items() if k not in implied or a != implied[k]}
-                set_(self, "attrs", MappingProxyType(left))
-            types = self.op.infer(self)
-        except _UNFIT as error:
-            raise IllTyped(f"{self}: it is not well formed: {error}") from error
+        set_(self, "op", self._ask(self.op.form))
+        implied = self._ask(self.op.implied)
+        if any(self.attrs.get(name) == what for name, what in implied.items()):
+            left = {k: a for k, a in self.attrs.items() if k not in implied or a != implied[k]}
+            set_(self, "attrs", MappingProxyType(left))
+        types = self._ask(self.op.infer)
         if len(types) != self.arity:
             raise IllTyped(f"{self}: it has {len(types)} results, not {self.arity}")
         set_(self, "outputs", tuple(Value(t, self, i) for i, t in enumerate(types)))
@@ -62,12 +62,30 @@ class Node:
             else replace(self, inputs=inputs, attrs={**self.attrs, **attrs})
         )
 
+    def _ask(self, rule: Callable[..., _Said], *given: Any) -> _Said:
+        """What a rule of the operator's entry says of this node.
+
+        Raises:
+            IllTyped: the node does not fit, or the rule fails.
+
+        Warns:
+            Fault: the rule fails on a node that the operator's schema allows.
+        """
+        try:
+            return rule(self, *given)
+        except _UNFIT as error:
+            if self.op.odd(self) is None:
+                what = f"{type(error).__name__}: {error}"
+                text = f"redir's entry for {self} fails with {what}; please report it"
+                warnings.warn(text, Fault, stacklevel=2)
+            raise IllTyped(f"{self}: it is not well formed: {error}") from error
+
     def misfit(self, inputs: tuple[Value, ...]) -> str:
         """Why this node cannot run on ``inputs``, of other sizes; empty if it can."""
         try:
-            return self.op.misfit(self, inputs)
-        except _UNFIT as error:
-            return f"it is not well formed: {error}"
+            return self._ask(self.op.misfit, inputs)
+        except IllTyped:
+            return "it is not well formed"
 
     def wants(self, inputs: Sequence[Value], wanted: Sequence[Any]) -> Sequence[Any]:
         """The numbers that it wants of each of ``inputs``, by those wanted of its results.
@@ -75,8 +93,8 @@ class Node:
         Nothing, if it is not well formed.
         """
         try:
-            return self.op.wants(self, inputs, wanted)
-        except _UNFIT:
+            return self._ask(self.op.wants, inputs, wanted)
+        except IllTyped:
             return ()
 
     def __deepcopy__(self, _: object) -> Node:

@@ -50,6 +50,7 @@ class Op:
     ``kept`` are left; repeatable(node) whether two evaluations agree and have no effect;
     implied(node) the attributes that shapes say and that only a file writes down; form(node) the
     operator itself, or an ``opaque`` one where the node has what it does not understand;
+    odd(node) the attribute that its schema does not allow, None if there is none;
     agreed(node, arrays, results) whether every runtime gives these results: see ``ops.agreement``;
     step(node) what it may turn into where a last bit tips it, None where it does not jump: see
     ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take;
@@ -76,6 +77,7 @@ class Op:
     repeatable: Callable[[Node], bool] = lambda _: True
     implied: Callable[[Node], Mapping[str, Attr]] = lambda _: {}
     form: Callable[[Node], Op] = lambda node: node.op
+    odd: Callable[[Node], str | None] = lambda _: ""
     agreed: Callable[[Node, Sequence[Any], Sequence[Any]], bool] = lambda *_: True
     step: Callable[[Node], Callable[..., bool] | None] = lambda _: None
     needs: Callable[..., int] = lambda *_: 0

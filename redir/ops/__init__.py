@@ -59,6 +59,7 @@ def _op(name: str, domain: str, version: int) -> Op:
         version=version,
         evaluate=schema.checked(known.evaluate),
         form=_form,
+        odd=schema.odd_attribute,
         table=lookup,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from redir.errors import Unsupported
+from redir.errors import IllTyped, Unsupported
 from redir.ir import Graph, Node, limits
 from redir.ir.builtin import is_absent
 from redir.ir.interpreter import evaluate
@@ -63,6 +63,8 @@ def unify(a: Type, b: Type) -> Type:
 def if_type(node: Node) -> Sequence[Type]:
     """What both branches agree on."""
     then, other = (_body(node, b).outputs.values() for b in ("then_branch", "else_branch"))
+    if len(then) != len(other):
+        raise IllTyped(f"{node}: its branches have {len(then)} and {len(other)} results")
     return [unify(a.type, b.type) for a, b in zip(then, other, strict=True)]
 
 

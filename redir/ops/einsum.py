@@ -25,6 +25,8 @@ def links(node: Node) -> Iterator[Link]:
     for letter in sorted({letter for term in terms for letter in term}):
         places = [term.get(letter, []) for term in terms]
         ports = [(v, a) for v, axes in zip(values, places, strict=True) for a in axes]
+        if any(axis >= (value.rank or 0) for value, axis in ports):
+            continue  # an equation that does not fit, in a file that is damaged
         sizes = {value.type.size(axis) for value, axis in ports}
         if len(sizes) == 1 and all(len(axes) <= 1 for axes in places):
             yield from _tied(ports, kept=bool(places[-1]))

@@ -115,8 +115,7 @@ def odd_attribute(node: Node) -> str | None:
     except defs.SchemaError:
         return None
     stated = schema.attributes
-    given = {**node.op.implied(node), **node.attrs}
-    given.pop("captures", None)  # our own
+    given = {name: attr for name, attr in node.attrs.items() if name != "captures"}  # our own
     missing = [name for name, one in stated.items() if one.required and name not in given]
     odd = [name for name, attr in given.items() if not _fits(stated.get(name), attr)]
     return next(iter([*missing, *odd]), None)

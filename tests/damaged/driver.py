@@ -87,7 +87,8 @@ def _judged(case: Case, code: int) -> list[str]:
         found.append(f"it ended with {code}")
     elif errors != (code != 0):
         found.append(f"exit {code} with {errors} lines of error")
-    found += [f"it says {word!r}" for word in ("unexpected ", "traceback") if word in everything]
+    words = ("unexpected ", "traceback", "please report")
+    found += [f"it says {word!r}" for word in words if word in everything]
     found += [f"it says {w!r}: too much was asked for" for w in _MEMORY_RAN_OUT if w in everything]
     left = [p.name for p in (case.folder / "tmp").iterdir() if p.suffix != ".json"]
     written = [p.name for p in (case.folder / "out").iterdir()]
