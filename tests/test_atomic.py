@@ -132,7 +132,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from redir import load
-from redir.app import cli
+from redir.app import cli, commands
 from redir.runtime.onnxruntime import session
 from redir.atomic import replacing, temporary_folder
 
@@ -142,7 +142,7 @@ def work(options):
         print("ready", flush=True)
         {work}
 
-cli._demo = work
+commands._demo = work
 sys.exit(cli.main(["demo"]))
 """
 PYTHON = "time.sleep(60)"

@@ -1,0 +1,388 @@
+"""The commands: what each takes and does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from redir.app import demo, tables
+from redir.app.console import dump, load, loaded, note, own_files, save, say, say_overridable, write
+from redir.app.options import MODEL, add_command, add_model, add_overridable, add_shapes
+from redir.app.svg import drawing
+from redir.channels import families
+from redir.channels.coupling import Coupling, blocked
+from redir.check.guarantees import operations
+from redir.check.outputs import verify
+from redir.cost import Cost, example_shapes, layers, open_layers, total
+from redir.errors import BadInput, Broken, visible
+from redir.io import arrays, outputs
+from redir.ir import Graph
+from redir.layers.palette import unpacked
+from redir.pipeline import Pipeline, available, compress, instruments, promised
+from redir.pipeline.presets import PRESETS
+from redir.pipeline.runner import Instrument, run
+from redir.runtime import onnxruntime
+from redir.runtime.open_sizes import Shapes, check_shapes, parsed_shapes
+
+
+def add_commands(commands: Any) -> None:
+    """Add every command to the parsers of commands."""
+    for add in (_add_compress, _add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
+        add(commands)
+    add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
+
+
+# compress
+
+
+_COST = "what a change must not increase: macs (default), multiplications, bytes or latency"
+
+
+def _add_compress(commands: Any) -> None:
+    command = add_command(commands, "compress", _compress, "Write a smaller model.")
+    add_model(command)
+    command.add_argument(
+        "out", metavar="OUT", help="a .onnx, .py or .redir file, or - to print text"
+    )
+    command.add_argument("--preset", choices=PRESETS, help="passes by name (default: exact)")
+    command.add_argument(
+        "-p", "--pipeline", metavar="PIPELINE", help="passes to run instead, separated by commas"
+    )
+    command.add_argument("--cost", metavar="COST", help=_COST)
+    add_shapes(command)
+    command.add_argument(
+        "--eval", metavar="FILE.npz", help="measure accuracy on these inputs and labels"
+    )
+    command.add_argument("--json", metavar="FILE|-", help="write a report as JSON; - for stdout")
+    command.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the random inputs that models are checked on (default: 0)",
+    )
+    command.add_argument(
+        "--no-timing", dest="timing", action="store_false", help="do not measure times"
+    )
+    command.add_argument("--strict", action="store_true", help="fail if an operator pins channels")
+    command.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def _compress(options: argparse.Namespace) -> int:
+    outputs.check_ending(options.out)
+    if options.seed < 0:
+        raise BadInput(f"--seed {options.seed}: expected 0 or more")
+    if options.out == options.json == "-":
+        raise BadInput("OUT and --json are both -: standard output can hold one of them")
+    if options.preset and options.pipeline is not None:
+        raise BadInput("--preset and --pipeline are both given: one of them says what to run")
+    pipeline = compress.chosen(options.preset, options.pipeline, options.cost)
+    graph = load(options, options.model)
+    outputs.check(own_files(options, graph), options.out, options.json)
+    data = arrays.labelled(options.eval, graph) if options.eval else None
+    shapes = parsed_shapes(options.input)
+    result = compress.run(
+        graph, pipeline, seed=options.seed, timing=options.timing, input_shapes=shapes
+    )
+    _say_pinned(options, result.graph)
+    _say_counted(options, graph, result.sizes)
+    _say_saturated(options, graph)
+    summary = result.as_dict()
+    if data is not None:
+        summary["accuracy"] = {
+            "before": onnxruntime.accuracy(onnxruntime.runner(graph), *data),
+            "after": onnxruntime.accuracy(onnxruntime.runner(result.graph), *data),
+        }
+    save(result.graph, options.out)
+    if options.json:
+        dump(summary, options.json)
+    if not options.quiet and "-" not in (options.json, options.out):
+        tables.write_result(result, summary.get("accuracy"))
+    _warn(options, result)
+    return 0
+
+
+def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
+    coupling = Coupling(unpacked(graph))
+    pinned = blocked(coupling)
+    if not pinned:
+        return
+    families = sum(1 for _ in coupling.channel_families())
+    text = (
+        f"{len(pinned)} of {families} families of channels are pinned by operators alone, "
+        f"the first by {pinned[0][1]}"
+    )
+    if options.strict:
+        raise Broken(f"{text} (--strict)")
+    note(options, f"{text}; redir groups lists them")
+
+
+def _say_counted(options: argparse.Namespace, graph: Graph, sizes: Shapes) -> None:
+    """Say with which sizes multiply-adds were counted, where the model leaves them open."""
+    free = [name for name, v in graph.inputs.items() if v.type.static is None and name in sizes]
+    if free:
+        named = ", ".join(f"{name}={'x'.join(map(str, sizes[name]))}" for name in free)
+        note(options, f"counted with {named}; --input gives other sizes")
+    count = open_layers(graph, sizes)
+    if count:
+        note(options, f"{count} layers have sizes that are not known; each of those counts as 1")
+
+
+def _say_saturated(options: argparse.Namespace, graph: Graph) -> None:
+    if onnxruntime.mixes_bytes(graph) and onnxruntime.saturates():
+        note(
+            options,
+            "onnxruntime's products of uint8 and int8 saturate on this CPU; outputs are compared "
+            "with exact ones",
+        )
+
+
+def _warn(options: argparse.Namespace, result: compress.Result) -> None:
+    if not any(step.changed for step in result.steps):
+        note(options, "nothing was found to remove: the output is the model as it was")
+        return
+    if result.verdict in {"skipped", "vacuous"}:
+        note(options, f"warning: the check of the outputs is {result.verdict}: {result.reason}")
+    if result.times and result.times.verdict != "faster":
+        how = "slower" if result.times.verdict == "slower" else "not measurably faster"
+        note(options, f"warning: the result is {how} in onnxruntime here")
+
+
+# opt
+
+
+def _add_opt(commands: Any) -> None:
+    command = add_command(commands, "opt", _opt, "Run passes, and show what each of them does.")
+    add_model(command)
+    command.add_argument(
+        "out",
+        metavar="OUT",
+        nargs="?",
+        default="-",
+        help="a .onnx, .py or .redir file, or - to print text (default: -)",
+    )
+    command.add_argument(
+        "-p",
+        "--pipeline",
+        metavar="PIPELINE",
+        required=True,
+        help="passes to run, separated by commas",
+    )
+    add_shapes(command)
+    command.add_argument(
+        "--verify-each",
+        choices=("off", "structure", "numeric"),
+        default="off",
+        help="check what each pass promises; structure does not run the model (default: off)",
+    )
+    command.add_argument(
+        "--print-ir-after", metavar="PASS|all", help="print the model as text after a pass"
+    )
+    command.add_argument("--time-passes", action="store_true", help="print each pass's time")
+    command.add_argument(
+        "--pass-statistics", action="store_true", help="print nodes and parameters after each pass"
+    )
+    command.add_argument(
+        "--explain", action="store_true", help="print what each pass leaves alone, and why"
+    )
+
+
+def _opt(options: argparse.Namespace) -> int:
+    outputs.check_ending(options.out)
+    pipeline = Pipeline.parse(options.pipeline)
+    graph = load(options, options.model)
+    outputs.check(own_files(options, graph), options.out)
+    shapes = parsed_shapes(options.input)
+    check_shapes(graph, shapes)
+    outputs_check = instruments.Outputs(3, input_shapes=shapes)
+    watching = _instruments(options, pipeline, outputs_check)
+    after, records = run(graph, pipeline, *watching)
+    save(after, options.out)
+    if options.verify_each == "numeric":
+        checks = [
+            (s.name, s.verdict or "-" if s.changed else "-", s.moved) for s in outputs_check.steps
+        ]
+        tables.write_table(("pass", "verdict", "deviation"), checks, sys.stderr)
+    if options.time_passes:
+        rows = [(str(r.step), f"{r.seconds:.3f} s") for r in records]
+        tables.write_table(("pass", "time"), rows, sys.stderr)
+    if options.pass_statistics:
+        named = [("", graph), *((str(r.step), r.after) for r in records)]
+        counts = [(name, operations(g), total(g).parameters) for name, g in named]
+        tables.write_table(("after", "nodes", "parameters"), counts, sys.stderr)
+    return 0
+
+
+def _instruments(
+    options: argparse.Namespace, pipeline: Pipeline, check: Instrument
+) -> Iterator[Instrument]:
+    """What the options ask to watch."""
+    if options.verify_each != "off":
+        yield instruments.promises(numeric=options.verify_each == "numeric")
+    if options.verify_each == "numeric":
+        yield check
+    if which := options.print_ir_after:
+        names = {step.name for step in pipeline.passes}
+        if which not in {"all", *names}:
+            known = ", ".join(sorted(names))
+            raise BadInput(f"--print-ir-after {which}: the pipeline runs {known}")
+        yield instruments.print_ir(which, say)
+    if options.explain:
+        yield instruments.explain(say)
+
+
+# stats, verify, groups, passes
+
+
+def _add_stats(commands: Any) -> None:
+    command = add_command(commands, "stats", _stats, "Count what a model stores and computes.")
+    add_model(command)
+    add_shapes(command)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _stats(options: argparse.Namespace) -> int:
+    options.quiet = options.json
+    graph = load(options, options.model)
+    sizes = example_shapes(graph, parsed_shapes(options.input))
+    _say_counted(options, graph, sizes)
+    found = layers(graph, sizes)
+    whole = sum((layer.cost for layer in found), Cost())
+    if options.json:
+        data = {c: getattr(whole, c) for c in tables.COLUMNS}
+        shapes = {name: list(shape) for name, shape in sizes.items()}
+        dump({"total": data, "sizes": shapes, "layers": [layer.as_dict() for layer in found]}, "-")
+        return 0
+    head, rows = tables.layer_table(found)
+    tables.write_table(head, [*rows, ("total", "", *(getattr(whole, c) for c in tables.COLUMNS))])
+    return 0
+
+
+def _add_verify(commands: Any) -> None:
+    command = add_command(commands, "verify", _verify, "Compare the outputs of two models.")
+    command.add_argument("a", metavar="A", help=f"the original: {MODEL}")
+    command.add_argument("b", metavar="B", help="the model to compare with it")
+    command.add_argument("--inputs", metavar="FILE.npz", help="the inputs to run on, by name")
+    add_shapes(command)
+    add_overridable(command)
+    command.add_argument(
+        "--samples",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how many inputs to draw where none are given (default: 3)",
+    )
+    command.add_argument(
+        "--rtol", type=float, metavar="R", help="allow a difference of R times each number"
+    )
+    command.add_argument(
+        "--atol", type=float, metavar="A", help="allow a difference of A (default: rounding only)"
+    )
+    command.add_argument(
+        "--error",
+        type=float,
+        metavar="E",
+        help="allow a difference of E times the largest number of the output",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if options.samples < 1:
+        raise BadInput(f"--samples {options.samples}: expected at least 1")
+    bounds = {name: getattr(options, name) for name in ("rtol", "atol", "error")}
+    for name, bound in bounds.items():
+        if bound is not None and not bound >= 0:
+            raise BadInput(f"--{name} {bound}: expected 0 or more")
+    if options.inputs and options.input:
+        raise BadInput("--inputs and --input are both given: the arrays have their shapes")
+    shapes = parsed_shapes(options.input)
+    a, b = loaded(options, options.a), loaded(options, options.b)
+    say_overridable(options, a, b)
+    _say_saturated(options, a)
+    feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
+    found = verify(a, b, feeds, samples=options.samples, **bounds, input_shapes=shapes)
+    if all(bound is None for bound in bounds.values()):
+        found = found.unjudged()
+    if options.json:
+        dump(found.as_dict(), "-")
+    else:
+        print(found.verdict, visible(found.reason), sep=": " if found.reason else "")
+        rows = [
+            (f.output, *(f"{x:.3g}" for x in (f.difference, f.own, f.allowed, f.scale)))
+            for f in found.outputs
+        ]
+        tables.write_table(("output", "difference", "float error", "allowed", "magnitude"), rows)
+        if found.active is not None:
+            print(f"active: {100 * found.active:.1f}% of the channels with new weights")
+    if found.verdict != "pass":
+        raise Broken(f"{options.b}: {found.verdict}: {found.reason or 'the outputs differ'}")
+    return 0
+
+
+def _add_groups(commands: Any) -> None:
+    summary = "Show which channels belong together, what pins them, and why."
+    command = add_command(commands, "groups", _groups, summary)
+    add_model(command)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument(
+        "--svg", metavar="FILE|-", help="draw the operators, coloured by family; - for stdout"
+    )
+
+
+def _groups(options: argparse.Namespace) -> int:
+    options.quiet = options.json
+    if options.json and options.svg == "-":
+        raise BadInput("--json and --svg - are both given: standard output can hold one of them")
+    graph = load(options, options.model)
+    outputs.check(own_files(options, graph), "-", options.svg)
+    clean = Pipeline.parse("fold-constants").run(graph)  # as every preset does first
+    found = families.families(clean)
+    if options.svg:
+        write(drawing(clean, found), options.svg)
+    if options.json:
+        dump(families.as_dict(found), "-")
+    elif options.svg != "-":
+        tables.write_table(*families.table(found), left=families.TEXTS)
+        print(families.verdict(found))
+    return 0
+
+
+def _add_passes(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "passes",
+        _passes,
+        "List the passes, with options and guarantees, and the presets.",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _passes(options: argparse.Namespace) -> int:
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "summary": (kind.__doc__ or "").strip().splitlines()[0],
+            "options": {f.name: f.default for f in fields(kind)},
+            "guarantees": [g.name for g in promised(kind)],
+        }
+        for name, kind in available().items()
+    ]
+    if options.json:
+        dump({"passes": found, "presets": dict(PRESETS)}, "-")
+        return 0
+    for each in found:
+        print(f"{each['name']}: {each['summary']}")
+        print("  options:", ", ".join(f"{k}={v}" for k, v in each["options"].items()) or "none")
+        print("  guarantees:", ", ".join(each["guarantees"]))
+    for name, spec in PRESETS.items():
+        print(f"preset {name}: {spec}")
+    return 0
+
+
+def _demo(_: argparse.Namespace) -> int:
+    tables.write_table(*demo.table())
+    return 0

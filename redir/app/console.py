@@ -1,0 +1,104 @@
+"""What the commands read and write: models, notes for people, text and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from redir.atomic import replacing
+from redir.backends.torch.interface import states
+from redir.channels import families
+from redir.errors import BadInput, RedirError, visible, visible_lines
+from redir.io import models
+from redir.ir import Graph
+from redir.text import parse
+
+
+def load(options: argparse.Namespace, model: str) -> Graph:
+    """The graph of a file, a factory or standard input, and what is to be said of it first."""
+    graph = loaded(options, model)
+    say_overridable(options, graph)
+    return graph
+
+
+def loaded(options: argparse.Namespace, model: str) -> Graph:
+    """The graph of a file, a factory or standard input."""
+    if model == "-":
+        return _standard_input()
+    _find_factory(model)
+    return models.load(model, overridable_initializers=options.overridable_initializers)
+
+
+def say_overridable(options: argparse.Namespace, *graphs: Graph) -> None:
+    """Say which inputs of the graphs are state, or initializers that may be overridden."""
+    state = {each.input for graph in graphs for each in states(graph)}
+    count = max(len(graph.defaults.keys() - state) for graph in graphs)
+    if state:
+        names = families.and_more(list(map(repr, sorted(state))))
+        note(
+            options,
+            f"note: {names}, state that the module keeps, is an input whose default is its value, "
+            "and an output whose name ends in _next",
+        )
+    if count:
+        note(
+            options,
+            f"warning: {count} initializers are inputs too and may be overridden, so they stay as "
+            "they are; --overridable-initializers=constant takes them for constants",
+        )
+
+
+def _find_factory(model: str) -> None:
+    """Let a factory's module be imported from the current folder, as ``python -m`` does."""
+    if models.is_factory(model) and "" not in sys.path:
+        sys.path.insert(0, "")
+
+
+def _standard_input() -> Graph:
+    try:
+        return parse(sys.stdin.read())
+    except UnicodeError:
+        raise BadInput("standard input: not a text; name the file of an ONNX model") from None
+    except RedirError as error:
+        raise type(error)(f"standard input: {error}") from None
+
+
+def note(options: argparse.Namespace, text: str) -> None:
+    """Say something on standard error, unless the command is to be quiet."""
+    if not getattr(options, "quiet", False):
+        print("redir:", visible(text), file=sys.stderr)
+
+
+def save(graph: Graph, out: str) -> None:
+    """Write a graph to a file, or print it."""
+    if out == "-":
+        print(graph, end="")
+    else:
+        models.save(graph, out)
+
+
+def say(text: str) -> None:
+    """Print lines on standard error."""
+    print(visible_lines(text), file=sys.stderr)
+
+
+def own_files(options: argparse.Namespace, graph: Graph) -> set[Path]:
+    """The files that must not be written to."""
+    return set() if options.model == "-" else models.files(graph, options.model)
+
+
+def dump(data: Any, path: str) -> None:
+    """Write an object as JSON."""
+    write(json.dumps(data, indent=2) + "\n", path)
+
+
+def write(text: str, path: str) -> None:
+    """Write a text to a file, or print it."""
+    if path == "-":
+        print(text, end="")
+        return
+    with replacing(Path(path)) as (file,):
+        file.write(text.encode())
