@@ -75,11 +75,11 @@ def recurrent(node: Node, inputs: Operands) -> str:
     x, w = inputs[0].type.static, inputs[1].type.static
     if x is None or w is None:
         return ""
-    if x[2] != w[2]:
-        return f"{x[2]} features for a weight of {w[2]}"
+    if x[2:] != w[2:]:
+        return f"{x[2]} features for a weight of {list(w)}"
     axis = 0 if node.attrs.get("layout") else 1
     states = [v.type.static for v in inputs[5:7]]
-    wrong = [s for s in states if s is not None and s[axis] != x[axis]]
+    wrong = [s for s in states if s is not None and s[axis : axis + 1] != (x[axis],)]
     return f"a state of {list(wrong[0])} for a batch of {x[axis]}" if wrong else ""
 
 

@@ -15,18 +15,21 @@ from redir.ir.tensor import Array
 from redir.ops.links import contracted
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_RANK = 3  # of X, W and R, unless the file is damaged
 _OPERANDS = 8  # X, W, R, B, sequence_lens, initial_h, initial_c, P
 
 
 def implied(node: Node) -> dict[str, Attr]:
     """The number of hidden units is the last size of the recurrent weights."""
-    size = node.inputs[2].type.size(2)
-    return {} if size is None else {"hidden_size": size}
+    shape = node.inputs[2].type.shape or ()
+    size = shape[2] if len(shape) == _RANK else None
+    return {"hidden_size": size} if isinstance(size, int) else {}
 
 
 def links(node: Node) -> Iterator[Link]:
     """The hidden units, the features that are read and the examples; directions stay."""
-    if node.attrs.get("layout", 0) == 0 and "hidden_size" not in node.attrs:
+    fits = all(v.rank == _RANK for v in node.inputs[:3])
+    if fits and node.attrs.get("layout", 0) == 0 and "hidden_size" not in node.attrs:
         yield from _units(node)
         yield from _examples(node)
         yield from contracted(node.inputs[0], 2, node.inputs[1], 2)

@@ -159,7 +159,10 @@ def infer(node: Node) -> Sequence[Type]:
         reason = str(error).strip().splitlines()[0]
         raise IllTyped(f"{node}: operands ({types}) do not fit: {reason}") from None
     outputs = [found.get(f"o{k}") for k in range(node.arity)]
-    return [UNKNOWN if t is None else protos.type_from(t) for t in outputs]
+    try:
+        return [UNKNOWN if t is None else protos.type_from(t) for t in outputs]
+    except ValueError as error:  # of an operand without an element type
+        raise IllTyped(f"{node}: onnx infers {error}") from None
 
 
 def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:

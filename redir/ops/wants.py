@@ -189,8 +189,8 @@ def _places(size: int | None, least: int = 0, most: int = -1) -> Numbers:
 
 
 def _along(x: Value, axis: int) -> int | None:
-    """The size of an axis, None where it or the rank is not known."""
-    return x.type.size(axis) if x.rank else None
+    """The size of an axis, None where that, or whether there is one, is not known."""
+    return x.type.size(axis) if x.rank and -x.rank <= axis < x.rank else None
 
 
 def gather(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
