@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from redir.backends.torch.emit.literals import Ints, torch_dtype
@@ -51,8 +49,3 @@ def widened(emit: Emit) -> Emit:
         ]
 
     return wide
-
-
-def all_widened(table: Mapping[str, Emit]) -> dict[str, Emit]:
-    """A table of operators that compute, each of them widened."""
-    return {name: widened(emit) for name, emit in table.items()}
