@@ -10,8 +10,6 @@ from typing import TypeAlias
 
 import networkx as nx
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from redir.channels.constants import zeros
 from redir.ir import WIDEST, Graph, Link, Node, Port, Value, limits, width
@@ -91,6 +89,9 @@ class Coupling:
 
     @cached_property
     def _labels(self) -> Array:
+        from scipy.sparse import coo_array  # noqa: PLC0415 - slow, and reading needs none
+        from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
         total = sum(map(width, self.ports))
         limits.ask(_BYTES * total, f"following {total:,} channels")
         if not self.links:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special
 
 from redir.ir import Node
 from redir.ir.tensor import Array
@@ -115,20 +114,18 @@ def softmax(node: Node, x: Array) -> Sequence[Any]:
         return schema.evaluate(node, x)
     axis = int(node.attrs.get("axis", 1))
     flat = x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
-    found: Array = _FLAT[node.op.name](flat)
-    return [found.astype(x.dtype).reshape(x.shape)]
+    return [_flat_softmax(node.op.name, flat).astype(x.dtype).reshape(x.shape)]
 
 
-def _hardmax(flat: Array) -> Array:
-    largest: Array = np.arange(flat.shape[1]) == flat.argmax(1)[:, None]
-    return largest
+def _flat_softmax(name: str, flat: Array) -> Array:
+    from scipy import special  # noqa: PLC0415 - slow, and few models are so old
 
-
-_FLAT: Mapping[str, Callable[[Array], Array]] = {
-    "Softmax": partial(special.softmax, axis=1),
-    "LogSoftmax": partial(special.log_softmax, axis=1),
-    "Hardmax": _hardmax,
-}
+    kernels: dict[str, Callable[[Array], Array]] = {
+        "Softmax": partial(special.softmax, axis=1),
+        "LogSoftmax": partial(special.log_softmax, axis=1),
+        "Hardmax": lambda flat: np.arange(flat.shape[1]) == flat.argmax(1)[:, None],
+    }
+    return kernels[name](flat)
 
 
 @dataclass(frozen=True)

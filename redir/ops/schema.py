@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import defs, helper, shape_inference
-from onnx.reference import ReferenceEvaluator
 
 from redir.errors import IllTyped, Unsupported
 from redir.ir import Graph, Node, Value, limits
@@ -143,26 +142,43 @@ def infer(node: Node) -> Sequence[Type]:
         raise IllTyped(f"{node}: version {node.op.version} of it has no {odd}")
     if any(v.type == UNKNOWN and not is_absent(v) for v in node.inputs):
         return [UNKNOWN] * node.arity
-    schema = defs.get_schema(node.op.name, node.op.version, node.op.domain)
     given = {f"i{k}": v for k, v in enumerate(node.inputs) if not is_absent(v)}
-    small = {name: t for name, v in given.items() if (t := tensor_of(v)) and t.array.size <= _SMALL}
+    told = ((n, t) for n, v in given.items() if (t := tensor_of(v)) and t.array.size <= _SMALL)
     try:
-        found = shape_inference.infer_node_outputs(
-            schema,
-            node_proto(node),
-            {name: protos.type_to(v.type) for name, v in given.items()},
-            {name: protos.tensor_to(t, name) for name, t in small.items()},
-            opset_imports=[helper.make_opsetid(node.op.domain, node.op.version)],
+        found = _inferred(
+            (node.op.name, node.op.version, node.op.domain),
+            node_proto(node).SerializeToString(deterministic=True),
+            tuple((name, v.type) for name, v in given.items()),
+            tuple(protos.tensor_to(t, name).SerializeToString() for name, t in told),
         )
     except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
         types = ", ".join(str(v.type) for v in node.inputs)
         reason = str(error).strip().splitlines()[0]
         raise IllTyped(f"{node}: operands ({types}) do not fit: {reason}") from None
-    outputs = [found.get(f"o{k}") for k in range(node.arity)]
     try:
-        return [UNKNOWN if t is None else protos.type_from(t) for t in outputs]
+        return [UNKNOWN if t is None else protos.type_from(t) for t in found]
     except ValueError as error:  # of an operand without an element type
         raise IllTyped(f"{node}: onnx infers {error}") from None
+
+
+@lru_cache(maxsize=1024)  # passes make the same node again and again
+def _inferred(
+    op: tuple[str, int, str],
+    node: bytes,
+    operands: tuple[tuple[str, Type], ...],
+    told: tuple[bytes, ...],
+) -> Sequence[onnx.TypeProto | None]:
+    """The output types of a node on operands of these types, of which some numbers are told."""
+    name, version, domain = op
+    proto, tensors = onnx.NodeProto.FromString(node), map(onnx.TensorProto.FromString, told)
+    found = shape_inference.infer_node_outputs(
+        defs.get_schema(name, version, domain),
+        proto,
+        {name: protos.type_to(t) for name, t in operands},
+        {t.name: t for t in tensors},
+        opset_imports=[helper.make_opsetid(domain, version)],
+    )
+    return [found.get(name) for name in proto.output]
 
 
 def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
@@ -227,26 +243,37 @@ def _plain(result: Any, type_: Type) -> Any:
     return result if dtype == NO_DTYPE else result.astype(dtype, copy=False)
 
 
-def _kernel(node: Node) -> tuple[ReferenceEvaluator, Sequence[str]]:
-    """The kernel of the node's version, or of the newest where onnx has none so old.
+def _kernel(node: Node) -> tuple[Any, Sequence[str]]:
+    """The evaluator that runs the node, and the names of its operands."""
+    types = tuple(protos.type_to(v.type).SerializeToString() for v in node.inputs)
+    op, proto = (node.op.name, node.op.version, node.op.domain), node_proto(node)
+    return _evaluator(op, proto.SerializeToString(deterministic=True), types)
 
-    An operator that has none, and that onnx defines by others, is run by those. With the kernel
-    come the names of its operands.
+
+@lru_cache(maxsize=256)  # a node runs on one sample after the other
+def _evaluator(
+    op: tuple[str, int, str], node: bytes, types: tuple[bytes, ...]
+) -> tuple[Any, Sequence[str]]:
+    """The kernel of the operator's version, or of the newest where onnx has none so old.
+
+    An operator that has none, and that onnx defines by others, is run by those.
     """
-    proto = node_proto(node)
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - slow, and few runs need it
+
+    name, version, domain = op
+    proto = onnx.NodeProto.FromString(node)
     given = [name for name in proto.input if name]
-    for version in (node.op.version, defs.get_schema(node.op.name, node.op.domain).since_version):
-        opset = helper.make_opsetid(node.op.domain, version)
+    for since in (version, defs.get_schema(name, domain).since_version):
+        opset = helper.make_opsetid(domain, since)
         function = helper.make_function("redir", "one", given, list(proto.output), [proto], [opset])
         try:
             return ReferenceEvaluator(function), proto.input
         except (NotImplementedError, RuntimeError) as error:
             missing = error
-    schema: Any = defs.get_schema(node.op.name, node.op.version, node.op.domain)
+    schema: Any = defs.get_schema(name, version, domain)
     if not schema.has_context_dependent_function:
         raise missing
-    types = [protos.type_to(v.type).SerializeToString() for v in node.inputs]
-    body = schema.get_context_dependent_function(proto.SerializeToString(), types)
+    body = schema.get_context_dependent_function(node, list(types))
     function = onnx.FunctionProto.FromString(body)
     return ReferenceEvaluator(function), function.input
 

@@ -39,7 +39,16 @@ def whole_feeds(graph: Graph, seed: int) -> dict[str, Array]:
     Raises:
         Unsupported: an input is of no known type, or no sizes fit the model.
     """
-    return Inputs(graph, next(fitting_shapes(graph, usual=_SMALL))).whole(seed)
+    return small(graph).whole(seed)
+
+
+def small(graph: Graph) -> Inputs:
+    """The inputs of ``graph``, open dimensions so small that sums stay small whole numbers.
+
+    Raises:
+        Unsupported: no sizes fit the model.
+    """
+    return Inputs(graph, next(fitting_shapes(graph, usual=_SMALL)))
 
 
 def normal_feeds(graph: Graph, seed: int) -> dict[str, Array]:
