@@ -25,6 +25,7 @@ from redir.cost.models import CostModel, cost_model
 from redir.ir import Graph, Link, Node, Port, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array, Tensor
+from redir.layers.linear import Linear, linear
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 
@@ -125,7 +126,7 @@ def _obstacle(coupling: Coupling, held: Levels, node: Node, link: Link) -> str |
     bias = _bias_of(coupling.graph, node)
     if bias is None:
         return "it has no bias, nor an Add of one behind it"
-    made = _made(node, np.abs(_kernel(link)), np.abs(np.nan_to_num(held[link.a])))
+    made = _product(node, np.abs(_kernel(node)), np.abs(np.nan_to_num(held[link.a])))
     return _misfit(coupling.graph, bias, link.b[0], np.abs(made))
 
 
@@ -180,20 +181,17 @@ def _misfit(graph: Graph, bias: _Bias, weight: Value, most: Array) -> str | None
     return None
 
 
-def _kernel(link: Link) -> Array:
-    """The weights that each channel meets, added up: (outputs, channels of a group)."""
-    value, axis = link.b
-    tensor = tensor_of(value)
-    assert tensor is not None
-    array = np.moveaxis(tensor.array, axis, 1)
-    kernel: Array = array.reshape(*array.shape[:2], -1).sum(2, dtype=np.float64)
+def _kernel(node: Node) -> Array:
+    """The weights that each channel meets, added up: (groups, outputs, channels of a group)."""
+    layer = linear(node)
+    assert isinstance(layer, Linear)
+    kernel: Array = layer.weight.sum(3, dtype=np.float64)
     return kernel
 
 
-def _made(node: Node, kernel: Array, numbers: Array) -> Array:
+def _product(node: Node, kernel: Array, numbers: Array) -> Array:
     """What ``node`` makes of channels that hold ``numbers``, as a part of its bias: (outputs,)."""
-    each = numbers.reshape(-1, 1, kernel.shape[1])  # (groups, 1, channels of a group)
-    sums: Array = (kernel.reshape(len(each), -1, kernel.shape[1]) * each).sum(2).reshape(-1)
+    sums: Array = (kernel * numbers.reshape(len(kernel), 1, -1)).sum(2).reshape(-1)
     factor: float = node.attrs.get("alpha", 1.0) / node.attrs.get("beta", 1.0)
     return sums * factor
 
@@ -208,7 +206,7 @@ def _folded(coupling: Coupling, known: tuple[Levels, Odd], gone: Collection[int]
         if folded.any():
             bias = _bias_of(coupling.graph, node)
             assert bias is not None
-            made = _made(node, _kernel(link), np.where(folded, held[link.a], 0.0))
+            made = _product(node, _kernel(node), np.where(folded, held[link.a], 0.0))
             sums[bias.node] = bias, made
             unread[link.b[0]] = link.b[1], lost_of(link.b)
 
@@ -226,11 +224,8 @@ def _folded(coupling: Coupling, known: tuple[Levels, Odd], gone: Collection[int]
 def _with_bias(graph: Graph, bias: _Bias, made: Array, inputs: tuple[Value, ...]) -> Node:
     """The node of a bias on ``inputs`` with ``made`` added, rounded once."""
     dtype, old = bias.node.outputs[0].type.dtype, bias.value
-    tensor = Tensor.take(np.asarray(bias.array + made).astype(dtype))
-    source = None
-    if old is not None and old.node is not None and graph.uses[old] == 1:
-        source = old.node.source
-    new = Node(ops.Const, (), {"value": tensor}, source=source).outputs[0]
+    named = old if old is not None and graph.uses[old] == 1 else None
+    new = ops.constant(np.asarray(bias.array + made).astype(dtype), named)
     return bias.node.on((*inputs[: bias.place], new, *inputs[bias.place + 1 :]))
 
 

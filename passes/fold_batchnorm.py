@@ -119,7 +119,7 @@ def _loss(layer: Linear, norm: Node) -> str | None:
     normal one beside them; so they count only in a channel that has no other weights.
     """
     kernel, offset = _exact(layer, norm)
-    dtype, limits = layer.dtype, np.finfo(layer.dtype)
+    dtype, limits = layer.array.dtype, np.finfo(layer.array.dtype)
     weights = kernel.reshape(len(offset), -1)
     numbers = np.column_stack([weights, offset])
     large = ~np.all(np.abs(numbers) <= limits.max, axis=1)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 CODE = ("redir", "frontends", "passes", "backends")
 FLOORS = (  # the rooms of each, from the ground up; those of one floor do not import each other
     ("redir.errors",),
-    ("redir.atomic", "redir.ir"),
+    ("redir.atomic", "redir.figures", "redir.ir"),
     ("redir.ops",),
     ("redir.channels", "redir.layers", "redir.text"),
     ("redir.frontends", "redir.backends"),
@@ -29,7 +29,7 @@ ALONE = ("redir.frontends", "redir.backends", "redir.passes")  # what is in thes
 ROOMS_OF = {  # where a package may be imported
     "torch": ("redir.frontends.torch", "redir.backends.torch", "redir.ops.torch_"),
     "onnxruntime": ("redir.runtime.onnxruntime",),
-    "matplotlib": ("redir.app.plots",),
+    "matplotlib": ("redir.figures",),
     "rich": ("redir.app.tables",),
 }
 FILES = sorted(path.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py"))

@@ -8,8 +8,9 @@ from pathlib import Path
 import matplotlib as mpl
 
 import redir
-from redir.app.plots import draw_density, draw_distinct, draw_ranks
 from redir.ops import tensor_of
+from redir.passes.hash.figures import draw_density, draw_distinct
+from redir.passes.uneven_depthwise.figures import draw_ranks
 from redir.pipeline import Pipeline
 
 FOLDED = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm")

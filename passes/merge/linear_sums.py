@@ -13,7 +13,7 @@ from redir.ir import Link, Node, Port, Value
 from redir.ir.tensor import Array
 from redir.ops import tensor_of
 from redir.passes.merge.algebra import is_linear, terms
-from redir.passes.merge.plan import Plan, alike, places, without
+from redir.passes.merge.plan import Plan, alike, places, unjoined
 from redir.passes.merge.value_numbering import content, is_floating
 
 
@@ -46,7 +46,7 @@ def _joins(coupling: Coupling, family: list[Port], roles: _Roles) -> dict[int, i
     for port in family:
         for _, link in coupling.links_of(port):
             if link.a == port and link.kind != "together":
-                joins = without(joins, coupling.group(port)[_crossing(coupling, link, joins)])
+                joins = unjoined(joins, coupling.group(port)[_crossing(coupling, link, joins)])
     return joins
 
 

@@ -54,7 +54,7 @@ def joins_of(
     for port in family if joins else ():
         if port in coupling.summed:
             scaled = _scaled(coupling, port, joins, numbers)
-            joins = without(joins, coupling.group(port)[_inexact(port, scaled)])
+            joins = unjoined(joins, coupling.group(port)[_inexact(port, scaled)])
     return joins
 
 
@@ -107,7 +107,7 @@ def places(groups: Array, joins: Mapping[int, int]) -> Array:
     return into
 
 
-def without(joins: dict[int, int], groups: Array) -> dict[int, int]:
+def unjoined(joins: dict[int, int], groups: Array) -> dict[int, int]:
     """The joins of all but ``groups``."""
     lost = set(groups.tolist())
     return {g: to for g, to in joins.items() if g not in lost}

@@ -10,7 +10,7 @@ from redir import ops
 from redir.channels.coupling import Coupling
 from redir.ir import Link, Node, Port, width
 from redir.ops import layout
-from redir.passes.merge.plan import Plan, joins_of, without
+from redir.passes.merge.plan import Plan, joins_of, unjoined
 from redir.passes.merge.value_numbering import number_channels
 
 
@@ -65,5 +65,5 @@ def _whole(
             ends = np.cumsum([x.type.size(port[1]) or 0 for x in repeats[port].inputs])
             for groups in np.split(cut.group(port), ends[:-1]):
                 if not joins.keys() >= set(groups.tolist()):
-                    fewer = without(fewer, groups)
+                    fewer = unjoined(fewer, groups)
     return fewer if fewer == joins else _whole(cut, family, repeats, fewer)

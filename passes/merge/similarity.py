@@ -52,7 +52,7 @@ def tied(
     return _averaged(graph, shares)
 
 
-def _made(coupling: Coupling, family: list[Port]) -> list[Port]:
+def _making(coupling: Coupling, family: list[Port]) -> list[Port]:
     """The axes of constants that make the channels of a family."""
     ports = (port for port in family if port not in coupling.summed)
     return [port for port in ports if (rows := rows_of(port)) is not None and _is_usable(rows)]
@@ -67,7 +67,7 @@ def _is_usable(rows: Array) -> bool:
 
 def _mergeable(coupling: Coupling) -> list[tuple[list[Port], list[list[int]]]]:
     """Each family that has groups which could become one if constants were equal, and those."""
-    families = [family for family in coupling.families() if _made(coupling, family)]
+    families = [family for family in coupling.families() if _making(coupling, family)]
     levelled = Coupling(_levelled(coupling, families))
     if not families or not np.array_equal(_labels(coupling), _labels(levelled)):
         return []  # what is followed hangs on what is zero
@@ -152,7 +152,7 @@ def _clusters(
 def _slices(coupling: Coupling, family: list[Port], groups: list[int]) -> Array:
     """For each of the groups all the numbers that make it: (groups, numbers)."""
     return np.column_stack(
-        [_of_groups(coupling, port, groups) for port in _made(coupling, family)]
+        [_of_groups(coupling, port, groups) for port in _making(coupling, family)]
     ).astype(np.float64)
 
 
@@ -201,7 +201,7 @@ def _share_out(
 ) -> None:
     """Add to ``shares`` what becomes of the constants that make ``clusters``."""
     found = list(clusters)
-    for port in _made(coupling, family) if found else ():
+    for port in _making(coupling, family) if found else ():
         shares.setdefault(port, []).append(_share(coupling.group(port), found))
 
 

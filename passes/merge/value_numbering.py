@@ -158,10 +158,10 @@ def _derived(coupling: Coupling, port: Port, numbers: dict[Port, Numbers]) -> Nu
             if part is None:
                 return None
             parts.setdefault(source[0], []).append(part)
-    return _made(node, port, parts).numbers() if parts else None
+    return _combined(node, port, parts).numbers() if parts else None
 
 
-def _made(node: Node, port: Port, parts: dict[Value, list[_Part]]) -> _Part:
+def _combined(node: Node, port: Port, parts: dict[Value, list[_Part]]) -> _Part:
     """What ``node`` makes of the parts of its operands."""
     if node.op.standard == "Concat" and layout.concat_axis(node) == port:
         return _side_by_side([part for found in parts.values() for part in found])

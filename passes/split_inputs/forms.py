@@ -29,8 +29,8 @@ def layer_of(graph: Graph, node: Node) -> Linear | str:
         return layer
     if tensor_of(layer.x) is not None:
         return "it does not depend on the inputs"
-    if layer.dtype.name not in FLOATS:
-        return f"its weights are {layer.dtype}, not floating-point numbers"
+    if layer.array.dtype.name not in FLOATS:
+        return f"its weights are {layer.array.dtype}, not floating-point numbers"
     if not np.isfinite(layer.weight.astype(np.float64)).all():
         return "a weight is infinite or not a number"
     if not np.any(layer.weight):
@@ -213,7 +213,7 @@ class Offers:
         before, behind = _places(layer.x, layer.x_axis), _behind(layer)
         made = (behind if way.late else before) * _costly(products.kernels)
         numbers = products.kernels.size + products.routes
-        if products.routes * layer.dtype.itemsize <= _LARGEST:
+        if products.routes * layer.array.dtype.itemsize <= _LARGEST:
             count = made + behind * _costly(products.factor)
             yield _Split(partial(way.apply, layer, parts), numbers, count)
             if layer.node.op == ops.Conv and parts.repeats > 1:

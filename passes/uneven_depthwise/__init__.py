@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from math import prod
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -18,9 +18,13 @@ from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
 from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.uneven_depthwise.basis import Basis, Separation, separated, slice_ranks, truncated
+from redir.passes.uneven_depthwise.figures import draw_ranks
 from redir.passes.uneven_depthwise.forms import separations
 from redir.passes.uneven_depthwise.weight_error import layer_errors
 from redir.pipeline import Pass
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ROUNDING = 4  # times the precision of a type that what is rounded to it may be off
 
@@ -65,6 +69,11 @@ class UnevenDepthwise(Pass):
         """Bring each layer into its cheapest form."""
         return improved(graph, cache(partial(self._forms, graph)), self._model)
 
+    def figures(self, before: Graph, after: Graph) -> Mapping[str, Figure]:
+        """The ranks of the channels of each layer."""
+        del after
+        return {"ranks": draw_ranks(before, self.error)}
+
     def explain(self, graph: Graph) -> Iterator[str]:
         """The first condition that each convolution fails."""
         after = self.run(graph)
@@ -94,7 +103,7 @@ class UnevenDepthwise(Pass):
 
     def _parts(self, layer: Linear) -> Separation | None:
         """The kernels to apply, if they are fewer than there are for some channel."""
-        slices, dtype = layer.kernels.astype(np.float64), layer.dtype
+        slices, dtype = layer.kernels.astype(np.float64), layer.array.dtype
         if self.error:
             return truncated(slices, self.error, dtype)
         outputs, places = slices.shape[1:]

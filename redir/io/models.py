@@ -77,7 +77,7 @@ def _loaded(name: str, path: Path, overridable_initializers: Overridable) -> Gra
             "torch.export.save(torch.export.export(module.eval(), args), 'model.pt2') writes one"
         )
     if is_factory(name):
-        return from_module(*_made(name))
+        return from_module(*_from_factory(name))
     raise BadInput(f"{path}: expected a model that ends in .onnx, .pt2 or .redir")
 
 
@@ -134,7 +134,7 @@ def _torch() -> Any:
     return importlib.import_module("redir.frontends.torch.program")
 
 
-def _made(name: str) -> tuple[Any, ...]:
+def _from_factory(name: str) -> tuple[Any, ...]:
     """What the factory ``package.module:factory`` gives."""
     module, _, factory = name.partition(":")
     try:

@@ -39,10 +39,11 @@ Const = Op("Const", "redir", infer=_const_type, evaluate=_const, table=_own)
 Absent = Op("Absent", "redir", infer=lambda _: [UNKNOWN], evaluate=lambda _: [None], table=_own)
 
 
-def constant(array: Array) -> Value:
-    """A constant that holds a copy of ``array``."""
-    value: Value = Const(value=Tensor.take(np.array(array, order="C")))
-    return value
+def constant(array: Array, like: Value | None = None) -> Value:
+    """A constant that holds a copy of ``array``, under the name of ``like``."""
+    source = None if like is None or like.node is None else like.node.source
+    held = Tensor.take(np.array(array, order="C"))
+    return Node(Const, (), {"value": held}, source=source).outputs[0]
 
 
 def tensor_of(value: Value) -> Tensor | None:

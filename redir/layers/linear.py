@@ -10,7 +10,7 @@ import numpy as np
 
 from redir import ops
 from redir.ir import Node, Value
-from redir.ir.tensor import Array, DType, Tensor
+from redir.ir.tensor import Array
 from redir.ops import is_absent, tensor_of
 
 CONVS = (ops.Conv, ops.ConvTranspose)
@@ -23,14 +23,15 @@ _BROADCASTING = 7  # the operator set from which an Add, and the bias of a Gemm,
 class Linear:
     """A layer that makes alpha * (weight x) + beta * bias of the operand ``x``.
 
-    Operand ``place`` of ``node`` is the constant that holds the weights. It has the outputs along
+    Operand ``place`` of ``node`` is the constant ``array`` of the weights. It has the outputs along
     its first axis and the inputs along its second, or ``turned`` the other way round; a kernel
     follows. The first of the two holds all ``groups``. ``behind`` is an Add of one number for each
-    output to the result, if that was asked for.
+    output to the result, if the layer was asked for with it.
     """
 
     node: Node
     place: int
+    array: Array
     groups: int
     turned: bool
     behind: Node | None = None
@@ -53,7 +54,7 @@ class Linear:
     @cached_property
     def weight(self) -> Array:
         """The weights as they are stored: (groups, outputs, inputs, taps), of a group each."""
-        return self.viewed(self._array)
+        return self.viewed(self.array)
 
     @cached_property
     def kernels(self) -> Array:
@@ -64,12 +65,7 @@ class Linear:
     @property
     def kernel(self) -> tuple[int, ...]:
         """The sizes of the kernel; of a matrix none."""
-        return self._array.shape[2:]
-
-    @property
-    def dtype(self) -> DType:
-        """The type of the weights."""
-        return self._array.dtype
+        return self.array.shape[2:]
 
     @property
     def channels(self) -> int:
@@ -122,7 +118,7 @@ class Linear:
         """
         held = self.added
         if held is None:
-            return np.zeros(self.outputs, self.dtype)
+            return np.zeros(self.outputs, self.array.dtype)
         tensor = tensor_of(held)
         fits = tensor is not None and _lies_along(tensor.array, self._bias_axis, self.outputs)
         return np.broadcast_to(tensor.array.reshape(-1), self.outputs) if tensor and fits else None
@@ -151,8 +147,8 @@ class Linear:
 
     def with_weight(self, weight: Array) -> Linear:
         """The layer with other weights, rounded to the type of those it has: see ``stored``."""
-        array = self.stored(weight).astype(self.dtype)
-        return self._on(self.place, _constant(array, self.held))
+        array = self.stored(weight).astype(self.array.dtype)
+        return replace(self._on(self.place, ops.constant(array, self.held)), array=array)
 
     def with_bias(self, bias: Array, like: Value | None = None) -> Linear:
         """The layer with another bias (outputs,), rounded to the type of the weights.
@@ -164,7 +160,7 @@ class Linear:
         tensor = None if old is None or self.bias is None else tensor_of(old)
         if tensor is not None and tensor.array.size == bias.size:
             shape = tensor.array.shape
-        new = _constant(bias.astype(self.dtype).reshape(shape), like or old)
+        new = ops.constant(bias.astype(self.array.dtype).reshape(shape), like or old)
         if self.behind is not None:
             place = 1 - self.behind.inputs.index(self.node.outputs[0])
             return replace(self, behind=_replaced(self.behind, place, new))
@@ -173,12 +169,6 @@ class Linear:
             assert add is not None
             return replace(self, behind=Node(add, (self.node.outputs[0], new)))
         return self._on(2, new)
-
-    @property
-    def _array(self) -> Array:
-        tensor = tensor_of(self.held)
-        assert tensor is not None
-        return tensor.array
 
     @property
     def _bias_axis(self) -> int:
@@ -233,13 +223,13 @@ def _conv(node: Node, weights: Array) -> Linear | str:
     kernel = node.attrs.get("kernel_shape", weights.shape[2:])
     if not fits or channels not in {None, met} or kernel != weights.shape[2:]:
         return "its groups or its kernel are not those of its weights"
-    return Linear(node, 1, groups, turned)
+    return Linear(node, 1, weights, groups, turned)
 
 
 def _matrix(node: Node, place: int, weights: Array) -> Linear | str:
     if weights.ndim != _MATRIX:
         return f"its weights have {weights.ndim} axes, not {_MATRIX}"
-    return Linear(node, place, 1, (place == 1) != _is_transposed(node, place))
+    return Linear(node, place, weights, 1, (place == 1) != _is_transposed(node, place))
 
 
 def _is_transposed(node: Node, place: int) -> bool:
@@ -265,10 +255,3 @@ def _lies_along(array: Array, axis: int, size: int) -> bool:
 
 def _replaced(node: Node, place: int, new: Value) -> Node:
     return node.on((*node.inputs[:place], new, *node.inputs[place + 1 :]))
-
-
-def _constant(array: Array, like: Value | None) -> Value:
-    """A constant under the name of another."""
-    source = None if like is None or like.node is None else like.node.source
-    held = Tensor.take(np.ascontiguousarray(array))
-    return Node(ops.Const, (), {"value": held}, source=source).outputs[0]

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value, width
-from redir.ir.builtin import Const, constant, is_absent, tensor_of
-from redir.ir.tensor import Tensor
+from redir.ir.builtin import constant, is_absent, tensor_of
 from redir.ops.links import aligned, along, same_axes
 
 
@@ -221,10 +220,7 @@ def like(old: Value, numbers: Sequence[int]) -> Value:
     """The constant ``old`` holding other integers, under its old name."""
     tensor = tensor_of(old)
     assert tensor is not None
-    assert old.node is not None
-    return Node(
-        Const, (), {"value": Tensor(np.array(numbers, tensor.array.dtype))}, source=old.node.source
-    ).outputs[0]
+    return constant(np.array(numbers, tensor.array.dtype), old)
 
 
 def left(value: Value, axis: int, kept: Kept) -> int | None:

@@ -7,12 +7,15 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from redir.check.guarantees import Guarantee
 from redir.errors import BadPipeline, Broken
 from redir.io.plugins import loaded, plugin, plugins
 from redir.ir import Graph, expect_graph
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GROUP = "redir.passes"
 
@@ -46,6 +49,11 @@ class Pass:
         """Why the pass leaves alone what it leaves alone in ``graph``, a line for each place."""
         del graph
         return ()
+
+    def figures(self, before: Graph, after: Graph) -> Mapping[str, Figure]:
+        """Pictures of what the pass did, by name: figures of matplotlib (the extra ``plot``)."""
+        del before, after
+        return {}
 
     def __call__(self, graph: Graph, *, check: bool = False) -> Graph:
         """Run the pass and, if asked, each check of its guarantees.
@@ -137,7 +145,7 @@ def _parse(spec: str) -> Iterator[Pass]:
         match = _STEP.match(spec, place)
         if match is None or (match["end"] == "," and not spec[match.end() :].strip()):
             raise BadPipeline(f"pipeline {spec!r}: {_wrong(spec[place:])}")
-        yield _made(match["name"], match["options"] or "")
+        yield _pass(match["name"], match["options"] or "")
         place = match.end()
 
 
@@ -149,7 +157,7 @@ def _wrong(rest: str) -> str:
     return f"expected name or name{{option=value,...}}, with commas between, at {rest!r}"
 
 
-def _made(name: str, options: str) -> Pass:
+def _pass(name: str, options: str) -> Pass:
     kind: type[Pass] = plugin(_GROUP, name, "pass")
     hints = typing.get_type_hints(kind)
     given: dict[str, Any] = {}

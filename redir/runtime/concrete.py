@@ -58,7 +58,7 @@ def concrete(
     for node in graph.nodes:
         operands = tuple(found.values[v] for v in node.inputs)
         try:
-            made = _made(found, node, operands)
+            made = _results(found, node, operands)
         except IllTyped as error:
             found.misfit, found.reason = found.misfit or node, str(error)
             return found
@@ -68,7 +68,7 @@ def concrete(
     return found
 
 
-def _made(found: Concrete, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
+def _results(found: Concrete, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
     if node.op == ops.If:
         return _branches(found, node, operands)
     key = (node, *map(_told, operands))

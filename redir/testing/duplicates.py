@@ -88,7 +88,7 @@ def _moved(port: Port, links: list[Link], found: dict[Port, Layout]) -> Layout:
         operand = found.get(_end(link, port))
         if operand is None or not link.index.size:
             continue
-        part = _made(link, operand) if link.a == port else operand
+        part = _linked(link, operand) if link.a == port else operand
         start = int(link.index[0]) if link.b == port else 0
         shifted = [(start + i, c) for i, c in part]
         if len(parts.setdefault(start, shifted)) <= len(shifted):
@@ -99,7 +99,7 @@ def _moved(port: Port, links: list[Link], found: dict[Port, Layout]) -> Layout:
     return [channel for _, part in whole for channel in part] if parts else []
 
 
-def _made(link: Link, operand: Layout) -> Layout:
+def _linked(link: Link, operand: Layout) -> Layout:
     """What ``link`` makes of the channels of ``operand``: a part of them, or a block of each."""
     first, last = int(link.index[0]), int(link.index[-1])
     if last - first == link.index.size - 1:

@@ -16,11 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from redir.app import tables
 from redir.app.cli import main
-from redir.app.plots import draw_distinct
 from redir.app.svg import drawing
 from redir.channels.families import families
 from redir.errors import BadInput, in_docstring, visible, visible_lines
 from redir.frontends.onnx import from_proto
+from redir.passes.hash.figures import draw_distinct
 from tests.hostile.texts import HOSTILE, MARKUP, STEERING
 
 BOTH = (*STEERING, *MARKUP)

@@ -29,7 +29,8 @@ from redir.layers.output_error import (
 )
 from redir.ops import tensor_of
 from redir.passes import hash as hashing
-from redir.passes.hash import Hash, cells_of, hashed, widest
+from redir.passes.hash import Hash
+from redir.passes.hash.cells import cells_of, hashed, widest
 from redir.pipeline import Pipeline
 from redir.testing import check_pass, graphs
 from tests.helpers import const, placeholder

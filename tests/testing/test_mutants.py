@@ -328,7 +328,7 @@ def test_a_pass_that_fires_late_is_given_more_graphs(place: int, *, found: bool)
 
 # Constant channels
 
-made_of = eliminate_dead_channels._made
+product = eliminate_dead_channels._product
 fold, with_bias = eliminate_dead_channels._folded, eliminate_dead_channels._with_bias
 weighted = constants._weighted
 CHANGED: dict[Value, Tensor] = {}
@@ -347,12 +347,12 @@ def changed_for_all(*args: Any) -> Graph:
 
 def without_factor(node: Node, kernel: Array, numbers: Array) -> Array:
     plain = node if node.op == ops.Conv else node.on(node.inputs, alpha=1.0)
-    return made_of(plain, kernel, numbers)
+    return product(plain, kernel, numbers)
 
 
 def of_the_first_group(node: Node, kernel: Array, numbers: Array) -> Array:
-    size = kernel.shape[1]
-    return made_of(node, kernel, np.resize(numbers[:size], numbers.size))
+    size = kernel.shape[2]
+    return product(node, kernel, np.resize(numbers[:size], numbers.size))
 
 
 def without_bias(node: Node, operands: list[Any], unknown: Array) -> Array:
@@ -371,8 +371,8 @@ WRONG_FOLDS: dict[str, tuple[object, str, object]] = {
     "ignores the border": (DEAD, "reads_border", lambda _: False),
     "ignores the border of depthwise kernels": (constants, "reads_border", lambda _: False),
     "changes a shared bias": (DEAD, "_folded", changed_for_all),
-    "forgets a factor": (DEAD, "_made", without_factor),
-    "takes one group for all": (DEAD, "_made", of_the_first_group),
+    "forgets a factor": (DEAD, "_product", without_factor),
+    "takes one group for all": (DEAD, "_product", of_the_first_group),
     "forgets what makes a constant": (constants, "_weighted", without_bias),
     "looks at one operand": (constants, "_agreed", of_the_last),
 }

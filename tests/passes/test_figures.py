@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from redir import ops
-from redir.app.plots import draw_density, draw_distinct, draw_ranks
 from redir.errors import BadInput, MissingExtra
 from redir.ir import Graph
 from redir.ir.tensor import Array, Tensor
-from redir.passes.hash import hashed
+from redir.passes.cse import Cse
+from redir.passes.hash import Hash
+from redir.passes.hash.cells import hashed
+from redir.passes.hash.figures import draw_density, draw_distinct
+from redir.passes.uneven_depthwise import UnevenDepthwise
+from redir.passes.uneven_depthwise.figures import draw_ranks
 from tests.helpers import placeholder
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +89,24 @@ def test_an_error_drops_kernels() -> None:
 def test_pointwise_convolutions_have_no_ranks() -> None:
     axes = axes_of(draw_ranks(conv(WEIGHTS[..., :1, :1])))
     assert axes.get_yticks().size == 0
+
+
+def test_a_pass_draws_what_it_did() -> None:
+    before, step = conv(WEIGHTS), Hash(0.3)
+    pictures = step.figures(before, step(before))
+    assert list(pictures) == ["distinct values", "density"]
+    counts = [bar.get_width() for bar in axes_of(pictures["distinct values"]).patches]
+    assert counts == [
+        np.unique(WEIGHTS).size,
+        axes_of(pictures["density"]).lines[-1].get_xdata().size,
+    ]
+    assert list(UnevenDepthwise().figures(before, before)) == ["ranks"]
+
+
+def test_a_pass_that_has_nothing_to_show_draws_nothing() -> None:
+    graph = conv(np.ones((2, 4, 1, 1), np.float32))
+    assert list(Hash().figures(graph, graph)) == ["distinct values"]
+    assert Cse().figures(graph, graph) == {}
 
 
 def test_any_graph_is_drawn_and_written() -> None:

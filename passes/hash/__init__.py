@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,68 +15,19 @@ from redir.ir import Graph, Value
 from redir.ir.interpreter import values
 from redir.ir.rewriter import map_constants
 from redir.ir.tensor import FLOATS, Array, Tensor
-from redir.layers.density import RULES, Cells, bandwidth_of, cells, density
+from redir.layers.density import RULES, Cells
 from redir.layers.linear import LAYERS, Linear, linear, output_axis
 from redir.layers.output_error import error_bound, measured_error, relative_error, second_moments
 from redir.ops import tensor_of
+from redir.passes.hash.cells import cells_of, hashed, widest
+from redir.passes.hash.figures import draw_density, draw_distinct
 from redir.pipeline import Pass
 from redir.runtime.inputs import normal_feeds
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _ROUNDING = 1e-9  # of sums of many squares in float64
-_MULTIPLES = 2.0 ** (np.arange(-32, 1) / 4)  # of Silverman's rule, that an error is looked for in
-
-
-def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
-    """``weights`` (any shape) with each value moved to the peak of its cell; exact zeros stay.
-
-    The density of the non-zero weights is estimated with a Gaussian kernel; its local maxima M_k
-    are the new values and the minima m_k between them the borders: every w in [m_k, m_k+1)
-    becomes M_k (RED, Yvinec et al., NeurIPS 2021), rounded to the type of the weights. Left as
-    they are: fewer than two distinct values, weights that are not finite, and weights so far apart
-    that the density cannot be put on a grid.
-    """
-    found = cells_of(weights, bandwidth, contrast)
-    if found is None:
-        return weights
-    flat, moved = weights.reshape(-1), np.zeros(weights.size, weights.dtype)
-    centres = found.centres.astype(weights.dtype)
-    moved[flat != 0] = centres[found.index(flat[flat != 0].astype(np.float64))]
-    return moved.reshape(weights.shape)
-
-
-def cells_of(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Cells | None:
-    """The cells of the weights that are not zero; None where ``hashed`` leaves them as they are.
-
-    The centres are numbers that the type of the weights has. One lies between weights of its own
-    cell, so rounding takes it no further, and centres stay distinct and in order.
-    """
-    flat = weights.astype(np.float64).reshape(-1)
-    some = flat[flat != 0]
-    usable = some.size > 1 and bool(np.isfinite(some).all())
-    width = bandwidth_of(some, bandwidth) if usable else 0.0
-    curve = density(some, width) if width > 0 else None
-    if curve is None:
-        return None
-    found = cells(some, curve, contrast)
-    return replace(found, centres=found.centres.astype(weights.dtype).astype(np.float64))
-
-
-def widest(weights: Array, error: float, contrast: float = 0.0) -> float | None:
-    """The widest bandwidth at which hashing ``weights`` costs no more than ``error``.
-
-    The error is that of the layer's output, as ``relative_error`` estimates it. The bandwidth is a
-    multiple of Silverman's rule between 1/256 and 1, found by bisection in steps of 2^(1/4); None
-    where the narrowest costs too much.
-    """
-    low, high = 0, len(_MULTIPLES)
-    while low < high:
-        middle = (low + high) // 2
-        moved = hashed(weights, float(_MULTIPLES[middle]), contrast)
-        if relative_error(weights, moved) <= error:
-            low = middle + 1
-        else:
-            high = middle
-    return float(_MULTIPLES[low - 1]) if low else None
 
 
 def _distinct(before: Graph, after: Graph) -> str | None:
@@ -146,6 +97,15 @@ class Hash(Pass):
             return None if new == tensor else new
 
         return map_constants(graph, moved)
+
+    def figures(self, before: Graph, after: Graph) -> Mapping[str, Figure]:
+        """The distinct values of each layer, and the density of the layer of most weights."""
+        pictures = {"distinct values": draw_distinct({"before": before, "after": after})}
+        weights = max((w for _, w, _ in _moves(self, before, after)), key=np.size, default=None)
+        width = None if weights is None else self._bandwidth(weights)
+        if weights is not None and width is not None and cells_of(weights, width, self.contrast):
+            pictures["density"] = draw_density(weights, width, self.contrast)
+        return pictures
 
     def moved(self, weights: Array, axis: int | None) -> Array:
         """The weights of one tensor, hashed: each channel of ``axis`` alone, or all together."""

@@ -1,0 +1,66 @@
+"""The cells of a layer's weights, and what becomes of the weights in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from redir.ir.tensor import Array
+from redir.layers.density import Cells, bandwidth_of, cells, density
+from redir.layers.output_error import relative_error
+
+_MULTIPLES = 2.0 ** (np.arange(-32, 1) / 4)  # of Silverman's rule, that an error is looked for in
+
+
+def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
+    """``weights`` (any shape) with each value moved to the peak of its cell; exact zeros stay.
+
+    The density of the non-zero weights is estimated with a Gaussian kernel; its local maxima M_k
+    are the new values and the minima m_k between them the borders: every w in [m_k, m_k+1)
+    becomes M_k (RED, Yvinec et al., NeurIPS 2021), rounded to the type of the weights. Left as
+    they are: fewer than two distinct values, weights that are not finite, and weights so far apart
+    that the density cannot be put on a grid.
+    """
+    found = cells_of(weights, bandwidth, contrast)
+    if found is None:
+        return weights
+    flat, moved = weights.reshape(-1), np.zeros(weights.size, weights.dtype)
+    centres = found.centres.astype(weights.dtype)
+    moved[flat != 0] = centres[found.index(flat[flat != 0].astype(np.float64))]
+    return moved.reshape(weights.shape)
+
+
+def cells_of(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Cells | None:
+    """The cells of the weights that are not zero; None where ``hashed`` leaves them as they are.
+
+    The centres are numbers that the type of the weights has. One lies between weights of its own
+    cell, so rounding takes it no further, and centres stay distinct and in order.
+    """
+    flat = weights.astype(np.float64).reshape(-1)
+    some = flat[flat != 0]
+    usable = some.size > 1 and bool(np.isfinite(some).all())
+    width = bandwidth_of(some, bandwidth) if usable else 0.0
+    curve = density(some, width) if width > 0 else None
+    if curve is None:
+        return None
+    found = cells(some, curve, contrast)
+    return replace(found, centres=found.centres.astype(weights.dtype).astype(np.float64))
+
+
+def widest(weights: Array, error: float, contrast: float = 0.0) -> float | None:
+    """The widest bandwidth at which hashing ``weights`` costs no more than ``error``.
+
+    The error is that of the layer's output, as ``relative_error`` estimates it. The bandwidth is a
+    multiple of Silverman's rule between 1/256 and 1, found by bisection in steps of 2^(1/4); None
+    where the narrowest costs too much.
+    """
+    low, high = 0, len(_MULTIPLES)
+    while low < high:
+        middle = (low + high) // 2
+        moved = hashed(weights, float(_MULTIPLES[middle]), contrast)
+        if relative_error(weights, moved) <= error:
+            low = middle + 1
+        else:
+            high = middle
+    return float(_MULTIPLES[low - 1]) if low else None
