@@ -15,15 +15,13 @@ from redir.ops.schema import trains
 from redir.ops.slicing import takes_all
 from redir.pipeline import Pass
 
-_SAME_SHAPE = frozenset({"Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"})
-
 
 @dataclass(frozen=True)
 class EliminateIdentity(Pass):
     """Drop Identity, Dropout in inference, and what moves or casts nothing.
 
-    A Reshape, Expand, Squeeze or Flatten to the shape it had, a Transpose in order, a Cast to the
-    same type, a Pad by nothing, a Concat of one operand, a Split into one part, a Slice of all.
+    A Reshape, Tile or the like to the shape it had, a Transpose in order, a Cast to the same type,
+    a Pad by nothing, a Concat of one operand, a Split into one part, a Slice of all.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
@@ -60,9 +58,8 @@ def _is_identity(node: Node) -> bool:
             return perm is not None and perm == tuple(range(len(perm)))
         case "Pad":
             return _pads_nothing(node)
-        case name if name in _SAME_SHAPE:
-            return isinstance(x.type, TensorType) and x.type.static is not None and x.type == y.type
-    return False
+    known = isinstance(x.type, TensorType) and x.type.static is not None
+    return known and x.type == y.type and node.has("identity_if_same_type")
 
 
 def _pads_nothing(node: Node) -> bool:

@@ -825,3 +825,29 @@ def one_hot(draw: Draw, name: str, version: int) -> Case:
     values = o.weight(numbers(draw, (2,)))
     axis = draw(st.integers(-ids.ndim - 1, ids.ndim))
     return o.case(lookup(name, version), o.free(ids), o.const(depth), values, axis=axis)
+
+
+@draws("ConstantOfShape", "EyeLike", "Range", "Shape", "Size")
+def generated(draw: Draw, name: str, version: int) -> Case:
+    o = Operands(draw)
+    if name == "ConstantOfShape":
+        return o.case(
+            lookup(name, version), o.const(numbers(draw, draw(shapes(1, 1)), np.int64, 0))
+        )
+    if name == "Range":
+        ends = [o.free(np.array(n, np.int64)) for n in (draw(SIZES), draw(SIZES) + 4, 1)]
+        return o.case(lookup(name, version), *ends)
+    rank = (2, 2) if name == "EyeLike" else (0, 4)
+    attrs = {"k": draw(st.integers(-1, 1))} if name == "EyeLike" else {}
+    return o.case(lookup(name, version), o.free(numbers(draw, draw(shapes(*rank)))), **attrs)
+
+
+@draws("GatherElements", "ScatterElements")
+def elements(draw: Draw, name: str, version: int) -> Case:
+    o, x = Operands(draw), numbers(draw, draw(shapes(1, 4)))
+    axis = draw(st.integers(-x.ndim, x.ndim - 1))
+    places = numbers(draw, x.shape, np.int64, 0) % x.shape[axis]
+    if name == "ScatterElements":  # each place once: none says which of two is written last
+        places = np.moveaxis(np.moveaxis(places, axis, -1) * 0 + np.arange(x.shape[axis]), -1, axis)
+    updates = [o.free(numbers(draw, x.shape))] if name == "ScatterElements" else []
+    return o.case(lookup(name, version), o.free(x), o.weight(places), *updates, axis=axis)

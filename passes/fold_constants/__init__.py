@@ -20,17 +20,6 @@ from redir.ops import is_absent, tensor_of
 from redir.passes.fold_constants.storage import Known, affordable
 from redir.pipeline import Pass
 
-_AGREED = frozenset(
-    """Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BitShift BitwiseAnd
-    BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat ConstantOfShape Cos Cosh CumSum Div
-    Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gemm Greater
-    GreaterOrEqual Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log MatMul Max Mean Min Mod
-    Mul Neg Not OneHot Or PRelu Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
-    ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND
-    Shape Sigmoid Sign Sin Sinh Size Slice Softplus Softsign Split Sqrt Squeeze Sub Sum Tan Tanh
-    Tile Transpose Trilu Unsqueeze Where Xor""".split()
-)
-
 Sizes = tuple[Dim | tuple[Value, int], ...]
 
 
@@ -79,7 +68,7 @@ class FoldConstants(Pass):
         return affordable(graph, known, transform(graph, visit))
 
     def _folded(self, node: Node) -> Sequence[Value] | None:
-        if node.op.name not in _AGREED:
+        if not node.has("foldable"):
             return None
         arrays = [_array(v) for v in node.inputs]
         if not node.inputs or any(

@@ -13,11 +13,6 @@ from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import transform
 from redir.ops import tensor_of
 
-# Their whole numbers, behind the first operand, say how many channels there are.
-_SIZED = frozenset(
-    """ConstantOfShape Expand Pad Reshape Resize Slice Split Squeeze Tile Unsqueeze
-    Upsample""".split()
-)
 _SOURCE, _SINK = "source", "sink"
 
 
@@ -125,7 +120,7 @@ def _start(known: Known, node: Node, place: int) -> Hashable:
 def _tells_sizes(graph: Graph, node: Node) -> bool:
     """Whether a reader of ``node`` takes its sizes from it."""
     return any(
-        reader.op.standard in _SIZED and v.type.dtype.kind == "i" and v is not reader.inputs[0]
+        reader.has("takes_sizes") and v.type.dtype.kind == "i" and v is not reader.inputs[0]
         for v in node.outputs
         for reader in graph.readers.get(v, ())
     )

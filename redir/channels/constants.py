@@ -23,22 +23,6 @@ if TYPE_CHECKING:
 Part: TypeAlias = tuple[Value, Array, Array]
 """An operand, the channels of the result that it reaches, and what it brings to each of them."""
 
-_MOVED = frozenset(
-    """Compress Concat DepthToSpace Dropout Expand Flatten Gather GlobalAveragePool GlobalMaxPool
-    Identity ReduceMax ReduceMean ReduceMin Reshape ReverseSequence Slice SpaceToDepth Split Squeeze
-    Tile Transpose Unsqueeze""".split()
-)
-_ZERO_FOR_ZERO = frozenset(
-    """Abs AveragePool Cast CastLike Celu CumSum Elu Erf Gelu HardSwish LeakyRelu Mish Neg PRelu
-    ReduceL1 ReduceL2 ReduceSum Relu Selu Sign Softsign Sqrt Swish Tan Tanh Trilu""".split()
-)
-_SUMS = frozenset({"Add", "Max", "Mean", "Min", "Sub", "Sum"})
-_CONTINUOUS = _SUMS | frozenset(
-    """Abs Acosh Asinh Atan BatchNormalization Celu Clip Cos Cosh Div Elu Erf Exp Gelu HardSigmoid
-    HardSwish LeakyRelu Log Mish Mul Neg PRelu Pow Reciprocal Relu Selu Sigmoid Sin Sinh Softplus
-    Softsign Sqrt Swish Tan Tanh""".split()
-)
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _QUANTISED = frozenset({"int4", "int8", "int16", "uint4", "uint8", "uint16"})
 
 
@@ -139,36 +123,28 @@ def _agreed(parts: Iterable[Part], size: int) -> Array:
 
 
 def _of_result(node: Node, axis: int, parts: list[Part], unknown: Array) -> Array:
-    name, size = node.op.name, unknown.size
+    size = unknown.size
     if not parts:
         return unknown
-    if name in _MOVED or _keeps_numbers(node):
-        return _agreed(parts, size)
-    if name == "Pad":
+    if node.op == ops.Pad:
         return _bordered(node, axis, parts, size)
     linked = {v: _agreed([p for p in parts if p[0] is v], size) for v, _, _ in parts}
     operands = [linked[v] if v in linked else _everywhere(v) for v in node.inputs]
-    if name == "BatchNormalization":
+    if node.has("layer"):
+        return _weighted(node, operands, unknown)
+    kept = _kept(node, parts, size) if node.has("keeps_constants") else unknown
+    if node.op == ops.BatchNormalization:
         operands = _unscaled(operands)
-    return (_weighted if name in _WEIGHTED else _computed)(node, operands, unknown)
+    return np.where(np.isnan(kept), _computed(node, operands, unknown), kept)
 
 
-def _keeps_numbers(node: Node) -> bool:
-    """Whether a pooling or Resize gives a number for an operand that holds nothing else."""
-    if node.op in (ops.Resize, ops.Upsample):
-        return node.attrs.get("mode", "nearest") in {"nearest", "linear"}
-    if node.op not in (ops.MaxPool, ops.AveragePool):
-        return False
-    kernel, pads = node.attrs["kernel_shape"], node.attrs.get("pads", ())
-    padded = any(pads) or node.attrs.get("auto_pad", "NOTSET").startswith("SAME")
-    odd = node.attrs.get("ceil_mode", 0) or any(d != 1 for d in node.attrs.get("dilations", ()))
-    outside = any(p >= k for p, k in zip(pads, (*kernel, *kernel), strict=False))
-    if padded and (odd or outside):
-        return False  # a window may meet the border only
-    if node.op == ops.MaxPool:
-        return True
-    counted = padded and node.attrs.get("count_include_pad", 0)
-    return not counted and not node.attrs.get("ceil_mode", 0)
+def _kept(node: Node, parts: list[Part], size: int) -> Array:
+    """The number that all data which reach a channel bring to it."""
+    data = {node.inputs[i] for places in node.op.terms(node) for i in places}
+    linked = {v for v, _, _ in parts}
+    whole = {v: _everywhere(v) for v in data - linked}
+    loose = [(v, np.arange(size), n) for v, n in whole.items() if n is not None]
+    return _agreed([*(p for p in parts if p[0] in data), *loose], size)
 
 
 def _bordered(pad: Node, axis: int, parts: list[Part], size: int) -> Array:
@@ -210,26 +186,24 @@ def _unscaled(operands: Sequence[Array | None]) -> list[Array | None]:
 
 
 def _computed(node: Node, operands: Sequence[Array | None], unknown: Array) -> Array:
-    """What an elementwise operator makes of the numbers that its operands hold."""
+    """What an operator makes of the numbers that its operands hold."""
     given = [a for a in operands if a is not None]
-    numbers = np.where(_is_zero(node.op.name, [a == 0 for a in given]), 0.0, unknown)
+    numbers = np.where(_is_zero(node, operands), 0.0, unknown)
     known = reduce(np.logical_and, (~np.isnan(a) for a in given), np.isnan(numbers))
-    smooth = node.op.name in _CONTINUOUS and _is_float(node.outputs[0].type.dtype)
-    if smooth and known.any():
+    smooth = node.has("elementwise") and node.op.step(node) is None
+    if smooth and _is_float(node.outputs[0].type.dtype) and known.any():
         some = [a if a is None or a.ndim == 0 else a[known] for a in operands]
         numbers[known] = _evaluated(node, some, int(known.sum()))
     return numbers
 
 
-def _is_zero(name: str, zero: Sequence[Array]) -> Array | bool:
-    """Where a result is zero, by where its operands are."""
-    if name in _ZERO_FOR_ZERO:
-        return zero[0]
-    if name in _SUMS:
-        return reduce(np.logical_and, zero)
-    if name == "DequantizeLinear":
-        return zero[0] & (len(zero) < 3 or zero[2])  # noqa: PLR2004 - has a zero point
-    return name in {"Mul", "Einsum"} and reduce(np.logical_or, zero)
+def _is_zero(node: Node, operands: Sequence[Array | None]) -> Array | bool:
+    """Where a result is zero, for a factor of each term is."""
+    if not node.has("keeps_zero"):
+        return False
+    terms = node.op.terms(node)
+    products = [reduce(np.logical_or, (operands[i] == 0 for i in p)) for p in terms]
+    return reduce(np.logical_and, products) if products else False
 
 
 def _evaluated(node: Node, operands: Sequence[Array | None], size: int) -> Array:

@@ -69,14 +69,6 @@ def _agree(a: Type, b: Type) -> bool:
     )
 
 
-EXACT = frozenset(
-    """Abs Add And Cast Clip Concat ConstantOfShape Conv ConvTranspose Dropout Equal Expand Flatten
-    Gather Gemm Greater Identity Less MatMul Max MaxPool Min Mul Neg Not Or PRelu Pad ReduceMax
-    ReduceMin ReduceSum Relu Reshape Shape Sign Slice Split Squeeze Sub Sum Tile Transpose Unsqueeze
-    Where""".split()
-)
-
-
 def is_whole(graph: Graph) -> bool:
     """Whether sums of products stay whole numbers, so that == is fair in any order.
 
@@ -88,7 +80,7 @@ def is_whole(graph: Graph) -> bool:
     read = {v for n in graph.nodes if n not in free for v in n.inputs} | {*graph.outputs.values()}
     held = (t.array for v in read if (t := tensor_of(v)) is not None)
     floats = [array.astype(np.float64) for array in held if array.dtype.kind == "f"]
-    return all(n.op.standard in EXACT or n.op == ops.Round or n in free for n in nodes) and all(
+    return all(n.has("exact_on_whole_numbers") or n in free for n in nodes) and all(
         np.array_equal(a, np.round(a)) and bool(np.all(np.abs(a) < 2**20)) for a in floats
     )
 
@@ -147,8 +139,7 @@ def _reach(a: Any, moved: Any) -> float:
 def _rounded(graph: Graph) -> Graph:
     """``graph`` with each weight moved by a unit in its last place, at random."""
     rng = np.random.default_rng(0)
-    resizing = (n for n in graph.nodes if n.op.standard in {"Resize", "Upsample"})
-    scales = {v for n in resizing for v in n.inputs[1:]}
+    scales = {v for n in graph.nodes if n.has("takes_sizes") for v in n.inputs[1:]}
 
     def rounded(value: Value, tensor: Tensor) -> Tensor | None:
         if tensor.array.dtype.kind != "f" or value in scales:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from redir.errors import BadInput, Fault, IllTyped
-from redir.ir.op import Attr, Op, Port
+from redir.ir.op import Attr, Op, Port, Trait
 from redir.ir.printer import show
 from redir.ir.source import Source
 from redir.ir.tensor import Tensor, Type
@@ -96,6 +96,13 @@ class Node:
             return self._ask(self.op.wants, inputs, wanted)
         except IllTyped:
             return ()
+
+    def has(self, trait: Trait) -> bool:
+        """Whether its operator has a trait on operands and attributes like its own."""
+        try:
+            return self._ask(self.op.has, trait)
+        except IllTyped:
+            return False
 
     def __deepcopy__(self, _: object) -> Node:
         return self  # nothing of it can be changed

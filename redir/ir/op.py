@@ -16,6 +16,20 @@ Attr: TypeAlias = (
 )
 Port: TypeAlias = "tuple[Value, int]"
 Kept: TypeAlias = Mapping[Port, Array]
+Trait: TypeAlias = Literal[
+    "elementwise",
+    "exact_on_whole_numbers",
+    "foldable",
+    "grows",
+    "identity_if_same_type",
+    "keeps_constants",
+    "keeps_zero",
+    "layer",
+    "linear",
+    "moves_data",
+    "positively_homogeneous",
+    "takes_sizes",
+]
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,9 @@ class Op:
     misfit(node, inputs) why the node cannot run on operands of other sizes, empty if it can;
     wants(node, inputs, wanted) the numbers that it wants of each operand, by those that are wanted
     of its results: see ``ops.wants``; bounded whether the results are finite unless all that it
-    reads is infinite; multiply_adds(node) how many it makes, None of one that does not multiply.
+    reads is infinite; multiply_adds(node) how many it makes, None of one that does not multiply;
+    terms(node) the places of the operands that it adds up, each with those that it multiplies it
+    by, and has(node, trait) what holds of these: see ``ops.traits``.
     ``attributes`` are those that it understands, in any version up to ``newest``: a node that has
     another one, not at its default, or that is of a newer version, is opaque.
     ``stated`` are the types of the results, if their file's word is all that is known of them;
@@ -85,6 +101,8 @@ class Op:
     wants: Callable[[Node, Sequence[Value], Sequence[Any]], Sequence[Any]] = lambda *_: ()
     bounded: bool = False
     multiply_adds: Callable[[Node], int] | None = None
+    terms: Callable[[Node], Sequence[tuple[int, ...]]] = lambda _: ((0,),)
+    has: Callable[[Node, Trait], bool] = lambda *_: False
     attributes: frozenset[str] = frozenset()
     newest: int = 0
     stated: tuple[Type, ...] | None = None

@@ -25,6 +25,7 @@ from redir.ops import (
     schema,
     slicing,
     steps,
+    traits,
     wants,
 )
 
@@ -168,6 +169,7 @@ ENTRIES: dict[str, Op] = {
     "CenterCropPad": entry(links=mixing.all_but(mixing.named_axes()), attributes="axes"),
     "Compress": entry(links=mixing.all_but(mixing.named_axis), attributes="axis"),
     "Concat": entry(links=layout.concat, narrow=layout.narrow_concat, attributes="axis"),
+    "ConstantOfShape": entry(attributes="value"),
     "Conv": entry(
         evaluate=kernels.conv,
         links=links.conv,
@@ -200,6 +202,7 @@ ENTRIES: dict[str, Op] = {
     "DynamicQuantizeLinear": entry(),
     "Einsum": entry(links=einsum.links, attributes="equation"),
     "Expand": entry(links=expansion.expand, narrow=expansion.narrow_expand),
+    "EyeLike": entry(attributes="dtype k"),
     "Flatten": entry(links=reshape.reshape, narrow=reshape.narrow_reshape, attributes="axis"),
     "Gather": entry(links=layout.gather, narrow=layout.narrow_gather, attributes="axis"),
     "GatherElements": entry(attributes="axis"),
@@ -266,6 +269,8 @@ ENTRIES: dict[str, Op] = {
     "ScatterElements": entry(attributes="axis reduction"),
     "ScatterND": entry(links=mixing.scatter_nd, attributes="reduction"),
     "SequenceMap": entry(control.body_type, control.run_body, attributes="body"),
+    "Shape": entry(attributes="end start"),
+    "Size": entry(),
     "Slice": entry(
         links=slicing.slice_, narrow=slicing.narrow_slice, attributes="axes ends starts"
     ),
@@ -285,6 +290,8 @@ _BOUNDED = """
 
 _RULES: dict[str, Mapping[str, Any]] = {
     "agreed": agreement.RULES,
+    "has": traits.RULES,
+    "terms": traits.TERMS,
     "bounded": dict.fromkeys(_BOUNDED, True),
     "misfit": fits.RULES,
     "multiply_adds": multiply_adds.RULES,

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from redir import ops
-from redir.check.guarantees import EXACT
 from redir.errors import Unsupported
 from redir.ir import Graph, Node, Op, Value
 from redir.ir.interpreter import compute
@@ -17,7 +16,6 @@ from redir.ops import tensor_of
 from redir.runtime.inputs import whole_feeds
 
 _LARGEST_WEIGHT, _USUAL, _LARGEST = 3, 4, 16
-_GROWING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Mul", "ReduceSum"})
 
 
 def whole_number_twin(graph: Graph) -> Graph:
@@ -28,7 +26,7 @@ def whole_number_twin(graph: Graph) -> Graph:
     operator multiplies and adds up, or computes in any other way, is scaled by a power of two to
     be small, rounded and clipped; so a twin has nodes that the model has not.
     """
-    kept = {v for n in graph.nodes if n.op.standard not in EXACT for v in n.inputs}
+    kept = {v for n in graph.nodes if not n.has("exact_on_whole_numbers") for v in n.inputs}
     known: dict[Value, Any] = {}
     try:
         feeds = whole_feeds(graph, seed=0)
@@ -77,7 +75,8 @@ def _kept_small(value: Value, known: dict[Value, Any]) -> Value:
     """``value`` in small whole numbers, if its operator does not keep them so."""
     node, dtype = value.node, value.type.dtype
     assert node is not None
-    if not node.inputs or dtype.kind != "f" or node.op.standard in EXACT - _GROWING:
+    exact = node.has("exact_on_whole_numbers")
+    if not node.inputs or dtype.kind != "f" or (exact and not node.has("grows")):
         return value
 
     def then(op: Op, x: Value, *numbers: float) -> Value:
@@ -90,6 +89,6 @@ def _kept_small(value: Value, known: dict[Value, Any]) -> Value:
 
     usual = _usual(known.get(value, np.zeros(0))) or _USUAL
     times = np.round(np.log2(usual / _USUAL))
-    if times > 0 or (times < 0 and node.op.standard not in EXACT):
+    if times > 0 or (times < 0 and not exact):
         value = then(ops.Mul, value, float(2.0**-times))
     return then(ops.Clip, then(ops.Round, value), -_LARGEST, _LARGEST)

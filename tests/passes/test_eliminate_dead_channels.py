@@ -50,10 +50,15 @@ def width(graph: Graph) -> int | None:
     return last.inputs[0].type.size(1)
 
 
+ABOVE = ops.Greater(X, const(0.0))
+
 REMOVED = {
     "never read": conv(ONE, SKIP),
     "always zero": conv(ZERO, SUM),
     "zero through a function of zero": conv(ops.Tanh(ops.Relu(ZERO)), SUM),
+    "zero rounded": conv(ops.Round(ZERO), SUM),
+    "zero by its norm": conv(ops.GlobalLpPool(ZERO), SUM),
+    "zero on both branches": conv(ops.Where(ABOVE, ZERO, ops.Relu(ZERO)), SUM),
     "zero by a bias of zero": conv(conv(X, [[0], [1]], const([0, 5])), SUM),
     "zero by a depthwise kernel of zero": conv(
         ops.Conv(ONE, const([[[[0.0]]], [[[1.0]]]]), const([0.0, 1.0])), SUM

@@ -39,6 +39,21 @@ def masked() -> Graph:
 
 CUSTOM: Op = ops.opaque("Identity", "custom", 1, [X.type])
 
+IMAGE = placeholder(1, 2, 2, 2)
+SAME_SHAPE = {
+    "Tile": ops.Tile(IMAGE, ints(1, 1, 1, 1)),
+    "CenterCropPad": ops.CenterCropPad(IMAGE, ints(2, 2), axes=(2, 3)),
+    "DepthToSpace": ops.DepthToSpace(IMAGE, blocksize=1),
+    "SpaceToDepth": ops.SpaceToDepth(IMAGE, blocksize=1),
+}
+
+
+@pytest.mark.parametrize("name", SAME_SHAPE)
+def test_what_keeps_the_shape_and_moves_nothing_goes(name: str) -> None:
+    after = EliminateIdentity()(Graph({"x": IMAGE}, {"y": SAME_SHAPE[name]}))
+    assert after.outputs["y"] is after.inputs["x"]
+
+
 LEFT_ALONE = {
     "Dropout in training": of(
         ops.Dropout(X, const(0.5, "float32"), const(array=True, dtype="bool"))

@@ -132,6 +132,15 @@ HOMOGENEOUS: dict[str, Value] = {
     "where": ops.Where(const(array=True, dtype="bool"), DOUBLE, ops.Relu(DOUBLE)),
     "zero biases": ops.Add(DOUBLE, conv(X, [[0], [0]])),
     "flattened": ops.Unsqueeze(ops.Flatten(DOUBLE), const([2, 3], "int64")),
+    "tiles": ops.Tile(DOUBLE, const([1, 1, 2, 2], "int64")),
+    "an expanded pool": ops.Expand(ops.GlobalAveragePool(DOUBLE), const([1, 2, 3, 3], "int64")),
+    "a triangle": ops.Trilu(DOUBLE),
+    "space to depth": ops.SpaceToDepth(DOUBLE, blocksize=3),
+    "sums that run": ops.CumSum(DOUBLE, const(2, "int64")),
+    "some rows": ops.Compress(DOUBLE, const([True, False, True], "bool"), axis=2),
+    "rows reversed": ops.ReverseSequence(DOUBLE, const([3], "int64"), batch_axis=0, time_axis=2),
+    "samples": ops.GridSample(DOUBLE, const(np.full((1, 2, 2, 2), 0.5))),
+    "regions": ops.RoiAlign(DOUBLE, const([[0, 0, 2, 2]]), const([0], "int64")),
 }
 
 
