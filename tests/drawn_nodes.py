@@ -35,8 +35,9 @@ class Case:
 
 VERSIONS: dict[str, list[int]] = {name: [] for name in ops.ENTRIES}
 for _schema in defs.get_all_schemas_with_history():
-    if _schema.domain == "" and _schema.name in VERSIONS and not _schema.deprecated:
-        VERSIONS[_schema.name].append(_schema.since_version)
+    if _schema.domain == "" and _schema.name in VERSIONS:
+        gone = _schema.deprecated and defs.get_schema(_schema.name).deprecated
+        VERSIONS[_schema.name] += [] if gone else [_schema.since_version]
 
 SIZES = st.integers(1, 4)
 Draw = st.DrawFn
@@ -751,7 +752,8 @@ def layer_norm(draw: Draw, name: str, version: int) -> Case:
 def group_norm(draw: Draw, name: str, version: int) -> Case:
     o, groups, each = Operands(draw), draw(SIZES), draw(SIZES)
     x = numbers(draw, (draw(SIZES), groups * each, *draw(shapes(1, 2))))
-    scales = [o.weight(numbers(draw, (groups * each,))) for _ in range(2)]
+    scaled = groups if version < 21 else groups * each
+    scales = [o.weight(numbers(draw, (scaled,))) for _ in range(2)]
     return o.case(lookup(name, version), o.free(x, open_=True), *scales, num_groups=groups)
 
 

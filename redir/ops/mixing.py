@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from math import sqrt
 from typing import TypeAlias
 
@@ -83,6 +84,17 @@ def layer_norm(node: Node) -> Iterator[Link]:
             yield from same_axes(x, y, range(axis))
 
 
+_PER_CHANNEL = 21  # the version of GroupNormalization that scales each channel, not each group
+
+
+def group_norm_type(node: Node) -> Sequence[Type]:
+    """The type of the first operand; onnx's own inference refuses the older version."""
+    if node.op.version >= _PER_CHANNEL:
+        return as_first(node)
+    newer = replace(node, op=replace(node.op, version=_PER_CHANNEL))
+    return [newer.outputs[0].type]
+
+
 def group_norm(node: Node) -> Iterator[Link]:
     """A channel is made from all those that it is normalised with."""
     x, *vectors = node.inputs
@@ -90,14 +102,15 @@ def group_norm(node: Node) -> Iterator[Link]:
     groups, channels = int(node.attrs["num_groups"]), x.type.size(1)
     if channels is None or channels % groups or groups == 1:
         return
-    if y.type.size(1) != channels or not has_vectors(vectors, channels):
+    each, places = channels // groups, np.arange(channels)
+    scaled = 1 if node.op.version >= _PER_CHANNEL else each  # how many channels have one scale
+    if y.type.size(1) != channels or not has_vectors(vectors, channels // scaled):
         return
     yield from same_axes(x, y, (0,))
-    each, places = channels // groups, np.arange(channels)
     for place in range(each):
         yield Link((y, 1), (x, 1), places - places % each + place)
     for vector in vectors:
-        yield from along(vector, 0, y, 1)
+        yield Link((y, 1), (vector, 0), places // scaled)
 
 
 def narrow_group_norm(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:

@@ -215,7 +215,7 @@ ENTRIES: dict[str, Op] = {
     "GlobalMaxPool": entry(evaluate=kernels.global_max_pool, links=links.channelwise),
     "GridSample": entry(links=mixing.grid_sample, attributes="align_corners mode padding_mode"),
     "GroupNormalization": entry(
-        mixing.as_first,
+        mixing.group_norm_type,
         links=mixing.group_norm,
         narrow=mixing.narrow_group_norm,
         attributes="epsilon num_groups stash_type",

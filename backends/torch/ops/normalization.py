@@ -88,14 +88,14 @@ def _rms_norm(site: Site) -> Result:
 
 def _group_norm(site: Site) -> Result:
     groups, scale, x, more = site.attr("num_groups"), site.array(1), site.ref(0), _epsilon(site)
+    single = _single(site, groups)
+    call = f"{'torch' if single else 'F'}.group_norm({x}, {groups}"
     if site.version < 21:  # noqa: PLR2004 - one scale for each group
-        norm = site.let(f"F.group_norm({x}, {groups}{more}).unflatten(1, ({groups}, -1))")
+        norm = site.let(f"{call}{more}).unflatten(1, ({groups}, -1))")
         line = lined(site.rank() - 1)
         return f"({norm} * {site.ref(1)}{line} + {site.ref(2)}{line}).reshape({x}.shape)"
-    single = _single(site, groups)
     if single or scale is None or not site.owned(1, 2):
-        space = "torch" if single else "F"
-        return f"{space}.group_norm({x}, {groups}, {_affine(site, 1, 2)}{more})"
+        return f"{call}, {_affine(site, 1, 2)}{more})"
     text = f"nn.GroupNorm({groups}, {number_mark('channels', scale.size)}{more})"
     return f"{site.layer(text, 'norm', {'weight': 1, 'bias': 2})}({x})"
 
