@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CODE = ("redir", "frontends", "passes", "backends")
+LONGEST_FILE, LONGEST_FUNCTION = 400, 35
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 MODULES = sorted(path.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py"))
 
 
@@ -47,6 +49,21 @@ def test_no_other_top_level_folders(tracked: list[str]) -> None:
     folders = {top for top, slash, _ in (path.partition("/") for path in tracked) if slash}
     visible = {folder for folder in folders if not folder.startswith(".")}
     assert visible <= {*CODE, "tests", "docs"}
+
+
+def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The length of a function from ``def`` on, without its docstring."""
+    said = node.body[0] if ast.get_docstring(node) is not None else None
+    spent = 0 if said is None else (said.end_lineno or 0) - said.lineno + 1
+    return (node.end_lineno or 0) - node.lineno + 1 - spent
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_no_module_and_no_function_is_long(module: Path) -> None:
+    text = (ROOT / module).read_text(encoding="utf-8")
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, FUNCTIONS)]
+    assert len(text.splitlines()) <= LONGEST_FILE
+    assert [f.name for f in functions if lines(f) > LONGEST_FUNCTION] == []
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
