@@ -9,6 +9,7 @@ import pytest
 from onnx import parser
 
 from redir.channels.coupling import Coupling
+from redir.check.observed import Observed
 from redir.errors import BadInput, TooLarge, Unsupported
 from redir.frontends.onnx import from_proto
 from redir.io import arrays
@@ -93,6 +94,18 @@ def test_loops_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STEPS", 300)
     with pytest.raises(TooLarge, match="more than 300 steps"):
         evaluate(ENDLESS, {"x": np.ones(2, np.float32)})
+
+
+def test_what_loops_take_is_counted_for_all_feeds_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "STEPS", 300)
+    graph = read("""g (float[2] x) => (float[2] y) <int64 n = {50}, bool go = {1}> {
+      y = Loop (n, go, x) <body = b (int64 i, bool a, float[2] s) => (bool o, float[2] t)
+        { o = Identity (a)  t = Neg (s) }>
+    }""")
+    found = Observed(graph, [{"x": np.ones(2, np.float32)}] * 3).references
+    assert [each is None for each in found] == [False, False, True]
 
 
 def test_a_run_in_onnxruntime_ends(monkeypatch: pytest.MonkeyPatch) -> None:

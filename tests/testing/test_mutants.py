@@ -32,7 +32,8 @@ from redir.passes.merge import algebra, linear_sums, plan, repeated_operands, va
 from redir.passes.merge.value_numbering import Numbers
 from redir.pipeline import Pass
 from redir.testing import check_pass, graphs
-from redir.testing.strategies import STEPS, Draft
+from redir.testing.draft import Draft
+from redir.testing.strategies import STEPS
 from tests.helpers import placeholder
 
 EXAMPLES = 600
