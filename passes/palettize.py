@@ -20,7 +20,7 @@ from redir.check.guarantees import (
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
-from redir.ir.tensor import FLOATS, Array, Tensor
+from redir.ir.tensor import Array, Tensor, is_floating
 from redir.layers.codebook import reduced
 from redir.layers.output_error import relative_error
 from redir.layers.palette import WIDTHS, least_bits, opened, packed, split, unpacked
@@ -108,7 +108,7 @@ def _held(graph: Graph) -> dict[Value, Tensor]:
     outputs, found = set(graph.outputs.values()), {}
     for value, readers in graph.readers.items():
         tensor = tensor_of(value)
-        if tensor is None or value in outputs or tensor.array.dtype.name not in FLOATS:
+        if tensor is None or value in outputs or not is_floating(tensor.array.dtype):
             continue
         if all(n.op.standard and not n.bodies for n in readers):
             found[value] = tensor

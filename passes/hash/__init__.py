@@ -14,7 +14,7 @@ from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Value
 from redir.ir.interpreter import values
 from redir.ir.rewriter import map_constants
-from redir.ir.tensor import FLOATS, Array, Tensor
+from redir.ir.tensor import Array, Tensor, is_floating
 from redir.layers.density import RULES, Cells
 from redir.layers.linear import LAYERS, Linear, linear, output_axis
 from redir.layers.output_error import error_bound, measured_error, relative_error, second_moments
@@ -150,7 +150,7 @@ def _axes(graph: Graph, granularity: str) -> dict[Value, int | None]:
     for node in graph.nodes:
         for value in node.inputs[1:2] if node.op in LAYERS else ():
             tensor = tensor_of(value)
-            if tensor is not None and tensor.array.dtype.name in FLOATS:
+            if tensor is not None and is_floating(tensor.array.dtype):
                 apart = granularity == "channel" and tensor.array.size > 0
                 axis = output_axis(node, tensor.array) if apart else None
                 found[value] = axis if found.get(value, axis) == axis else None

@@ -10,11 +10,11 @@ import numpy as np
 from redir.channels.coupling import Coupling, largest
 from redir.channels.removal import Joined
 from redir.ir import Link, Node, Port, Value
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, is_floating
 from redir.ops import tensor_of
 from redir.passes.merge.algebra import is_linear, terms
 from redir.passes.merge.plan import Plan, alike, places, unjoined
-from redir.passes.merge.value_numbering import content, is_floating
+from redir.passes.merge.value_numbering import content
 
 
 def plan_added(coupling: Coupling) -> Plan:
@@ -68,7 +68,7 @@ def _fits(port: Port) -> bool:
     tensor = tensor_of(port[0])
     if tensor is None:
         return True
-    if not is_floating(tensor.array):
+    if not is_floating(tensor.array.dtype):
         return False
     total = np.abs(tensor.array).sum(port[1], dtype=np.float64, initial=0.0)
     return bool(np.all(total < largest(tensor.array.dtype)))

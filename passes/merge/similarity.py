@@ -11,9 +11,9 @@ import numpy as np
 from redir.channels.coupling import Coupling
 from redir.ir import Graph, Port, Value
 from redir.ir.rewriter import map_constants
-from redir.ir.tensor import Array, Tensor
+from redir.ir.tensor import Array, Tensor, is_floating
 from redir.passes.merge.plan import blocks, joins_of
-from redir.passes.merge.value_numbering import is_floating, number_channels, rows_of
+from redir.passes.merge.value_numbering import number_channels, rows_of
 
 Schedule = Literal["constant", "block", "ascending", "descending"]
 Linkage = Literal["complete", "average", "single"]
@@ -59,7 +59,7 @@ def _making(coupling: Coupling, family: list[Port]) -> list[Port]:
 
 
 def _is_usable(rows: Array) -> bool:
-    return is_floating(rows) and bool(np.isfinite(rows).all())
+    return is_floating(rows.dtype) and bool(np.isfinite(rows).all())
 
 
 # Which channels could be merged if their weights were equal

@@ -9,7 +9,7 @@ import numpy as np
 
 from redir.channels.coupling import Coupling
 from redir.ir import Link, Node, Port, Value, width
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, is_floating
 from redir.ops import layout, tensor_of
 from redir.passes.merge.algebra import terms
 
@@ -86,16 +86,11 @@ def rows_of(port: Port) -> Array | None:
         return None
     array = np.moveaxis(tensor.array, port[1], 0)
     rows = np.ascontiguousarray(array).reshape(len(array), array[:1].size)
-    return rows + rows.dtype.type(0) if is_floating(rows) else rows
-
-
-def is_floating(array: Array) -> bool:
-    """Whether the numbers are real and of a type that has infinities and numpy's arithmetic."""
-    return np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
+    return rows + rows.dtype.type(0) if is_floating(rows.dtype) else rows
 
 
 def _finite(rows: Array) -> Array:
-    if not is_floating(rows) and rows.dtype.kind != "c":
+    if not is_floating(rows.dtype) and rows.dtype.kind != "c":
         return np.ones(len(rows), bool)
     return np.asarray(np.isfinite(rows).all(axis=1))
 
@@ -105,7 +100,7 @@ def _normalised(rows: Array) -> tuple[Array, Array]:
 
     A row that would be rounded by that stays as it is, with exponent 0.
     """
-    if not is_floating(rows):
+    if not is_floating(rows.dtype):
         return rows, np.zeros(len(rows))
     with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
         peak = np.abs(rows).max(1, initial=0).astype(np.float64)

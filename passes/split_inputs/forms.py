@@ -12,7 +12,7 @@ import numpy as np
 from redir import ops
 from redir.cost.forms import Form
 from redir.ir import Graph, Node, Value
-from redir.ir.tensor import FLOATS, Array
+from redir.ir.tensor import Array, is_floating
 from redir.layers.linear import Linear, linear
 from redir.layers.products import MULTIPLES, Products, shared
 from redir.ops import tensor_of
@@ -29,7 +29,7 @@ def layer_of(graph: Graph, node: Node) -> Linear | str:
         return layer
     if tensor_of(layer.x) is not None:
         return "it does not depend on the inputs"
-    if layer.array.dtype.name not in FLOATS:
+    if not is_floating(layer.array.dtype):
         return f"its weights are {layer.array.dtype}, not floating-point numbers"
     if not np.isfinite(layer.weight.astype(np.float64)).all():
         return "a weight is infinite or not a number"

@@ -15,7 +15,8 @@ from redir.check.guarantees import SAME_INTERFACE, SAME_OUTPUTS, Guarantee
 from redir.cost.forms import Form, improved, no_dearer, ratios
 from redir.cost.models import CostModel, cost_model
 from redir.errors import BadPipeline
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Node
+from redir.ir.tensor import epsilon
 from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.uneven_depthwise.basis import Basis, Separation, separated, slice_ranks, truncated
 from redir.passes.uneven_depthwise.figures import draw_ranks
@@ -114,15 +115,10 @@ class UnevenDepthwise(Pass):
 
     def _far(self, before: Graph, after: Graph) -> str | None:
         for node, error in layer_errors(before, after):
-            rounding = _ROUNDING * _precision(node.inputs[1])
+            rounding = _ROUNDING * epsilon(node.inputs[1].type.dtype)
             if not error <= self.error + rounding:
                 return f"the weights of {node} are off by {error:.3g}"
         return None
-
-
-def _precision(weights: Value) -> float:
-    dtype = weights.type.dtype
-    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7  # bfloat16
 
 
 def _layer(graph: Graph, node: Node) -> Linear | str:

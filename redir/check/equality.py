@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, epsilon
 
 
 class Bounds(NamedTuple):
@@ -77,7 +77,7 @@ def _judge_floats(
 ) -> tuple[Figures, str]:
     truth = a if reference is None else np.asarray(reference)
     truth = truth.astype(np.float64) if truth.shape == a.shape else a.astype(np.float64)
-    eps = float(np.finfo(a.dtype).eps) if a.dtype.kind == "f" else 2.0**-7
+    eps = epsilon(a.dtype)
     a, b = a.astype(np.float64), b.astype(np.float64)
     odd = ~(np.isfinite(a) & np.isfinite(b))
     if not np.array_equal(a[odd], b[odd], equal_nan=True):

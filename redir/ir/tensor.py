@@ -20,8 +20,18 @@ Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = "np.dtype[Any]"
 Dim: TypeAlias = int | str | None
 Shape: TypeAlias = tuple[Dim, ...]
-FLOATS = ("float16", "bfloat16", "float32", "float64")  # the types that weights may have
+_FLOATS = ("float16", "bfloat16", "float32", "float64")  # the types that weights may have
 NO_DTYPE: DType = np.dtype(np.void)  # not None, which numpy takes for float64
+
+
+def is_floating(dtype: DType) -> bool:
+    """Whether numbers of a type are real, with infinities and the arithmetic of numpy."""
+    return dtype.name in _FLOATS
+
+
+def epsilon(dtype: DType) -> float:
+    """How far 1 is from the next number of a floating type; of 8 bits or fewer as of bfloat16."""
+    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7
 
 
 @dataclass(frozen=True)
