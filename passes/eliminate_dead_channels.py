@@ -91,7 +91,7 @@ def _sweep(graph: Graph) -> Graph:
         if constant.any() and _obstacle(coupling, held, node, link) is None:
             used &= ~constant
         alive.update(groups[used].tolist())
-    gone = spared(coupling, coupling.groups - alive)
+    gone = spared(coupling, coupling.groups_of(coupling.ports) - alive)
     folded = _folded(coupling, (held, odd), gone)
     return without(coupling, gone) if folded is graph else folded
 

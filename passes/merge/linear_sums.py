@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redir.channels.coupling import Coupling, largest
+from redir.channels.coupling import Coupling, fits
 from redir.channels.removal import Joined
 from redir.ir import Link, Node, Port, Value
 from redir.ir.tensor import Array, is_floating
@@ -68,10 +68,7 @@ def _fits(port: Port) -> bool:
     tensor = tensor_of(port[0])
     if tensor is None:
         return True
-    if not is_floating(tensor.array.dtype):
-        return False
-    total = np.abs(tensor.array).sum(port[1], dtype=np.float64, initial=0.0)
-    return bool(np.all(total < largest(tensor.array.dtype)))
+    return is_floating(tensor.array.dtype) and fits(tensor.array, port[1])
 
 
 @dataclass(frozen=True)

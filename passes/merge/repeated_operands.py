@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from redir import ops
-from redir.channels.coupling import Coupling
-from redir.ir import Link, Node, Port, width
+from redir.channels.coupling import Coupling, followed
+from redir.channels.ports import declared
+from redir.ir import Graph, Link, Node, Port, width
 from redir.ops import layout
 from redir.passes.merge.plan import Plan, joins_of, unjoined
 from redir.passes.merge.value_numbering import number_channels
@@ -23,8 +24,8 @@ def plan_unrepeated(coupling: Coupling) -> Plan:
     plan, repeats = Plan(), dict(_repeats(coupling))
     if not repeats:
         return plan
-    cut = _cut(coupling, repeats)
-    numbers = number_channels(_joined(cut, repeats, coupling))
+    cut = _cut(coupling.graph, repeats)
+    numbers = number_channels(_joined(cut, repeats))
     for family in cut.families():
         if not repeats.keys().isdisjoint(family):
             joins = joins_of(cut, family, numbers)
@@ -41,18 +42,18 @@ def _repeats(coupling: Coupling) -> Iterator[tuple[Port, Node]]:
                 yield port, node
 
 
-def _cut(coupling: Coupling, repeats: dict[Port, Node]) -> Coupling:
+def _cut(graph: Graph, repeats: dict[Port, Node]) -> Coupling:
     """The coupling in which the ``repeats`` are tied to themselves instead of their operands."""
-    ties = {p: Link(p, p, np.arange(width(p)), kind="together") for p in repeats}
-    left = [(n, k) for n, k in coupling.declared if repeats.get(k.b) is not n]
-    return coupling.declaring([*left, *((repeats[p], tie) for p, tie in ties.items())])
+    ties = [(n, Link(p, p, np.arange(width(p)), kind="together")) for p, n in repeats.items()]
+    left = [(n, k) for n, k in declared(graph) if repeats.get(k.b) is not n]
+    return Coupling(graph, followed(graph, [*left, *ties]))
 
 
-def _joined(cut: Coupling, repeats: dict[Port, Node], coupling: Coupling) -> Coupling:
+def _joined(cut: Coupling, repeats: dict[Port, Node]) -> Coupling:
     """The coupling along what ``cut`` follows, and from the ``repeats`` to their operands."""
     along = [(n, k) for n, k in cut.links if repeats.get(k.b) is not n]
-    back = [(n, k) for n, k in coupling.declared if repeats.get(k.b) is n]
-    return coupling.along([*along, *back])
+    back = [(n, k) for n, k in declared(cut.graph) if repeats.get(k.b) is n]
+    return Coupling(cut.graph, [*along, *back])
 
 
 def _whole(

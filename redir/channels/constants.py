@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from redir import ops
 from redir.channels.nonfinite import nonfinite
+from redir.channels.ports import Ports
 from redir.errors import Unsupported
 from redir.ir import Node, Port, Value, width
 from redir.ir.interpreter import compute
@@ -17,16 +18,13 @@ from redir.ir.tensor import Array, DType
 from redir.ops import is_absent, tensor_of
 from redir.ops.layout import pads_of
 
-if TYPE_CHECKING:
-    from redir.channels.coupling import Coupling
-
 Part: TypeAlias = tuple[Value, Array, Array]
 """An operand, the channels of the result that it reaches, and what it brings to each of them."""
 
 _QUANTISED = frozenset({"int4", "int8", "int16", "uint4", "uint8", "uint16"})
 
 
-def levels(coupling: Coupling, *, silenced: bool = False) -> dict[Port, Array]:
+def levels(ports: Ports, *, silenced: bool = False) -> dict[Port, Array]:
     """For each port the number that each channel always holds; NaN where one cannot tell.
 
     A result's channel holds what its operator makes of the numbers that reach it. Zero has more
@@ -36,25 +34,20 @@ def levels(coupling: Coupling, *, silenced: bool = False) -> dict[Port, Array]:
     ``silenced`` they are what they would be if the constants held zeros for all channels.
     """
     found: dict[Port, Array] = {}
-    odd = nonfinite(coupling.graph)
-    for port in coupling.ports:
+    odd = nonfinite(ports.graph)
+    for port in ports.ports:
         tensor, node = tensor_of(port[0]), port[0].node
         numbers = _unknown(width(port))
         if tensor is not None:
             numbers = np.zeros(width(port)) if silenced else _held(tensor.array, port[1])
         elif node is not None and node.op.standard and port[0] not in odd:
             with np.errstate(all="ignore"):
-                parts = _parts(coupling, node, port, found)
+                parts = _parts(ports, node, port, found)
                 numbers = _of_result(node, port[1], parts, numbers)
                 if port[0].type.dtype.name in _QUANTISED:
                     numbers = _unknown(width(port))  # the integer 0 may stand for another number
         found[port] = _in_type(numbers, port[0].type.dtype)
     return found
-
-
-def zeros(coupling: Coupling, *, silenced: bool = False) -> dict[Port, Array]:
-    """For each port a mask of the channels that are always zero; False where one cannot tell."""
-    return {port: held == 0 for port, held in levels(coupling, silenced=silenced).items()}
 
 
 def reads_border(conv: Node) -> bool:
@@ -69,21 +62,16 @@ def _unknown(size: int) -> Array:
     return np.full(size, np.nan)
 
 
-def _is_float(dtype: DType) -> bool:
-    """Whether it is a type of numpy's own that holds fractions."""
-    return np.issubdtype(dtype, np.floating)
-
-
 def _in_type(numbers: Array, dtype: DType) -> Array:
     """Only numbers that a type holds, and only zeros of a type that is not floating point."""
-    limit = np.finfo(dtype).max if _is_float(dtype) else 0
+    limit = np.finfo(dtype).max if dtype.kind == "f" else 0
     return np.where(np.abs(numbers) <= limit, numbers, np.nan)
 
 
 def _held(array: Array, axis: int) -> Array:
     """The number in each slice of a constant that holds but one."""
     others = tuple(a for a in range(array.ndim) if a != axis)
-    if _is_float(array.dtype) and array.size:
+    if array.dtype.kind == "f" and array.size:
         low, high = array.min(others), array.max(others)
         return np.where(low == high, low, np.nan).astype(np.float64)
     return np.where(np.any(array != 0, axis=others), np.nan, 0.0)
@@ -100,10 +88,10 @@ def _everywhere(value: Value) -> Array | None:
     return np.array(first if np.all(tensor.array == first) else np.nan, np.float64)
 
 
-def _parts(coupling: Coupling, node: Node, port: Port, found: dict[Port, Array]) -> list[Part]:
+def _parts(ports: Ports, node: Node, port: Port, found: dict[Port, Array]) -> list[Part]:
     """What reaches the channels of a result along the links of its node."""
     parts: list[Part] = []
-    for owner, link in coupling.links_of(port):
+    for owner, link in ports.links_of(port):
         if owner is not node or link.kind == "summed" or link.a == link.b:
             continue
         if link.a == port:
@@ -191,7 +179,7 @@ def _computed(node: Node, operands: Sequence[Array | None], unknown: Array) -> A
     numbers = np.where(_is_zero(node, operands), 0.0, unknown)
     known = reduce(np.logical_and, (~np.isnan(a) for a in given), np.isnan(numbers))
     smooth = node.has("elementwise") and node.op.step(node) is None
-    if smooth and _is_float(node.outputs[0].type.dtype) and known.any():
+    if smooth and node.outputs[0].type.dtype.kind == "f" and known.any():
         some = [a if a is None or a.ndim == 0 else a[known] for a in operands]
         numbers[known] = _evaluated(node, some, int(known.sum()))
     return numbers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
@@ -111,7 +111,7 @@ def families(graph: Graph) -> tuple[Family, ...]:
 
 
 def _family(coupling: Coupling, ports: list[Port]) -> Family:
-    groups = _groups(coupling, ports)
+    groups = coupling.groups_of(ports)
     members = tuple(
         Member(_name(coupling.graph, port), port[1], width(port))
         for port in ports
@@ -119,10 +119,6 @@ def _family(coupling: Coupling, ports: list[Port]) -> Family:
     )
     pinned = len(groups & coupling.pinned)
     return Family(len(groups), pinned, members, _pins(coupling, ports), tuple(ports))
-
-
-def _groups(coupling: Coupling, ports: Sequence[Port]) -> set[int]:
-    return {group for port in ports for group in coupling.group(port).tolist()}
 
 
 def _name(graph: Graph, port: Port) -> str:
@@ -145,15 +141,10 @@ def _pins(coupling: Coupling, ports: list[Port]) -> tuple[Pin, ...]:
     found = []
     for cause, pinned in ends.items():
         path = min((paths[port] for port in pinned), key=len)
-        chain = tuple(node for node, _ in groupby(_along(coupling, path)))
+        chain = tuple(node for node, _ in groupby(coupling.along(path)))
         weight = _name(coupling.graph, path[0])
-        found.append(Pin(cause, len(_groups(coupling, pinned)), weight, chain))
+        found.append(Pin(cause, len(coupling.groups_of(pinned)), weight, chain))
     return tuple(sorted(found, key=lambda pin: len(pin.chain)))
-
-
-def _along(coupling: Coupling, path: Sequence[Port]) -> Iterator[Node]:
-    for edge in nx.utils.pairwise(path):
-        yield coupling.network.edges[edge]["node"]
 
 
 def as_dict(found: Sequence[Family]) -> dict[str, Any]:
