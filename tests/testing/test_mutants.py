@@ -20,6 +20,7 @@ from redir.errors import Broken
 from redir.ir import Graph, Node, Port, Value
 from redir.ir.rewriter import Outputs, map_constants, transform
 from redir.ir.tensor import Array, Tensor
+from redir.ops import traits
 from redir.passes import (
     eliminate_dead_channels,
     eliminate_identity,
@@ -162,7 +163,7 @@ WRONG_MERGES: dict[str, tuple[object, str, object]] = {
     "that divides by factors": (plan, "_scaled", inverse_factors),
     "that lets biases be of other factors": (value_numbering, "_in_proportion", in_any_proportion),
     "that takes a sigmoid for homogeneous": (value_numbering, "terms", homogeneous),
-    "that takes any border for zero": (algebra, "_pads_zeros", lambda _: True),
+    "that takes any border for zero": (traits, "_border", lambda _: 0.0),
     "that adds across a relu": (linear_sums, "is_linear", terms),
     "that adds where columns differ": (linear_sums, "_held", whatever_is_held),
     "that adds where scales differ": (linear_sums, "_assigned", without_kept),
