@@ -10,7 +10,7 @@ from typing import Any
 from redir.errors import Unsupported
 from redir.frontends.torch.call import INT64
 from redir.ir import Value
-from redir.ir.tensor import UNKNOWN, Array, Dim, DType, TensorType, Type, dtype_named
+from redir.ir.tensor import UNKNOWN, Array, Dim, DType, TensorType, Type, dtype_named, shapes_agree
 from redir.ops.torch_tensors import to_array
 
 try:
@@ -62,12 +62,7 @@ def type_of(val: Any, symbols: Mapping[str, str]) -> TensorType:
 
 def agree(found: Type, stated: TensorType) -> bool:
     """Whether an inferred type is what torch says, as far as it is known."""
-    if found.dtype != stated.dtype or found.shape is None or stated.shape is None:
-        return found.dtype == stated.dtype
-    sizes = zip(found.shape, stated.shape, strict=False)
-    return len(found.shape) == len(stated.shape) and all(
-        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes
-    )
+    return found.dtype == stated.dtype and shapes_agree(found.shape, stated.shape)
 
 
 def declared(value: Value, stated: TensorType) -> Value:

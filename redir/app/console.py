@@ -28,7 +28,8 @@ def loaded(options: argparse.Namespace, model: str) -> Graph:
     """The graph of a file, a factory or standard input."""
     if model == "-":
         return _standard_input()
-    _find_factory(model)
+    if models.is_factory(model) and "" not in sys.path:
+        sys.path.insert(0, "")  # a module may be in the current folder, as for ``python -m``
     return models.load(model, overridable_initializers=options.overridable_initializers)
 
 
@@ -49,12 +50,6 @@ def say_overridable(options: argparse.Namespace, *graphs: Graph) -> None:
             f"warning: {count} initializers are inputs too and may be overridden, so they stay as "
             "they are; --overridable-initializers=constant takes them for constants",
         )
-
-
-def _find_factory(model: str) -> None:
-    """Let a factory's module be imported from the current folder, as ``python -m`` does."""
-    if models.is_factory(model) and "" not in sys.path:
-        sys.path.insert(0, "")
 
 
 def _standard_input() -> Graph:

@@ -9,9 +9,10 @@ from typing import TypeAlias
 from xml.etree import ElementTree as ET
 
 from redir.app.svg_layout import Lanes, Wire, placed
-from redir.channels.families import Family, and_more, is_operator, shortened, verdict
+from redir.channels.families import Family, and_more, shortened, verdict
 from redir.errors import visible
 from redir.ir import Graph, Node, Value
+from redir.ops import is_operator
 
 _BOX, _GAP = (150, 46), (34, 18)
 _MARGIN, _HEAD, _ENTRY = 20, 72, (420, 38)

@@ -11,7 +11,7 @@ import networkx as nx
 
 from redir.channels.coupling import Coupling
 from redir.ir import Graph, Node, Port, width
-from redir.ops import Absent, Const, tensor_of
+from redir.ops import is_operator, tensor_of
 
 TEXTS = range(2, 6)  # the columns of the table that are words
 _NAME = 40  # characters of a name that a table shows
@@ -99,11 +99,6 @@ class Family:
         }
 
 
-def is_operator(node: Node) -> bool:
-    """Whether ``node`` computes something: neither a constant nor an operand that is not given."""
-    return node.op not in (Const, Absent)
-
-
 def families(graph: Graph) -> tuple[Family, ...]:
     """The families that hold an axis of a weight, in the order of the graph."""
     coupling = Coupling(graph)
@@ -124,7 +119,7 @@ def _family(coupling: Coupling, ports: list[Port]) -> Family:
 def _name(graph: Graph, port: Port) -> str:
     """The name of a weight in its file, or where it has none what reads it."""
     node = port[0].node
-    named = next(filter(None, node.source.outputs), "") if node and node.source else ""
+    named = node.result_name if node else ""
     return named or f"{node} of {graph.readers[port[0]][0]}"
 
 

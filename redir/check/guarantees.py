@@ -14,8 +14,8 @@ from redir.errors import Unsupported
 from redir.ir import Graph, Value
 from redir.ir.interpreter import evaluate
 from redir.ir.rewriter import map_constants
-from redir.ir.tensor import NO_DTYPE, Array, Tensor, Type
-from redir.ops import tensor_of
+from redir.ir.tensor import NO_DTYPE, Array, Tensor, Type, shapes_agree
+from redir.ops import is_operator, tensor_of
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import small
 
@@ -59,14 +59,8 @@ def _interface(before: Graph, after: Graph) -> str | None:
 
 def _agree(a: Type, b: Type) -> bool:
     """Whether one tensor could be of both types."""
-    if a.dtype != b.dtype and NO_DTYPE not in {a.dtype, b.dtype}:
-        return False
-    if a.shape is None or b.shape is None:
-        return True
-    pairs = list(zip(a.shape, b.shape, strict=False))
-    return len(a.shape) == len(b.shape) and all(
-        i == j or not (isinstance(i, int) and isinstance(j, int)) for i, j in pairs
-    )
+    same = a.dtype == b.dtype or NO_DTYPE in {a.dtype, b.dtype}
+    return same and shapes_agree(a.shape, b.shape)
 
 
 def is_whole(graph: Graph) -> bool:
@@ -74,7 +68,7 @@ def is_whole(graph: Graph) -> bool:
 
     What is rounded before anything else reads it may be computed in any way.
     """
-    nodes = [n for n in graph.walk() if n.op not in (ops.Const, ops.Absent)]
+    nodes = [n for n in graph.walk() if is_operator(n)]
     rounded = _rounded_values(graph)
     free = {n for n in graph.nodes if rounded.issuperset(n.outputs)}
     read = {v for n in graph.nodes if n not in free for v in n.inputs} | {*graph.outputs.values()}
@@ -153,7 +147,7 @@ def _rounded(graph: Graph) -> Graph:
 
 def operations(graph: Graph) -> int:
     """The number of nodes that compute something, bodies included."""
-    return sum(n.op not in (ops.Const, ops.Absent) for n in graph.walk())
+    return sum(map(is_operator, graph.walk()))
 
 
 def _no_growth(before: Graph, after: Graph) -> str | None:

@@ -19,7 +19,7 @@ from redir.check.equality import judge
 from redir.check.observed import attempt, reference
 from redir.errors import RedirError
 from redir.ir import Graph, Node, Value
-from redir.ir.tensor import NO_DTYPE, Array
+from redir.ir.tensor import NO_DTYPE, Array, shapes_agree
 from redir.ops import is_absent, tensor_of
 from redir.runtime.onnxruntime import Run, runner
 
@@ -120,14 +120,11 @@ def _paired(a: Graph, b: Graph) -> dict[Node, Node] | None:
 def _alike(a: Node, b: Node) -> bool:
     """Whether the results of one may stand for those of the other."""
     return a.arity == b.arity and all(
-        v.type.dtype == w.type.dtype and v.rank == w.rank and _fits(v, w)
+        v.type.dtype == w.type.dtype
+        and v.rank == w.rank
+        and shapes_agree(v.type.shape, w.type.shape)
         for v, w in zip(a.outputs, b.outputs, strict=True)
     )
-
-
-def _fits(a: Value, b: Value) -> bool:
-    sizes = zip(a.type.shape or (), b.type.shape or (), strict=True)
-    return all(i == j or not (isinstance(i, int) and isinstance(j, int)) for i, j in sizes)
 
 
 # Running them

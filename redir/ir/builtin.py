@@ -57,6 +57,11 @@ def is_absent(value: Value) -> bool:
     return value.node is not None and value.node.op == Absent
 
 
+def is_operator(node: Node) -> bool:
+    """Whether ``node`` computes something: neither a constant nor an operand that is not given."""
+    return node.op not in (Const, Absent)
+
+
 def opaque(
     name: str, domain: str, version: int, types: Sequence[Type], evaluate: Evaluate | None = None
 ) -> Op:

@@ -114,6 +114,11 @@ class Node:
         return next(filter(None, names), "")
 
     @property
+    def result_name(self) -> str:
+        """What its file called the first result; empty where it named none."""
+        return next(iter(self.source.outputs), "") if self.source else ""
+
+    @property
     def repeatable(self) -> bool:
         """Whether evaluating twice gives the same and has no other effect."""
         return self.op.repeatable(self)

@@ -105,6 +105,14 @@ def dtype_named(name: str) -> DType:
     return np.dtype(object) if name == "string" else np.dtype(name)
 
 
+def shapes_agree(a: Shape | None, b: Shape | None) -> bool:
+    """Whether one tensor could have both shapes, as far as they are known."""
+    if a is None or b is None or len(a) != len(b):
+        return a is None or b is None
+    pairs = zip(a, b, strict=True)
+    return all(i == j or not (isinstance(i, int) and isinstance(j, int)) for i, j in pairs)
+
+
 def bits(dtype: DType) -> int:
     """The bits that a file spends on an element; numpy spends a byte at least."""
     for name, few in (("int4", 4), ("float4", 4), ("int2", 2)):

@@ -12,7 +12,7 @@ from functools import cache
 from onnx import defs
 
 from redir.ir import Node, Op
-from redir.ir.builtin import Absent, Const, constant, is_absent, opaque, tensor_of
+from redir.ir.builtin import Absent, Const, constant, is_absent, is_operator, opaque, tensor_of
 from redir.ops import schema
 from redir.ops.table import ENTRIES, READ, entry
 
@@ -26,6 +26,7 @@ __all__ = [
     "constant",
     "entry",
     "is_absent",
+    "is_operator",
     "lookup",
     "opaque",
     "tensor_of",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redir.ir import Graph, Node, Source
+from redir.ir import Graph, Source
 
 
 def renamed(before: Graph, after: Graph) -> dict[str, Any]:
@@ -15,12 +15,8 @@ def renamed(before: Graph, after: Graph) -> dict[str, Any]:
     sources = [n.source for n in after.nodes if not n.inputs and n.source]
     left = {source.origin: source for source in sources}
     left |= {source.outputs[0]: source for source in sources if source.outputs}
-    names = [_name(n) for n in before.nodes if not n.inputs and _name(n)]
-    return {name: _entry(name, left.get(name)) for name in names}
-
-
-def _name(node: Node) -> str:
-    return next(iter(node.source.outputs), "") if node.source else ""
+    names = (node.result_name for node in before.nodes if not node.inputs)
+    return {name: _entry(name, left.get(name)) for name in names if name}
 
 
 def _entry(name: str, source: Source | None) -> dict[str, Any]:

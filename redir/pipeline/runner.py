@@ -11,7 +11,6 @@ import numpy as np
 
 from redir.errors import BadInput
 from redir.ir import Graph
-from redir.ir.tensor import Tensor
 from redir.ops import tensor_of
 from redir.pipeline.pipeline import Pass, Pipeline
 
@@ -50,7 +49,7 @@ def run(
         BadInput: a constant of more than one number holds NaN: all that is done with it is wrong.
     """
     _refuse_nan(graph)
-    tell, count = progress or _ignore, len(pipeline.passes)
+    tell, count = progress or (lambda *_: None), len(pipeline.passes)
     records: list[Ran] = []
     for step in pipeline.passes:
         tell(str(step), len(records), count)
@@ -66,21 +65,9 @@ def run(
     return graph, records
 
 
-def _ignore(*_: object) -> None:
-    pass
-
-
 def _refuse_nan(graph: Graph) -> None:
-    named = [
-        (next(iter(node.source.outputs), "") if node.source else "", tensor)
-        for node in graph.walk()
-        if (tensor := tensor_of(node.outputs[0])) is not None
-    ]
-    for name, tensor in (*named, *graph.defaults.items()):
-        if _has_nan(tensor):
+    held = ((node.result_name, tensor_of(node.outputs[0])) for node in graph.walk())
+    for name, tensor in (*held, *graph.defaults.items()):
+        array = np.zeros(0) if tensor is None else tensor.array
+        if array.size > 1 and array.dtype.kind == "f" and np.isnan(array).any():
             raise BadInput(f"tensor {name!r} holds NaN")
-
-
-def _has_nan(tensor: Tensor) -> bool:
-    array = tensor.array
-    return array.size > 1 and array.dtype.kind == "f" and bool(np.isnan(array).any())

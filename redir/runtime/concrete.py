@@ -124,15 +124,10 @@ def _sizes(node: Node) -> Sequence[Value] | None:
 
 def _known(node: Node) -> list[Array | None] | None:
     """The operands, where all are few numbers."""
-    found: list[Array | None] = []
-    for value in node.inputs:
-        tensor = tensor_of(value)
-        if tensor is None and not is_absent(value):
-            return None
-        if tensor is not None and tensor.array.size > _SMALL:
-            return None
-        found.append(None if tensor is None else tensor.array)
-    return found or None
+    held = {value: tensor_of(value) for value in node.inputs}
+    if not all(t.array.size <= _SMALL if t else is_absent(v) for v, t in held.items()):
+        return None
+    return [t.array if (t := held[value]) else None for value in node.inputs] or None
 
 
 def _branches(found: Concrete, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:

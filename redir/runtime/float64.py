@@ -26,7 +26,8 @@ def widened(graph: Graph) -> Graph:
     def visit(node: Node, operands: tuple[Value, ...]) -> list[Value]:
         try:
             made = _wide_node(node, operands)
-            if all(_same_width(a, b) for a, b in zip(made.outputs, node.outputs, strict=True)):
+            pairs = zip(made.outputs, node.outputs, strict=True)
+            if all(new.type.dtype == _wide(old.type).dtype for new, old in pairs):
                 return list(made.outputs)
         except IllTyped:
             pass
@@ -44,10 +45,6 @@ def _wide(type_: Type) -> Type:
 def _wide_tensor(tensor: Tensor) -> Tensor:
     narrow = tensor.array.dtype.name in _NARROW
     return Tensor.take(tensor.array.astype(np.float64)) if narrow else tensor
-
-
-def _same_width(new: Value, old: Value) -> bool:
-    return new.type.dtype == _wide(old.type).dtype
 
 
 def _wide_node(node: Node, operands: tuple[Value, ...]) -> Node:

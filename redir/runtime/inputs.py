@@ -107,7 +107,7 @@ class Inputs:
 
     def normal(self, seed: int) -> dict[str, Array]:
         """Standard normal numbers where the graph asks for none of its own."""
-        return self._drawn(seed, lambda rng, shape, wanted: _floats(rng, shape, wanted, _normal))
+        return self._drawn(seed, lambda rng, shape, wanted: _floats(rng, shape, wanted, _STYLES[0]))
 
     def sample(self, seed: int, number: int) -> dict[str, Array]:
         """The sample of that ``number``, the examples in it each of another distribution.
@@ -237,20 +237,9 @@ def _floats(
     return np.abs(drawn) + wanted.low if np.isfinite(wanted.low) else drawn
 
 
-def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return rng.standard_normal(shape)
-
-
-def _uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return rng.random(shape)
-
-
-def _sparse(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return rng.standard_normal(shape) * (rng.random(shape) < _SPARSE)
-
-
-def _wide(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return 4 * rng.standard_normal(shape) + 1
-
-
-_STYLES: tuple[Style, ...] = (_normal, _uniform, _sparse, _wide)
+_STYLES: tuple[Style, ...] = (
+    lambda rng, shape: rng.standard_normal(shape),
+    lambda rng, shape: rng.random(shape),
+    lambda rng, shape: rng.standard_normal(shape) * (rng.random(shape) < _SPARSE),
+    lambda rng, shape: 4 * rng.standard_normal(shape) + 1,
+)

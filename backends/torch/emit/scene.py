@@ -144,13 +144,13 @@ class Scene:
             if node.op == ops.Const:
                 self._constant(node)
         for node in graph.nodes:
-            if node not in self.done and node.op not in (ops.Const, ops.Absent):
+            if node not in self.done and ops.is_operator(node):
                 self._node(node)
 
     def _constant(self, node: Node) -> None:
         held, value = node.attrs["value"], node.outputs[0]
         array = held.dense() if isinstance(held, SparseTensor) else held.array
-        self.constants[value] = (array, _first_name(node))
+        self.constants[value] = (array, node.result_name)
         notes = dict(node.source.metadata) if node.source else {}
         turned = "transposed" in notes and array.ndim == 2  # noqa: PLR2004
         self.turned |= {value} if turned else set()
@@ -185,7 +185,7 @@ class Scene:
         self.flow.classes.update(classes_of(node))
         if renames(node):
             array = self.constants[self.resolve(node.inputs[0])][0]
-            self.constants[node.outputs[0]] = (array, _first_name(node))
+            self.constants[node.outputs[0]] = (array, node.result_name)
             return
         self._put(node, self.flow.rule(self, node))
 
@@ -337,10 +337,6 @@ class Scene:
         stated = dtype != np.dtype(np.int64) or not known.items
         kind = f", dtype={torch_dtype(dtype)}" if stated else ""
         return f"torch.tensor({text}{kind}{device})"
-
-
-def _first_name(node: Node) -> str:
-    return node.source.outputs[0] if node.source and node.source.outputs else ""
 
 
 def renames(node: Node) -> bool:
