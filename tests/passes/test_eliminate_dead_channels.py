@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ REMOVED = {
     "never read": conv(ONE, SKIP),
     "always zero": conv(ZERO, SUM),
     "zero through a function of zero": conv(ops.Tanh(ops.Relu(ZERO)), SUM),
+    "zero through a sine": conv(ops.Sin(ZERO), SUM),
     "zero rounded": conv(ops.Round(ZERO), SUM),
     "zero by its norm": conv(ops.GlobalLpPool(ZERO), SUM),
     "zero on both branches": conv(ops.Where(ABOVE, ZERO, ops.Relu(ZERO)), SUM),
@@ -231,6 +233,14 @@ def test_folded_when_resized(mode: str) -> None:
     after, feeds = DEAD(before), whole_feeds(before, 0)
     assert width(after) == 1
     assert np.array_equal(evaluate(after, feeds)["y"], evaluate(before, feeds)["y"])
+
+
+@pytest.mark.parametrize(("version", "left"), [(1, 2), (7, 1)])
+def test_only_the_oldest_mean_counts_its_border(version: int, left: int) -> None:
+    mean = ops.lookup("AveragePool", version)
+    assert mean
+    y = conv(mean(TWO, kernel_shape=(2, 2), pads=AROUND), SUM)
+    assert width(check_on(DEAD, replace(of(y), opset={"": version}))) == left
 
 
 def late(x: Value) -> Value:

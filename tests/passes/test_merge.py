@@ -136,6 +136,7 @@ HOMOGENEOUS: dict[str, Value] = {
     "an expanded pool": ops.Expand(ops.GlobalAveragePool(DOUBLE), const([1, 2, 3, 3], "int64")),
     "a triangle": ops.Trilu(DOUBLE),
     "space to depth": ops.SpaceToDepth(DOUBLE, blocksize=3),
+    "a crop": ops.CenterCropPad(DOUBLE, const([2, 2], "int64"), axes=(2, 3)),
     "sums that run": ops.CumSum(DOUBLE, const(2, "int64")),
     "some rows": ops.Compress(DOUBLE, const([True, False, True], "bool"), axis=2),
     "rows reversed": ops.ReverseSequence(DOUBLE, const([3], "int64"), batch_axis=0, time_axis=2),
@@ -155,6 +156,11 @@ def test_multiples_merge_through(through: str) -> None:
 def test_multiples_merge_through_a_resize() -> None:
     y = ops.Resize(DOUBLE, ops.Absent(), const([1, 1, 2, 2]), mode="linear")
     assert widths(Merge()(of(conv(y, SUM)))) == [(1, 1, 1, 1), (4,), (1, 1, 1, 1)]
+
+
+def test_multiples_merge_through_blocks_of_channels() -> None:
+    y = ops.DepthToSpace(conv(X, [[1], [2]] * 4), blocksize=2)
+    assert widths(check_on(Merge(), of(conv(y, SUM)))) == [(4, 1, 1, 1), (1, 1, 1, 1)]
 
 
 MULTIPLES_LEFT_ALONE = {
