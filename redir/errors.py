@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
+FAULTS = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
+"""What Python raises where a rule is wrong, or where what it is given is not well formed."""
+
 
 class RedirError(Exception):
     """Something the user can mend; its message says what, where and what to do.
@@ -40,6 +45,12 @@ class OutOfSteps(TooLarge):
 
 class Fault(UserWarning):
     """redir's own knowledge of an operator is wrong: the node is carried through as it is."""
+
+    @classmethod
+    def tell(cls, rule: str, error: Exception) -> None:
+        """Warn that a ``rule`` of redir's own fails."""
+        what = f"{type(error).__name__}: {error}"
+        warnings.warn(f"redir's {rule} fails with {what}; please report it", cls, stacklevel=3)
 
 
 class Broken(RedirError):

@@ -158,8 +158,7 @@ def resize(x, dim, mode, coordinates, rounding, cubic=-0.75, scale=None, size=No
         }
         return x.index_select(dim, near[rounding].long().clamp(0, old - 1))
     low, reach = place.floor(), 1 if mode == "linear" else 2
-    shape = [-1] + [1] * (x.dim() - dim - 1)
-    total = 0
+    total, shape = 0, [-1] + [1] * (x.dim() - dim - 1)
     for shift in range(1 - reach, 1 + reach):
         away = (place - low - shift).abs()
         if mode == "linear":

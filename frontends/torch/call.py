@@ -28,12 +28,24 @@ BOOL: DType = np.dtype(np.bool_)
 END = 2**63 - 1  # of any axis
 
 
+class NotLowered(Exception):
+    """Raised by a rule for a form of its operator that no standard operators express."""
+
+
 @dataclass(frozen=True)
 class Sym:
     """A number that depends on the inputs' shapes: how torch writes it, and what computes it."""
 
     text: str
     compute: Callable[[], Value] = field(repr=False, compare=False)
+
+    def __float__(self) -> float:
+        """Nothing: the rule needs a number that is known."""
+        raise NotLowered
+
+    def __int__(self) -> int:
+        """Nothing, as for a float."""
+        raise NotLowered
 
 
 Size: TypeAlias = int | Sym
@@ -44,10 +56,6 @@ Rule: TypeAlias = Callable[..., Result]
 _AnyRule = TypeVar("_AnyRule", bound=Callable[..., Any])
 
 RULES: dict[str, Rule] = {}
-
-
-class NotLowered(Exception):
-    """Raised by a rule for a form of its operator that no standard operators express."""
 
 
 def aten(*names: str) -> Callable[[_AnyRule], _AnyRule]:
@@ -127,6 +135,12 @@ class Call:
     def rank(self, x: Value) -> int:
         """The number of axes of a value."""
         return len(self.shape(x))
+
+    def axis(self, x: Value, axis: int) -> int:
+        """An axis that ``x`` must have, counted from the first."""
+        if not self.shape(x):
+            raise NotLowered
+        return axis % self.rank(x)
 
     def size(self, x: Value, axis: int) -> int:
         """The size of an axis, which must be known."""

@@ -43,6 +43,22 @@ def graph_of(torch: Any, target: Any, node: Any) -> Any:
     return None if target in calls else made
 
 
+def runs(torch: Any, node: Any) -> bool:
+    """Whether torch takes a node's operands, and gives what the program states."""
+    args, kwargs = _values(node.args), _values(node.kwargs)
+    try:
+        with torch._guards.detect_fake_mode((args, kwargs, node.meta["val"])):
+            found = node.target(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - whatever an operator raises on what does not fit it
+        return False
+    return _types(torch, found) == _types(torch, node.meta["val"])
+
+
+def _types(torch: Any, held: Any) -> list[tuple[Any, str]]:
+    leaves = torch.utils._pytree.tree_leaves(held)
+    return [(x.dtype, str(x.shape)) for x in leaves if isinstance(x, torch.Tensor)]
+
+
 def functional(torch: Any, target: Any) -> Any:
     """The operator that gives what ``target`` writes to its first operand, or None."""
     schema = target._schema

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redir import ops
-from redir.errors import IllTyped, Unsupported
+from redir.errors import FAULTS, Fault, IllTyped, Unsupported
 from redir.frontends.torch import decomposed, mutation, opaque, symbolic_sizes
 from redir.frontends.torch.aten import rule_of
 from redir.frontends.torch.call import Call, NotLowered, Sym
@@ -32,9 +32,6 @@ try:
     import torch
 except ImportError:  # the extra is optional
     torch = None
-
-# What a rule raises on arguments that it does not know.
-_NO_FIT = (NotLowered, IllTyped, AttributeError, IndexError, KeyError, AssertionError, TypeError)
 
 
 @dataclass(eq=False)
@@ -175,9 +172,15 @@ class Lowering:
         call = self._call(node)
         try:
             found = rule(call, *self._arguments(node))
-        except _NO_FIT:
-            if not functional:
-                raise call.refusal("what it changes in place is not followed") from None
+        except (NotLowered, IllTyped):
+            found = None
+        except FAULTS as error:
+            if decomposed.runs(torch, node):
+                Fault.tell(f"rule for {call.place}", error)
+            found = None
+        if found is None and not functional:
+            raise call.refusal("what it changes in place is not followed")
+        if found is None:
             return self._opaque(node)
         if isinstance(node.meta["val"], torch.Tensor):
             found = found[0] if isinstance(found, tuple) else found

@@ -61,7 +61,7 @@ def _floordiv(c: Call, numbers: _Numbers) -> Value:
 
 
 _OF_TENSORS: dict[str, Callable[..., Value]] = {
-    "sym_size": lambda c, x, axis: c.size_of(x, axis % c.rank(x)),
+    "sym_size": lambda c, x, axis: c.size_of(x, c.axis(x, axis)),
     "sym_numel": lambda c, x: c.op("Reshape", c.op("Size", x), c.const([1])),
     "item": _item,
     "_local_scalar_dense": _item,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,16 +9,13 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from redir.errors import BadInput, Fault, IllTyped
+from redir.errors import FAULTS, BadInput, Fault, IllTyped
 from redir.ir.op import Attr, Op, Port, Trait
 from redir.ir.printer import show
 from redir.ir.source import Source
 from redir.ir.tensor import Tensor, Type
 
 _Said = TypeVar("_Said")
-
-# What rules raise on a node that lacks what every such node has, or has something else there.
-_UNFIT = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +69,9 @@ class Node:
         """
         try:
             return rule(self, *given)
-        except _UNFIT as error:
+        except FAULTS as error:
             if self.op.odd(self) is None:
-                what = f"{type(error).__name__}: {error}"
-                text = f"redir's entry for {self} fails with {what}; please report it"
-                warnings.warn(text, Fault, stacklevel=2)
+                Fault.tell(f"entry for {self}", error)
             raise IllTyped(f"{self}: it is not well formed: {error}") from error
 
     def misfit(self, inputs: tuple[Value, ...]) -> str:

@@ -92,6 +92,6 @@ def _convolution(
 
 @aten("_weight_norm")
 def _weight_norm(c: Call, v: Value, g: Value, axis: int = 0) -> Value:
-    axes = [a for a in range(c.rank(v)) if a != axis % c.rank(v)] if axis != -1 else []
+    axes = [a for a in range(c.rank(v)) if a != c.axis(v, axis)] if axis != -1 else []
     length = c.op("ReduceL2", v, *([c.const(axes)] if axes else []), keepdims=1)
     return c.main("Mul", v, c.op("Div", g, length))

@@ -116,7 +116,7 @@ def _scattered(
         for start, end, along in sizes:
             new = c.op("Slice", new, start, end, along)
     new = c.cast(new, c.dtype)
-    return c.main("ScatterElements", x, places, new, axis=axis % c.rank(x), reduction=reduction)
+    return c.main("ScatterElements", x, places, new, axis=c.axis(x, axis), reduction=reduction)
 
 
 @aten("scatter.value")
@@ -155,7 +155,7 @@ def slice_scatter(
 @aten("select_scatter")
 def select_scatter(c: Call, x: Value, new: Value, axis: int, place: Size) -> Value:
     """``x`` with ``new`` in one place of an axis."""
-    axis, place = axis % c.rank(x), whole(place)
+    axis, place = c.axis(x, axis), whole(place)
     end = place + 1 if place != -1 else END
     return written(c, x, c.unsqueeze(new, axis), axis, place, end)
 
@@ -164,7 +164,7 @@ def written(
     c: Call, x: Value, new: Value, axis: int, start: Size, end: Size, step: int = 1
 ) -> Value:
     """``x`` with ``new`` in place of what a cut along ``axis`` takes."""
-    axis %= c.rank(x)
+    axis = c.axis(x, axis)
     new, size = c.cast(new, x.type.dtype), c.shape(x)[axis]
     if step != 1:
         return c.like(x, _interleaved(c, x, new, axis, (start, end, step)))
@@ -187,9 +187,9 @@ def _interleaved(c: Call, x: Value, new: Value, axis: int, cut: tuple[Size, Size
 RULES |= {
     "embedding": lambda c, weight, ids, *_: c.main("Gather", weight, ids),
     "gather": lambda c, x, axis, places, *_: c.main(
-        "GatherElements", x, places, axis=axis % max(c.rank(x), 1)
+        "GatherElements", x, places, axis=c.axis(x, axis)
     ),
-    "index_select": lambda c, x, axis, places: c.main("Gather", x, places, axis=axis % c.rank(x)),
+    "index_select": lambda c, x, axis, places: c.main("Gather", x, places, axis=c.axis(x, axis)),
     "nonzero": lambda c, x: c.main("Transpose", c.op("NonZero", x), perm=(1, 0)),
     "scatter_add": lambda c, x, axis, places, new: _scattered(c, x, axis, places, new, "add"),
 }

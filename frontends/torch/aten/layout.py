@@ -30,7 +30,7 @@ def _view(c: Call, x: Value, sizes: Sequence[Size]) -> Value:
 
 @aten("unflatten.int")
 def _unflatten(c: Call, x: Value, axis: int, sizes: Sequence[Size]) -> Value:
-    axis %= c.rank(x)
+    axis = c.axis(x, axis)
     given: list[Size] = [-2] * c.rank(x)  # those that stay are copied
     return c.reshape(x, given=[*given[:axis], *sizes, *given[axis + 1 :]], main=True)
 
@@ -38,7 +38,7 @@ def _unflatten(c: Call, x: Value, axis: int, sizes: Sequence[Size]) -> Value:
 @aten("squeeze")
 def _squeeze(c: Call, x: Value, axes: int | Sequence[int] | None = None) -> Value:
     named = range(c.rank(x)) if axes is None else [axes] if isinstance(axes, int) else axes
-    places = sorted(a % c.rank(x) for a in named) if c.rank(x) else []
+    places = sorted(c.axis(x, a) for a in named) if c.rank(x) else []
     single = [a for a in places if c.shape(x)[a] == 1]
     return c.main("Squeeze", x, c.const(single)) if single else x
 
@@ -58,10 +58,10 @@ def _matrix_transpose(c: Call, x: Value) -> Value:
 
 @aten("movedim")
 def _movedim(c: Call, x: Value, source: int | Sequence[int], to: int | Sequence[int]) -> Value:
-    rank = c.rank(x)
-    old, new = ([a % rank for a in ([p] if isinstance(p, int) else p)] for p in (source, to))
-    left = iter(a for a in range(rank) if a not in old)
-    perm = [old[new.index(place)] if place in new else next(left) for place in range(rank)]
+    listed = ([p] if isinstance(p, int) else p for p in (source, to))
+    old, new = ([c.axis(x, a) for a in axes] for axes in listed)
+    left = iter(a for a in range(c.rank(x)) if a not in old)
+    perm = [old[new.index(a)] if a in new else next(left) for a in range(c.rank(x))]
     return c.transpose(x, perm, main=True)
 
 
@@ -114,7 +114,7 @@ def _repeat_interleave(
     if axis is None:
         x, axis = c.op("Reshape", x, c.const([-1])), 0
         c.shapes[x] = (None,)
-    axis %= c.rank(x)
+    axis = c.axis(x, axis)
     wide = c.unsqueeze(x, axis + 1)
     ones: list[Size] = [1] * c.rank(wide)
     copies = c.op("Expand", wide, c.sizes([*ones[: axis + 1], times, *ones[axis + 2 :]]))
@@ -133,12 +133,10 @@ def _pixel_shuffle(c: Call, x: Value, factor: int) -> Value:
 
 @aten("pixel_unshuffle")
 def _pixel_unshuffle(c: Call, x: Value, factor: int) -> Value:
-    batch, channels, height, width = c.shape(x)
-    high, wide = (d // factor if isinstance(d, int) else None for d in (height, width))
-    if high is None or wide is None:
-        raise NotLowered
-    parts = c.reshape(x, (batch, channels, high, factor, wide, factor))
-    return c.reshape(c.transpose(parts, (0, 1, 3, 5, 2, 4)), main=True)
+    *lead, height, width = c.shape(x)
+    parts = c.reshape(x, (*lead, whole(height) // factor, factor, whole(width) // factor, factor))
+    n = len(lead)
+    return c.reshape(c.transpose(parts, (*range(n), n + 1, n + 3, n, n + 2)), main=True)
 
 
 @aten("channel_shuffle")
@@ -162,7 +160,7 @@ def _slice(
     step: int = 1,
 ) -> Value:
     start, end = start or 0, END if end is None else end
-    axis %= c.rank(x)
+    axis = c.axis(x, axis)
     size = c.shape(x)[axis]
     reaches = isinstance(end, int) and (end == END or (isinstance(size, int) and end >= size))
     if start == 0 and step == 1 and reaches:
@@ -179,14 +177,15 @@ def _cut(c: Call, x: Value, axis: int, start: Size, end: Size, step: int = 1) ->
 def _narrow(c: Call, x: Value, axis: int, start: Size, length: Size) -> Value:
     if isinstance(start, int) and isinstance(length, int):
         end = start + length
-        return _cut(c, x, axis % c.rank(x), start, end if start >= 0 or end < 0 else END)
+        return _cut(c, x, c.axis(x, axis), start, end if start >= 0 or end < 0 else END)
     ends = c.op("Add", c.sizes([start]), c.sizes([length]))
-    return c.main("Slice", x, c.sizes([start]), ends, c.const([axis % c.rank(x)]))
+    return c.main("Slice", x, c.sizes([start]), ends, c.const([c.axis(x, axis)]))
 
 
 @aten("cat", "concat", "concatenate")
 def _cat(c: Call, many: Sequence[Value], axis: int = 0) -> Value:
-    parts = [c.cast(x, c.dtype) for x in many if c.shape(x) != (0,)]  # torch takes an empty vector
+    full = [x for x in many if c.shape(x) != (0,)]  # torch takes an empty vector with any other
+    parts = [c.cast(x, c.dtype) for x in full or many[:1]]
     return parts[0] if len(parts) == 1 else c.main("Concat", *parts, axis=axis % c.rank(parts[0]))
 
 
@@ -200,7 +199,7 @@ def _stack(c: Call, many: Sequence[Value], axis: int = 0) -> Value:
 @aten("unsafe_split_with_sizes", "tensor_split.sections", "tensor_split.indices")
 def _split(c: Call, x: Value, _: object, axis: int = 0) -> tuple[Value, ...]:
     """The parts of an axis that torch states the sizes of."""
-    axis %= c.rank(x)
+    axis = c.axis(x, axis)
     if len(c.results) == 1:
         return (x,)
     sizes = [whole(t.shape[axis]) for t in c.results if t.shape is not None]
@@ -209,7 +208,7 @@ def _split(c: Call, x: Value, _: object, axis: int = 0) -> tuple[Value, ...]:
 
 @aten("unbind")
 def _unbind(c: Call, x: Value, axis: int = 0) -> tuple[Value, ...]:
-    axis %= c.rank(x)
+    axis = c.axis(x, axis)
     return tuple(c.op("Gather", x, c.const(i), axis=axis) for i in range(len(c.results)))
 
 
@@ -220,7 +219,7 @@ def _roll(c: Call, x: Value, shifts: Sequence[Size], axes: Sequence[int] = ()) -
         c.shapes[flat] = (None,)
         return c.reshape(_rolled(c, flat, 0, whole(shifts[0])), c.shape(x))
     for axis, shift in zip(axes, shifts, strict=True):
-        x = _rolled(c, x, axis % c.rank(x), whole(shift))
+        x = _rolled(c, x, c.axis(x, axis), whole(shift))
     return x
 
 
@@ -239,7 +238,7 @@ def _flip(c: Call, x: Value, axes: Sequence[int]) -> Value:
         return x
     count = len(axes)
     starts, ends, steps = ([n] * count for n in (-1, -END, -1))
-    places = (c.const([a % c.rank(x) for a in axes]), c.const(steps))
+    places = (c.const([c.axis(x, a) for a in axes]), c.const(steps))
     return c.main("Slice", x, c.const(starts), c.const(ends), *places)
 
 
@@ -252,7 +251,7 @@ def _triangle(c: Call, x: Value, diagonal: int, upper: int) -> Value:
 
 @aten("diagonal")
 def _diagonal(c: Call, x: Value, offset: int = 0, a: int = 0, b: int = 1) -> Value:
-    a, b = a % c.rank(x), b % c.rank(x)
+    a, b = c.axis(x, a), c.axis(x, b)
     rows = np.arange(whole(c.dims[-1])) + max(-offset, 0)
     x = c.transpose(x, [*(i for i in range(c.rank(x)) if i not in (a, b)), a, b])
     lead = c.rank(x) - 2
@@ -264,7 +263,7 @@ def _diagonal(c: Call, x: Value, offset: int = 0, a: int = 0, b: int = 1) -> Val
 
 @aten("unfold")
 def _unfold(c: Call, x: Value, axis: int, size: int, step: int) -> Value:
-    axis %= c.rank(x)
+    axis = c.axis(x, axis)
     starts = np.arange(0, c.size(x, axis) - size + 1, step)
     taken = c.op("Gather", x, c.const(starts[:, None] + np.arange(size)), axis=axis)
     rest = [i for i in range(c.rank(x) + 1) if i != axis + 1]
@@ -320,7 +319,7 @@ RULES |= {
     "numpy_T": lambda c, x: c.transpose(x, range(c.rank(x))[::-1], main=True),
     "permute": lambda c, x, axes: c.transpose(x, axes, main=True),
     "select.int": lambda c, x, axis, place: c.main(
-        "Gather", x, c.operand(place, INT64), axis=axis % c.rank(x)
+        "Gather", x, c.operand(place, INT64), axis=c.axis(x, axis)
     ),
     "tril": lambda c, x, diagonal=0: _triangle(c, x, diagonal, upper=0),
     "triu": lambda c, x, diagonal=0: _triangle(c, x, diagonal, upper=1),

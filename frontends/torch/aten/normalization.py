@@ -150,8 +150,7 @@ def _group_norm(
 
 @aten("native_group_norm")
 def _native_group_norm(
-    c: Call, x: Value, weight: Value | None, bias: Value | None, *sizes: object
+    c: Call, x: Value, weight: Value | None, bias: Value | None, *sizes: Any
 ) -> tuple[Value | None, ...]:
-    groups, epsilon = whole(sizes[-2]), sizes[-1]
-    assert isinstance(epsilon, float)
+    *_, groups, epsilon = sizes
     return _group_norm(c, x, groups, weight, bias, epsilon), None, None

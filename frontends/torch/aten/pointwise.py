@@ -66,7 +66,7 @@ def _rrelu(
 ) -> Value:
     if train:
         raise c.refusal("its slopes are random: call eval() on the module first")
-    return c.main("LeakyRelu", x, alpha=(lower + upper) / 2)
+    return c.main("LeakyRelu", x, alpha=(float(lower) + float(upper)) / 2)
 
 
 @aten("elu")
@@ -95,7 +95,7 @@ def _prelu(c: Call, x: Value, slope: Value) -> Value:
 
 @aten("glu")
 def _glu(c: Call, x: Value, axis: int = -1) -> Value:
-    a, b = c.several("Split", 2, x, axis=axis % c.rank(x), num_outputs=2)
+    a, b = c.several("Split", 2, x, axis=c.axis(x, axis), num_outputs=2)
     return c.main("Mul", a, c.op("Sigmoid", b))
 
 

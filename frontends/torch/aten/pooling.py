@@ -77,7 +77,8 @@ for _spatial in (1, 2, 3):
 def _adaptive(spatial: int, everything: str, part: str) -> Rule:
     def rule(c: Call, x: Value, sizes: Sequence[int | None] | int) -> Value:
         listed = [sizes] if isinstance(sizes, int) else list(sizes)
-        wanted = listed * spatial if len(listed) == 1 else listed
+        wanted = [w if w is None else whole(w) for w in listed]
+        wanted = wanted * spatial if len(wanted) == 1 else wanted
         now = c.shape(x)[-spatial:]
         if all(w is None or w == n for w, n in zip(wanted, now, strict=True)):
             return x
@@ -98,7 +99,7 @@ def _even(wanted: Sequence[int | None], now: Sequence[Dim]) -> tuple[int, ...] |
     for goal, size in zip(wanted, now, strict=True):
         if goal is None or goal == size:
             kernel.append(1)
-        elif isinstance(size, int) and size % goal == 0:
+        elif goal and isinstance(size, int) and size % goal == 0:
             kernel.append(size // goal)
         else:
             return None

@@ -25,7 +25,7 @@ def _addmm(c: Call, bias: Value, x: Value, y: Value, beta: Number = 1, alpha: Nu
     return c.main("Gemm", x, y, bias, **{k: float(f) for k, f in factors.items() if f != 1})
 
 
-@aten("baddbmm", "addbmm", "addmv")
+@aten("baddbmm", "addmv")
 def _baddbmm(
     c: Call, bias: Value, x: Value, y: Value, beta: Number = 1, alpha: Number = 1
 ) -> Value:

@@ -12,6 +12,7 @@ from redir.frontends.torch.call import (
     BOOL,
     RULES,
     Call,
+    NotLowered,
     Rule,
     Size,
     aten,
@@ -116,10 +117,12 @@ def _norm(
     keep: bool = False,
     *_: object,
 ) -> Value:
-    x = c.cast(x, c.dtype)
-    known = {1: "ReduceL1", 2: "ReduceL2"}
+    x, order = c.cast(x, c.dtype), float(order)
+    if order == 0:
+        raise NotLowered
+    known = {1.0: "ReduceL1", 2.0: "ReduceL2"}
     if order in known:
-        return _reduced(c, known[int(order)], x, axes, keep)
+        return _reduced(c, known[order], x, axes, keep)
     if abs(order) == inf:
         return _reduced(c, "ReduceMax" if order > 0 else "ReduceMin", c.op("Abs", x), axes, keep)
     powers = c.like(x, c.op("Pow", c.op("Abs", x), c.const(order, c.dtype)))
@@ -143,13 +146,13 @@ def _variance(
     """The old form has ``unbiased`` for a correction of 1, which True is too."""
     places = axes_of(c.rank(x), axes)
     count = float(np.prod([c.size(x, a) for a in places]))
-    less = 1 if correction is None else correction
+    left = max(count - (1 if correction is None else float(correction)), 0)
     middle = _reduced(c, "ReduceMean", x, axes, keep=True, main=False)
     away = c.like(x, c.op("Sub", x, middle))
     mean = _reduced(c, "ReduceMean", c.like(x, c.op("Mul", away, away)), axes, keep, main=False)
-    if less == 0:
+    if left == count:
         return mean
-    return c.like(mean, c.op("Mul", mean, c.const(count / max(count - less, 0), c.dtype)))
+    return c.like(mean, c.op("Mul", mean, c.const(count / left if left else inf, c.dtype)))
 
 
 @aten("std.correction", "std.dim")
@@ -184,7 +187,7 @@ def _topk(
 
 @aten("sort.default")
 def _sort(c: Call, x: Value, axis: int = -1, descending: bool = False) -> tuple[Value, ...]:
-    whole_axis = c.size_of(x, axis % c.rank(x))
+    whole_axis = c.size_of(x, c.axis(x, axis))
     return c.several("TopK", 2, x, whole_axis, axis=axis, largest=1 if descending else 0)
 
 

@@ -172,7 +172,7 @@ def _step(size: int, goal: int, factor: float | None, *, corners: bool) -> float
     """How far apart in the input the points of the output are."""
     if corners:
         return (size - 1) / (goal - 1) if goal > 1 else 0
-    return 1 / factor if factor else size / goal
+    return 1 / float(factor) if factor else size / goal
 
 
 def _weights(
