@@ -28,7 +28,7 @@ def implied(node: Node) -> dict[str, Attr]:
 
 def links(node: Node) -> Iterator[Link]:
     """The hidden units, the features that are read and the examples; directions stay."""
-    fits = all(v.rank == _RANK for v in node.inputs[:3])
+    fits = all(v.rank in {None, _RANK} for v in node.inputs[:3])
     if fits and node.attrs.get("layout", 0) == 0 and "hidden_size" not in node.attrs:
         yield from _units(node)
         yield from _examples(node)

@@ -89,3 +89,10 @@ def test_units_that_differ_in_a_peephole_are_not_merged() -> None:
     y = ops.MatMul(node.outputs[0], const(np.ones((2, 3))))
     graph = Graph({"x": x}, {"y": y}, opset={"": 21})
     assert Merge()(graph) is graph
+
+
+@each_kind
+def test_units_are_followed_where_the_rank_of_what_is_read_is_not_known(name: str) -> None:
+    x = Value(TensorType(np.dtype(np.float32)))
+    node = layer(np.random.default_rng(0), name, x, 5, "forward")
+    assert {(v, a) for k in node.op.links(node) for v, a in (k.a, k.b)} >= {(node.outputs[1], 2)}
