@@ -173,8 +173,8 @@ _WHERE: dict[tuple[Trait, str], Callable[[Node], bool]] = {
     ("keeps_constants", "MaxPool"): lambda node: _plain_max(node) and _meets_data(node),
     ("positively_homogeneous", "MaxPool"): _plain_max,
     ("keeps_zero", "MaxPool"): _plain_max,
-    **{(t, n): _picks for t in ("moves_data",) for n in ("Resize", "Upsample")},
-    **{(t, n): _interpolates for t in ("keeps_constants",) for n in ("Resize", "Upsample")},
+    **{("moves_data", name): _picks for name in ("Resize", "Upsample")},
+    **{("keeps_constants", name): _interpolates for name in ("Resize", "Upsample")},
     **{(t, n): _is_inside for t in ("linear", "keeps_zero") for n in ("Resize", "Upsample")},
 }
 
