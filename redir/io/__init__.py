@@ -1,1 +1,1 @@
-"""Files: models, arrays, and where outputs go."""
+"""What comes from outside: models and arrays in files, where outputs go, and plugins."""
