@@ -16,7 +16,7 @@ from redir.ir.interpreter import values
 from redir.ir.rewriter import map_constants
 from redir.ir.tensor import Array, Tensor, is_floating
 from redir.layers.density import RULES, Cells
-from redir.layers.linear import LAYERS, Linear, linear, output_axis
+from redir.layers.linear import Linear, linear, output_axis
 from redir.layers.output_error import error_bound, measured_error, relative_error, second_moments
 from redir.ops import tensor_of
 from redir.passes.hash.cells import cells_of, hashed, widest
@@ -148,7 +148,7 @@ def _axes(graph: Graph, granularity: str) -> dict[Value, int | None]:
     """
     found: dict[Value, int | None] = {}
     for node in graph.nodes:
-        for value in node.inputs[1:2] if node.op in LAYERS else ():
+        for value in node.inputs[1:2] if node.has("layer") else ():
             tensor = tensor_of(value)
             if tensor is not None and is_floating(tensor.array.dtype):
                 apart = granularity == "channel" and tensor.array.size > 0
@@ -239,7 +239,7 @@ def _off(step: Hash, before: Graph, after: Graph) -> str | None:
     """Run the graph before, and each layer whose weights moved with what they moved by."""
     axes = _axes(before, step.granularity)
     moves = {v: (a, b) for v, a, b in _moves(step, before, after) if not np.array_equal(a, b)}
-    found = (linear(n) for n in before.nodes if n.op in LAYERS and n.inputs[1] in moves)
+    found = (linear(n) for n in before.nodes if n.has("layer") and n.inputs[1] in moves)
     layers = [layer for layer in found if isinstance(layer, Linear)]
     try:
         read = values(before, normal_feeds(before, 0), [layer.x for layer in layers])

@@ -9,7 +9,7 @@ from redir.check.guarantees import SAME_INTERFACE, SAME_OUTPUTS, Guarantee
 from redir.cost.forms import improved, kept_by_others, no_dearer, ratios
 from redir.cost.models import CostModel, cost_model
 from redir.ir import Graph, Node
-from redir.passes.split_inputs.forms import LAYERS, Offers, layer_of
+from redir.passes.split_inputs.forms import SPLITTABLE, Offers, layer_of
 from redir.pipeline import Pass
 
 
@@ -45,7 +45,7 @@ class SplitInputs(Pass):
         cost = cost_model(self.cost)
         offers = Offers(graph, dense=not cost.zeros_free)
         for node in graph.nodes:
-            why = _obstacle(graph, node, offers, cost) if node.op in LAYERS else None
+            why = _obstacle(graph, node, offers, cost) if node.op in SPLITTABLE else None
             if why is not None:
                 yield f"{node}: {why}"
 

@@ -17,7 +17,7 @@ from redir.layers.linear import Linear, linear
 from redir.layers.products import MULTIPLES, Products, shared
 from redir.ops import tensor_of
 
-LAYERS = (ops.Conv, ops.Gemm, ops.MatMul)
+SPLITTABLE = (ops.Conv, ops.Gemm, ops.MatMul)
 _BROADCASTING = 7  # the operator set from which a Mul broadcasts as it does today
 _LARGEST = 2**30  # bytes of one tensor that routes
 
@@ -194,7 +194,7 @@ class Offers:
 
     def __call__(self, node: Node) -> list[Form]:
         """The forms that may stand for ``node``."""
-        layer = layer_of(self.graph, node) if node.op in LAYERS else ""
+        layer = layer_of(self.graph, node) if node.op in SPLITTABLE else ""
         if isinstance(layer, str):
             return []
         ways = _ways(layer, dense=self.dense)

@@ -14,7 +14,6 @@ from redir.ir.tensor import Array
 from redir.ops import is_absent, tensor_of
 
 CONVS = (ops.Conv, ops.ConvTranspose)
-LAYERS = (*CONVS, ops.Gemm, ops.MatMul)
 _MATRIX = 2  # axes
 _BROADCASTING = 7  # the operator set from which an Add, and the bias of a Gemm, broadcasts untold
 
@@ -190,7 +189,7 @@ def linear(node: Node) -> Linear | str:
     """
     if node.op == ops.Add:
         return _biased(node)
-    if node.op not in LAYERS:
+    if not node.has("layer"):
         return "it is not linear in its weights"
     places = (1,) if node.op in CONVS else (1, 0)
     tensors = {place: tensor_of(node.inputs[place]) for place in places}
@@ -237,7 +236,7 @@ def _is_transposed(node: Node, place: int) -> bool:
 
 
 def _biased(add: Node) -> Linear | str:
-    layers = [linear(v.node) for v in add.inputs if v.node is not None and v.node.op in LAYERS]
+    layers = [linear(v.node) for v in add.inputs if v.node is not None and v.node.has("layer")]
     found = next((layer for layer in layers if isinstance(layer, Linear)), None)
     if found is None or add.op.version < _BROADCASTING or add.inputs[0] is add.inputs[1]:
         return "it adds nothing to a layer"

@@ -12,7 +12,7 @@ from redir.layers.linear import Linear
 from redir.layers.products import split_ratio
 from redir.passes.hash import Hash
 from redir.passes.split_inputs.expectation import expected_kernels, expected_split_ratio
-from redir.passes.split_inputs.forms import LAYERS, layer_of
+from redir.passes.split_inputs.forms import SPLITTABLE, layer_of
 from redir.pipeline import Pipeline
 from tests.real.inputs import SHARED, loaded
 
@@ -71,7 +71,7 @@ def test_a_single_output_shares_nothing(shape: tuple[int, ...], groups: int) -> 
 
 def layers(path: Path, step: Hash) -> list[Linear]:
     graph = step(Pipeline.parse("fold-constants,fold-batchnorm").run(loaded(path)))
-    found = [layer_of(graph, n) for n in graph.nodes if n.op in LAYERS]
+    found = [layer_of(graph, n) for n in graph.nodes if n.op in SPLITTABLE]
     return [x for x in found if isinstance(x, Linear)]
 
 
