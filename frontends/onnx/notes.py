@@ -12,7 +12,7 @@ _HELD = frozenset(
 )
 
 
-def without(message: Any, held: Container[str]) -> Any:
+def stripped(message: Any, held: Container[str]) -> Any:
     """A protobuf without the fields that the graph ``held``."""
     shell = type(message)()
     for descriptor, value in message.ListFields():
@@ -45,7 +45,7 @@ def node_shell(node: onnx.NodeProto | None, infos: Iterable[onnx.ValueInfoProto]
     It is a graph of one node, without what is held elsewhere, whose attributes hold notes alone.
     """
     shell = onnx.GraphProto(value_info=infos)
-    rest = onnx.NodeProto() if node is None else without(node, _HELD)
+    rest = onnx.NodeProto() if node is None else stripped(node, _HELD)
     if node is not None:
         notes = [(a.name, a.doc_string) for a in node.attribute if a.doc_string]
         rest.attribute.extend(onnx.AttributeProto(name=n, doc_string=d) for n, d in notes)

@@ -18,7 +18,7 @@ from onnx import AttributeProto, TensorProto, external_data_helper, helper
 
 from redir import ops
 from redir.errors import BadInput, IllTyped, Unsupported
-from redir.frontends.onnx.notes import metadata, node_shell, says_more, without
+from redir.frontends.onnx.notes import metadata, node_shell, says_more, stripped
 from redir.frontends.onnx.order import ordered, spoken
 from redir.ir import Attr, Graph, Node, Op, Source, Value
 from redir.ir.interpreter import evaluate
@@ -79,7 +79,7 @@ def from_proto(
     file = _File(model, Path(folder))
     constant = overridable_initializers == "constant"
     graph = _Scope(file, model.graph, constant=constant).graph()
-    shell = without(model, {"graph"})
+    shell = stripped(model, {"graph"})
     shell.graph.ParseFromString(graph.shell)
     return replace(graph, opset=file.opset, shell=shell.SerializeToString(deterministic=True))
 
@@ -216,7 +216,7 @@ class _Scope:
     def _shell(self, defaults: Mapping[str, Tensor]) -> onnx.GraphProto:
         """What the graph does not hold: notes, and tensors that only an annotation names."""
         held = {"node", "initializer", "sparse_initializer", "value_info"}
-        shell: onnx.GraphProto = without(self.proto, held)
+        shell: onnx.GraphProto = stripped(self.proto, held)
         annotations = self.proto.quantization_annotation
         named = {e.value for q in annotations for e in q.quant_parameter_tensor_names}
         for proto in self.proto.initializer:

@@ -85,7 +85,7 @@ def standard(name: str) -> list[Op]:
     return [op for opset in OPSETS if (op := ops.lookup(name, opset)) is not None]
 
 
-def _made(name: str, inputs: tuple[Value, ...], attrs: dict[str, Attr], **more: Any) -> Node:
+def _applied(name: str, inputs: tuple[Value, ...], attrs: dict[str, Attr], **more: Any) -> Node:
     """A node of the oldest operator that takes such operands: bfloat16 came late."""
     *older, newest = standard(name)
     for op in older:
@@ -185,7 +185,7 @@ class Call:
         before = self.named[source.name]
         self.named[source.name] += 1
         source = replace(source, name=f"{source.name}_{before}") if before else source
-        return _made(name, inputs, given, arity=arity, source=source).outputs
+        return _applied(name, inputs, given, arity=arity, source=source).outputs
 
     # Numbers
 
