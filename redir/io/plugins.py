@@ -10,6 +10,7 @@ from typing import Any
 from redir.errors import BadPipeline
 
 
+@cache  # to look through all that is installed takes 10 ms
 def plugins(group: str) -> Mapping[str, EntryPoint]:
     """What is installed in a group of entry points, such as ``redir.passes``, by name."""
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda p: p.name)}

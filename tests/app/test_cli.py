@@ -671,7 +671,7 @@ class Grows(Pass):
 @pytest.fixture
 def wrong_passes(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Point]:
     points = {kind.name: Point(kind) for kind in (Raises, Doubles, Mystifies, Grows)}
-    monkeypatch.setattr("redir.io.plugins.entry_points", lambda **_: points.values())
+    monkeypatch.setattr("redir.io.plugins.plugins", lambda _: points)
     return points
 
 
