@@ -29,9 +29,9 @@ demo: .venv/dev.stamp  ## compress the model that ships with redir
 	$(BIN)/redir demo
 
 test: .venv/torch.stamp  ## run the tests
-	$(PYTEST) -n 2 --dist worksteal
+	$(PYTEST) -n 2 --dist worksteal --ignore=tests/benchmarks
 
-check: lint types test docs  ## everything a change must pass
+check: lint types test  ## everything a change must pass
 
 lint: .venv/dev.stamp  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -67,4 +67,4 @@ architectures: .venv/torch.stamp  ## every torchvision architecture, there and b
 	$(PYTEST) -m bench tests/benchmarks/test_torchvision.py tests/benchmarks/test_architectures.py -s
 
 nightly: .venv/torch.stamp  ## all tests but the benchmarks, with many more examples
-	HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 --dist worksteal -m 'not bench'
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 --dist worksteal --ignore=tests/benchmarks -m ''

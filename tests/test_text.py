@@ -373,7 +373,7 @@ def deep(size: int) -> Graph:
 
 
 def test_a_deep_graph_is_pickled_copied_and_printed() -> None:
-    graph = deep(20_000)
+    graph = deep(5_000)
     assert len(pickled(graph).nodes) == len(graph.nodes)
     assert len(copy.deepcopy(graph).nodes) == len(graph.nodes)
 

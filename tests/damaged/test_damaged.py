@@ -16,8 +16,8 @@ from redir.pipeline import available
 from tests.damaged.cases import make
 from tests.damaged.driver import context, findings
 
-PROGRAMS = {"pt2": 6} if find_spec("torch") else {}
-FEW = {"onnx": 12, "text": 8, "npz": 8, **PROGRAMS}
+PROGRAMS = {"pt2": 4} if find_spec("torch") else {}
+FEW = {"onnx": 8, "text": 5, "npz": 4, **PROGRAMS}
 MANY = {"onnx": 2000, "pt2": 500, "text": 500, "npz": 500}
 SHARDS = 10
 PASSES = [f"redir.passes.{name.replace('-', '_')}" for name in available()]

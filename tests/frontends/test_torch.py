@@ -1072,7 +1072,7 @@ def torchvision(shared: Path) -> Any:
         ("shufflenet_v2_x0_5", 64),
         ("squeezenet1_1", 64),
         ("efficientnet_b0", 64),
-        ("swin_v2_t", 64),
+        pytest.param("swin_v2_t", 64, marks=pytest.mark.nightly),
         ("lraspp_mobilenet_v3_large", 64),
     ],
 )

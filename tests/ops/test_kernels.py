@@ -21,7 +21,7 @@ from redir.runtime.onnxruntime import EXACT_PRODUCTS
 from tests.extras import ort
 from tests.helpers import placeholder
 
-PASSING = 1853  # of the 1884 node tests of onnx 1.23
+PASSING = 1851  # of the 1884 node tests of onnx 1.23
 
 # Names, or how they start, with the reason why these tests cannot pass.
 EXCLUDED = {
@@ -33,6 +33,9 @@ EXCLUDED = {
     "test_scan_sum": "Scan before opset 9",
     "test_scatter_with": "onnx.reference has no kernel for Scatter",
 }
+
+# Each takes seconds to pool 90,000 numbers; smaller ones pool in three axes too.
+LARGE = {"test_averagepool_3d_default", "test_lppool_3d_default"}
 
 
 def expected_array(held: Any) -> Any:
@@ -75,7 +78,8 @@ def verdicts() -> dict[str, bool]:
         warnings.simplefilter("ignore")  # the tests overflow on purpose
         from onnx.backend.test.case.node import collect_testcases  # noqa: PLC0415 - slow: makes all
 
-        return {case.name: passes(case) for case in collect_testcases(None)}
+        cases = [case for case in collect_testcases(None) if case.name not in LARGE]
+        return {case.name: passes(case) for case in cases}
 
 
 def test_node_tests_of_onnx_pass_but_for_the_excluded() -> None:
