@@ -41,18 +41,7 @@ def from_torch(
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
 ) -> Graph:
-    """The graph of what ``module`` computes on inputs like ``args`` and ``kwargs``.
-
-    ``dynamic_shapes`` says which sizes are open, as ``torch.export.export`` has it; the names of
-    its ``Dim`` become those of the dimensions. What a module does in evaluation is read: call
-    ``eval()`` on it first. A buffer that ``forward`` changes is an input with a default, and an
-    output.
-
-    Raises:
-        MissingExtra: torch is not installed.
-        BadInput: torch cannot export the module.
-        Unsupported: it is in training mode, or does what no graph can hold.
-    """
+    """The graph of what ``module`` computes, as ``redir.from_torch`` has it."""
     _require()
     args, kwargs = tuple(args), dict(kwargs or {})
     with warnings.catch_warnings(record=True) as said:

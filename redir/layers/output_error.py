@@ -1,4 +1,4 @@
-"""How far a layer's output goes when its weights move: the bound, the estimate, the measured."""
+"""How far a layer's output goes when its weights move: the bound, and what is measured."""
 
 from __future__ import annotations
 
@@ -20,15 +20,7 @@ def error_bound(moves: Array, moments: Array) -> Array:
     Minkowski's inequality, sqrt(E |sum_j d_j x_j|^2) <= sum_j |d_j| sqrt(E x_j^2), however the
     inputs depend on each other. Gives (..., outputs).
     """
-    return _summed(np.abs(moves), np.sqrt(moments))
-
-
-def error_estimate(moves: Array, moments: Array) -> Array:
-    """What the outputs of a layer are off if its inputs are uncorrelated and of mean zero.
-
-    Arguments and result are those of ``error_bound``: sqrt(sum_j d_j^2 E x_j^2).
-    """
-    found: Array = np.sqrt(_summed(np.square(moves), moments))
+    found: Array = np.matmul(np.abs(moves), np.sqrt(moments)[..., None])[..., 0]
     return found
 
 
@@ -39,11 +31,6 @@ def relative_error(old: Array, new: Array) -> float:
     """
     a, b = old.astype(np.float64), new.astype(np.float64)
     return float(np.linalg.norm(b - a) / (np.linalg.norm(a) or 1.0))
-
-
-def _summed(matrix: Array, vector: Array) -> Array:
-    found: Array = np.matmul(matrix, vector[..., None])[..., 0]
-    return found
 
 
 def second_moments(layer: Linear, x: Array) -> Array:

@@ -85,22 +85,21 @@ def _rewritten(node: Node, inputs: tuple[Value, ...], numbers: list[int]) -> Nod
 
 def depth_to_space(node: Node) -> Iterator[Link]:
     """A channel is made from one for each place of a block; places stay."""
-    x, y = node.inputs[0], node.outputs[0]
-    blocks = int(node.attrs["blocksize"]) ** 2
-    size = x.type.size(1)
-    yield from same_axes(x, y, (0,))
-    if size is not None and size == (y.type.size(1) or 0) * blocks:
-        yield Link((x, 1), (y, 1), _places(size, blocks, node))
+    return _blocks(node, node.inputs[0], node.outputs[0])
 
 
 def space_to_depth(node: Node) -> Iterator[Link]:
     """A channel becomes one for each place of a block; places stay."""
-    x, y = node.inputs[0], node.outputs[0]
+    return _blocks(node, node.outputs[0], node.inputs[0])
+
+
+def _blocks(node: Node, deep: Value, wide: Value) -> Iterator[Link]:
+    """Links of ``deep``, whose channels are those of ``wide`` for each place of a block."""
     blocks = int(node.attrs["blocksize"]) ** 2
-    size = y.type.size(1)
-    yield from same_axes(x, y, (0,))
-    if size is not None and size == (x.type.size(1) or 0) * blocks:
-        yield Link((y, 1), (x, 1), _places(size, blocks, node))
+    size = deep.type.size(1)
+    yield from same_axes(node.inputs[0], node.outputs[0], (0,))
+    if size is not None and size == (wide.type.size(1) or 0) * blocks:
+        yield Link((deep, 1), (wide, 1), _places(size, blocks, node))
 
 
 def _places(size: int, blocks: int, node: Node) -> Array:

@@ -168,15 +168,15 @@ class EmptyList(tuple[Attr, ...]):
         """Pickle as the type alone."""
         return type(self), ()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
 
 class Floats(EmptyList):
     """No floats."""
 
     __slots__ = ()
     kind = AttributeProto.FLOATS
-
-    def __repr__(self) -> str:
-        return "Floats()"
 
 
 class Strings(EmptyList):
@@ -185,9 +185,6 @@ class Strings(EmptyList):
     __slots__ = ()
     kind = AttributeProto.STRINGS
 
-    def __repr__(self) -> str:
-        return "Strings()"
-
 
 class Tensors(EmptyList):
     """No tensors."""
@@ -195,18 +192,12 @@ class Tensors(EmptyList):
     __slots__ = ()
     kind = AttributeProto.TENSORS
 
-    def __repr__(self) -> str:
-        return "Tensors()"
-
 
 class Graphs(EmptyList):
     """No graphs."""
 
     __slots__ = ()
     kind = AttributeProto.GRAPHS
-
-    def __repr__(self) -> str:
-        return "Graphs()"
 
 
 EMPTY: dict[str, EmptyList] = {  # by their names in the text

@@ -22,7 +22,6 @@ from redir.layers.density import RULES, bandwidth_of, density, expected_distinct
 from redir.layers.linear import Linear, linear
 from redir.layers.output_error import (
     error_bound,
-    error_estimate,
     measured_error,
     relative_error,
     second_moments,
@@ -411,14 +410,6 @@ def test_the_bound_is_reached_where_all_inputs_are_one(name: str) -> None:
     ones, moves = np.ones_like(x), np.abs(weights)
     bound = error_bound(layer.rows(moves), second_moments(layer, ones))
     assert np.allclose(measured_error(layer, ones, moves), bound)
-
-
-def test_the_estimate_is_what_uncorrelated_inputs_give() -> None:
-    layer, _, weights = of_node("matmul")
-    x = RNG.normal(size=(100_000, 4)) * np.array([1, 2, 0.5, 3])
-    moves = RNG.normal(size=weights.shape)
-    found = error_estimate(layer.rows(moves), second_moments(layer, x))
-    assert np.allclose(measured_error(layer, x, moves), found, rtol=0.02)
 
 
 # How many values are left to each input
