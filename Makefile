@@ -28,6 +28,9 @@ help:  ## list the targets
 demo: .venv/dev.stamp  ## compress the model that ships with redir
 	$(BIN)/redir demo
 
+# Each of the two workers has a core: with more threads they would wait for each other.
+test nightly: export OMP_NUM_THREADS := 1
+
 test: .venv/torch.stamp  ## run the tests
 	$(PYTEST) -n 2 --dist worksteal --ignore=tests/benchmarks
 
