@@ -96,6 +96,8 @@ def _root(archive: zipfile.ZipFile, size: int) -> str:
     )
     if not re.fullmatch("[^/]+/", root):
         raise BadInput("not a program that torch.export.save wrote, or one of an old torch")
+    if f"{root}.data/version" not in names:
+        raise BadInput(_DAMAGED)
     known = [pattern.fullmatch for pattern in (_COPIED, _JSON, _EMPTIED, _DROPPED)]
     for name in names:
         inner = name.removeprefix(root)

@@ -244,6 +244,10 @@ def test_a_member_that_torch_would_run_or_unpickle_is_refused(
     assert "may be code" in refused(path, {**members, name: b"{}"})
 
 
+def test_a_program_without_a_version_is_refused(members: dict[str, bytes], path: Path) -> None:
+    assert "damaged" in refused(path, {n: m for n, m in members.items() if n != ".data/version"})
+
+
 def test_two_members_of_one_name_are_refused(members: dict[str, bytes], path: Path) -> None:
     save(path, members)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
