@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from redir.passes.cse import Cse
     from redir.passes.eliminate_dead_channels import EliminateDeadChannels
     from redir.passes.eliminate_identity import EliminateIdentity
+    from redir.passes.factorize import Factorize
     from redir.passes.fold_batchnorm import FoldBatchnorm
     from redir.passes.fold_constants import FoldConstants
     from redir.passes.hash import Hash
@@ -25,6 +26,7 @@ __all__ = [
     "Cse",
     "EliminateDeadChannels",
     "EliminateIdentity",
+    "Factorize",
     "FoldBatchnorm",
     "FoldConstants",
     "Hash",

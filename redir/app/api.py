@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
+from redir.cost import total
 from redir.cost.models import CostModel
-from redir.errors import BadInput
+from redir.errors import BadInput, Broken
 from redir.io import models
 from redir.ir import Graph
-from redir.pipeline.compress import Passes, chosen
+from redir.pipeline.compress import Passes, chosen, missed
 from redir.pipeline.instruments import Outputs
 from redir.pipeline.renaming import renamed
 from redir.pipeline.runner import Progress, run
@@ -33,6 +34,7 @@ def compress(
     input_shapes: Shapes | None = ...,
     check: bool = ...,
     progress: Progress | None = ...,
+    **targets: Any,
 ) -> Graph: ...
 
 
@@ -49,6 +51,7 @@ def compress(
     input_shapes: Shapes | None = ...,
     check: bool = ...,
     progress: Progress | None = ...,
+    **targets: Any,
 ) -> Compressed: ...
 
 
@@ -64,26 +67,32 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
     input_shapes: Shapes | None = None,
     check: bool = True,
     progress: Progress | None = None,
+    **targets: Any,
 ) -> Graph | Compressed:
     """The smaller model that a preset, or a pipeline of your own, makes of ``model``.
 
     A graph, or what ``redir.load`` takes, gives a graph. A PyTorch module gives a ``Compressed``;
     ``args``, ``kwargs`` and ``dynamic_shapes`` are those of ``from_torch``. The ``pipeline``, a
-    text or passes, and the ``cost`` are those of ``chosen``. Unless not ``check``, the model is run
-    after each pass on drawn inputs, of ``input_shapes``, as far as it can be run. ``progress`` gets
-    the name of each pass that starts, how many are done, and of how many.
+    text or passes, and the ``cost`` are those of ``chosen``. ``targets`` are options of
+    ``Factorize``, such as ``macs=0.5``: without a preset they mean ``best``. Unless not ``check``,
+    the model is run after each pass on drawn inputs, of ``input_shapes``, as far as it can be run.
+    ``progress`` gets the name of each pass that starts, how many are done, and of how many.
 
     Raises:
         BadPipeline: there is no such preset, pass, option or cost model, or both of the first two.
         BadInput: a weight is NaN, or torch cannot export the module, or it is no model.
-        Broken: a pass that promises the same outputs changed them, or made what does not run.
+        Broken: a pass that promises the same outputs changed them, or made what does not run, or a
+            share that was asked for is not reached.
         Unsupported: an operator has no form in PyTorch; the message names it.
         MissingExtra: torch is not installed.
     """
-    steps = chosen(preset, pipeline, cost)
+    steps = chosen(preset, pipeline, cost, **targets)
     before = _read(model, args, kwargs, dynamic_shapes)
     checks = [Outputs(input_shapes=input_shapes)] if check else []
     after, _ = run(before, steps, *checks, progress=progress)
+    why = missed(total(before, input_shapes), total(after, input_shapes), targets)
+    if why:
+        raise Broken(why)
     return _compressed(before, after) if models.is_module(model) else after
 
 

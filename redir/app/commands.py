@@ -9,146 +9,38 @@ from dataclasses import fields
 from typing import Any
 
 from redir.app import demo, tables
-from redir.app.console import dump, load, loaded, note, own_files, save, say, say_overridable, write
+from redir.app.compress import add_compress
+from redir.app.console import (
+    dump,
+    load,
+    loaded,
+    own_files,
+    save,
+    say,
+    say_counted,
+    say_overridable,
+    say_saturated,
+    write,
+)
 from redir.app.options import MODEL, add_command, add_model, add_overridable, add_shapes
 from redir.app.svg import drawing
 from redir.channels import families
-from redir.channels.coupling import Coupling, blocked
 from redir.check.guarantees import operations
 from redir.check.outputs import verify
-from redir.cost import Cost, example_shapes, layers, open_layers, total
+from redir.cost import Cost, example_shapes, layers, total
 from redir.errors import BadInput, Broken, visible
 from redir.io import arrays, outputs
-from redir.ir import Graph
-from redir.layers.palette import unpacked
-from redir.pipeline import Pipeline, available, compress, instruments, promised
+from redir.pipeline import Pipeline, available, instruments, promised
 from redir.pipeline.presets import PRESETS
 from redir.pipeline.runner import Instrument, run
-from redir.runtime import onnxruntime
-from redir.runtime.open_sizes import Shapes, check_shapes, parsed_shapes
+from redir.runtime.open_sizes import check_shapes, parsed_shapes
 
 
 def add_commands(commands: Any) -> None:
     """Add every command to the parsers of commands."""
-    for add in (_add_compress, _add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
+    for add in (add_compress, _add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
         add(commands)
     add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
-
-
-# compress
-
-
-_COST = "what a change must not increase: macs (default), multiplications, bytes or latency"
-
-
-def _add_compress(commands: Any) -> None:
-    command = add_command(commands, "compress", _compress, "Write a smaller model.")
-    add_model(command)
-    command.add_argument(
-        "out", metavar="OUT", help="a .onnx, .py or .redir file, or - to print text"
-    )
-    command.add_argument("--preset", choices=PRESETS, help="passes by name (default: exact)")
-    command.add_argument(
-        "-p", "--pipeline", metavar="PIPELINE", help="passes to run instead, separated by commas"
-    )
-    command.add_argument("--cost", metavar="COST", help=_COST)
-    add_shapes(command)
-    command.add_argument(
-        "--eval", metavar="FILE.npz", help="measure accuracy on these inputs and labels"
-    )
-    command.add_argument("--json", metavar="FILE|-", help="write a report as JSON; - for stdout")
-    command.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of the random inputs that models are checked on (default: 0)",
-    )
-    command.add_argument(
-        "--no-timing", dest="timing", action="store_false", help="do not measure times"
-    )
-    command.add_argument("--strict", action="store_true", help="fail if an operator pins channels")
-    command.add_argument("--quiet", action="store_true", help="print errors only")
-
-
-def _compress(options: argparse.Namespace) -> int:
-    outputs.check_ending(options.out)
-    if options.seed < 0:
-        raise BadInput(f"--seed {options.seed}: expected 0 or more")
-    if options.out == options.json == "-":
-        raise BadInput("OUT and --json are both -: standard output can hold one of them")
-    if options.preset and options.pipeline is not None:
-        raise BadInput("--preset and --pipeline are both given: one of them says what to run")
-    pipeline = compress.chosen(options.preset, options.pipeline, options.cost)
-    graph = load(options, options.model)
-    outputs.check(own_files(options, graph), options.out, options.json)
-    data = arrays.labelled(options.eval, graph) if options.eval else None
-    shapes = parsed_shapes(options.input)
-    result = compress.run(
-        graph, pipeline, seed=options.seed, timing=options.timing, input_shapes=shapes
-    )
-    _say_pinned(options, result.graph)
-    _say_counted(options, graph, result.sizes)
-    _say_saturated(options, graph)
-    summary = result.as_dict()
-    if data is not None:
-        summary["accuracy"] = {
-            "before": onnxruntime.accuracy(onnxruntime.runner(graph), *data),
-            "after": onnxruntime.accuracy(onnxruntime.runner(result.graph), *data),
-        }
-    save(result.graph, options.out)
-    if options.json:
-        dump(summary, options.json)
-    if not options.quiet and "-" not in (options.json, options.out):
-        tables.write_result(result, summary.get("accuracy"))
-    _warn(options, result)
-    return 0
-
-
-def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
-    coupling = Coupling(unpacked(graph))
-    pinned = blocked(coupling)
-    if not pinned:
-        return
-    families = sum(1 for _ in coupling.channel_families())
-    text = (
-        f"{len(pinned)} of {families} families of channels are pinned by operators alone, "
-        f"the first by {pinned[0][1]}"
-    )
-    if options.strict:
-        raise Broken(f"{text} (--strict)")
-    note(options, f"{text}; redir groups lists them")
-
-
-def _say_counted(options: argparse.Namespace, graph: Graph, sizes: Shapes) -> None:
-    """Say with which sizes multiply-adds were counted, where the model leaves them open."""
-    free = [name for name, v in graph.inputs.items() if v.type.static is None and name in sizes]
-    if free:
-        named = ", ".join(f"{name}={'x'.join(map(str, sizes[name]))}" for name in free)
-        note(options, f"counted with {named}; --input gives other sizes")
-    count = open_layers(graph, sizes)
-    if count:
-        note(options, f"{count} layers have sizes that are not known; each of those counts as 1")
-
-
-def _say_saturated(options: argparse.Namespace, graph: Graph) -> None:
-    if onnxruntime.mixes_bytes(graph) and onnxruntime.saturates():
-        note(
-            options,
-            "onnxruntime's products of uint8 and int8 saturate on this CPU; outputs are compared "
-            "with exact ones",
-        )
-
-
-def _warn(options: argparse.Namespace, result: compress.Result) -> None:
-    if not any(step.changed for step in result.steps):
-        note(options, "nothing was found to remove: the output is the model as it was")
-        return
-    if result.verdict in {"skipped", "vacuous"}:
-        note(options, f"warning: the check of the outputs is {result.verdict}: {result.reason}")
-    if result.times and result.times.verdict != "faster":
-        how = "slower" if result.times.verdict == "slower" else "not measurably faster"
-        note(options, f"warning: the result is {how} in onnxruntime here")
 
 
 # opt
@@ -248,7 +140,7 @@ def _stats(options: argparse.Namespace) -> int:
     options.quiet = options.json
     graph = load(options, options.model)
     sizes = example_shapes(graph, parsed_shapes(options.input))
-    _say_counted(options, graph, sizes)
+    say_counted(options, graph, sizes)
     found = layers(graph, sizes)
     whole = sum((layer.cost for layer in found), Cost())
     if options.json:
@@ -302,7 +194,7 @@ def _verify(options: argparse.Namespace) -> int:
     shapes = parsed_shapes(options.input)
     a, b = loaded(options, options.a), loaded(options, options.b)
     say_overridable(options, a, b)
-    _say_saturated(options, a)
+    say_saturated(options, a)
     feeds = [arrays.inputs(options.inputs, a)] if options.inputs else None
     found = verify(a, b, feeds, samples=options.samples, **bounds, input_shapes=shapes)
     if all(bound is None for bound in bounds.values()):

@@ -11,9 +11,12 @@ from typing import Any
 from redir.atomic import replacing
 from redir.backends.torch.interface import states
 from redir.channels import families
+from redir.cost import open_layers
 from redir.errors import BadInput, RedirError, visible, visible_lines
 from redir.io import models
 from redir.ir import Graph
+from redir.runtime import onnxruntime
+from redir.runtime.open_sizes import Shapes
 from redir.text import parse
 
 
@@ -97,3 +100,24 @@ def write(text: str, path: str) -> None:
         return
     with replacing(Path(path)) as (file,):
         file.write(text.encode())
+
+
+def say_counted(options: argparse.Namespace, graph: Graph, sizes: Shapes) -> None:
+    """Say with which sizes multiply-adds were counted, where the model leaves them open."""
+    free = [name for name, v in graph.inputs.items() if v.type.static is None and name in sizes]
+    if free:
+        named = ", ".join(f"{name}={'x'.join(map(str, sizes[name]))}" for name in free)
+        note(options, f"counted with {named}; --input gives other sizes")
+    count = open_layers(graph, sizes)
+    if count:
+        note(options, f"{count} layers have sizes that are not known; each of those counts as 1")
+
+
+def say_saturated(options: argparse.Namespace, graph: Graph) -> None:
+    """Say that onnxruntime's products of bytes cannot be compared with, where that is so."""
+    if onnxruntime.mixes_bytes(graph) and onnxruntime.saturates():
+        note(
+            options,
+            "onnxruntime's products of uint8 and int8 saturate on this CPU; outputs are compared "
+            "with exact ones",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from redir.errors import BadInput
@@ -58,6 +59,38 @@ def add_overridable(command: argparse.ArgumentParser) -> None:
         default="input",
         help="how to read an initializer that is also an input (default: input)",
     )
+
+
+TARGETS: Mapping[str, tuple[Any, str, str]] = {
+    "macs": (float, "R", "leave this share of the multiply-adds, as in 0.5"),
+    "params": (float, "R", "leave this share of the parameters"),
+    "bytes": (float, "R", "leave this share of the bytes"),
+    "speed": (float, "X", "become this many times as fast in onnxruntime here"),
+    "error": (float, "E", "become as small as outputs within this share of their spread allow"),
+    "max_drop": (float, "D", "become as small as D points of accuracy on the --eval data allow"),
+}
+HOW: Mapping[str, tuple[Any, str, str]] = {
+    "statistics": (str, "SOURCE", "what flows: auto (default), synthetic, drawn, or a FILE.npz"),
+    "forms": (str, "FORMS", "what layers may become, joined by +: see redir passes (default: all)"),
+    "align": (int, "N", "make ranks multiples of N (default: 8)"),
+    "ignore": (str, "GLOB", "leave alone the layers of these names"),
+}
+
+
+def add_targets(command: argparse.ArgumentParser) -> None:
+    """Take a target, and how to reach it: all go to the passes that take them."""
+    for name, (kind, metavar, text) in {**TARGETS, **HOW}.items():
+        flag = "--" + name.replace("_", "-")
+        command.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
+
+
+def targets(options: argparse.Namespace) -> dict[str, Any]:
+    """Those that were given."""
+    found = {name: getattr(options, name) for name in {**TARGETS, **HOW}}
+    given = {name: value for name, value in found.items() if value is not None}
+    for name in (name for name in given if name in TARGETS and not given[name] > 0):
+        raise BadInput(f"--{name.replace('_', '-')} {given[name]}: expected more than 0")
+    return given | ({"eval": options.eval or ""} if "max_drop" in given else {})
 
 
 def add_shapes(command: argparse.ArgumentParser) -> None:

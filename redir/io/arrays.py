@@ -70,6 +70,17 @@ def inputs(path: str | Path, graph: Graph) -> dict[str, Array]:
     return arrays
 
 
+def examples(path: str | Path, graph: Graph) -> dict[str, Array]:
+    """Any number of examples for the inputs of ``graph``, whatever its batch, in a file.
+
+    Raises:
+        BadInput: an input is missing, unknown, or of another type.
+    """
+    arrays = read(path)
+    _check(path, arrays, graph, free=1)
+    return arrays
+
+
 def labelled(path: str | Path, graph: Graph) -> tuple[dict[str, Array], Array]:
     """The inputs in a file, and the labels of its examples: (examples,) whole numbers.
 
@@ -93,13 +104,14 @@ def labelled(path: str | Path, graph: Graph) -> tuple[dict[str, Array], Array]:
     return arrays, labels
 
 
-def _check(path: str | Path, arrays: Mapping[str, Array], graph: Graph) -> None:
+def _check(path: str | Path, arrays: Mapping[str, Array], graph: Graph, free: int = 0) -> None:
+    """Refuse arrays that are not those of the inputs; ``free`` axes in front may have any size."""
     for name in sorted(arrays.keys() - graph.inputs.keys()):
         raise BadInput(f"{path}: the model has no input {name!r}; it has {_names(graph)}")
     for name in sorted(graph.inputs.keys() - graph.defaults.keys() - arrays.keys()):
         raise BadInput(f"{path}: input {name!r} is missing; there are {sorted(arrays)}")
     for name, array in arrays.items():
-        if not _fits(array, graph.inputs[name].type):
+        if not _fits(array, graph.inputs[name].type, free):
             found = TensorType(array.dtype, array.shape)
             raise BadInput(f"{path}: {name!r} is {found}, not {graph.inputs[name].type}")
 
@@ -108,12 +120,12 @@ def _names(graph: Graph) -> str:
     return ", ".join(map(repr, graph.inputs))
 
 
-def _fits(array: Array, type_: Type) -> bool:
+def _fits(array: Array, type_: Type, free: int) -> bool:
     if not isinstance(type_, TensorType) or type_.dtype != array.dtype:
         return False
     if type_.shape is None:
         return True
-    sizes = zip(type_.shape, array.shape, strict=False)
+    sizes = list(zip(type_.shape, array.shape, strict=False))[free:]
     return len(type_.shape) == array.ndim and all(
         d == n or not isinstance(d, int) for d, n in sizes
     )

@@ -22,6 +22,8 @@ from redir.runtime.onnxruntime import Times, time_pairs
 from redir.runtime.open_sizes import Shapes
 
 Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
+_COUNTS = {"macs": "macs", "params": "parameters", "bytes": "bytes"}  # targets, by what is counted
+_CLOSE = 0.01  # within which a target is met
 _WORST: tuple[Outcome, ...] = ("fail", "differs", "skipped", "vacuous", "pass")
 
 
@@ -29,22 +31,29 @@ def chosen(
     preset: str | None = None,
     pipeline: Passes | None = None,
     cost: str | CostModel | None = None,
+    **options: Any,
 ) -> Pipeline:
     """The pipeline given, or else that of the preset, its passes under ``cost`` if that is given.
 
-    Where neither is given it is that of the preset ``exact``. A pass that names its own cost keeps
-    it.
+    Where neither is given it is that of the preset ``exact``, or ``best`` if there are other
+    ``options``: a target and how to reach it, which go to the passes that take them. A pass that
+    names its own cost or target keeps it.
 
     Raises:
-        BadPipeline: there is no such preset, pass, option or cost model, or both are given.
+        BadPipeline: there is no such preset, pass, option or cost model, or both are given, or no
+            pass takes an option.
     """
     if preset is not None and pipeline is not None:
         raise BadPipeline("a preset and a pipeline are both given: one of them says what to run")
-    found = preset_named(preset or "exact") if pipeline is None else _pipeline(pipeline)
-    if cost is None:
-        return found
-    cost_model(cost)  # there is one, even if no pass asks for it
-    return found.given(cost=cost)
+    usual = "best" if options else "exact"
+    found = preset_named(preset or usual) if pipeline is None else _pipeline(pipeline)
+    for name in options:
+        if not any(hasattr(step, name) for step in found.passes):
+            raise BadPipeline(f"no pass takes {name}: it is for the preset best, or for factorize")
+    if cost is not None:
+        cost_model(cost)  # there is one, even if no pass asks for it
+        options["cost"] = cost
+    return found.given(**options)
 
 
 def _pipeline(given: Passes) -> Pipeline:
@@ -133,6 +142,18 @@ def run(
         times=_times(check.seen) if timing else None,
         map=renamed(graph, after),
     )
+
+
+def missed(before: Cost, after: Cost, asked: Mapping[str, Any]) -> str | None:
+    """Why a target is not met, if it is not: a share of a count that was asked for, and is left."""
+    for name, count in _COUNTS.items():
+        old, new = getattr(before, count), getattr(after, count)
+        if asked.get(name) and new > (asked[name] + _CLOSE) * old:
+            return (
+                f"{new / old:.3f} of the {count} are left, where {asked[name]:g} was asked: "
+                "redir opt --explain says which layers are left alone"
+            )
+    return None
 
 
 def _worst(verdicts: Sequence[tuple[Verdict, bool]], whole: Verdict) -> Verdict:

@@ -13,6 +13,7 @@ PRESETS = {
     "exact": f"{_CLEAN},{_LESS}",
     "red": f"{_HASHED},uneven-depthwise{{basis=distinct}}",
     "red++": f"{_HASHED},split-inputs",
+    "best": f"fold-constants,eliminate-identity,factorize,fold-batchnorm,cse,{_LESS}",
 }
 
 
@@ -21,7 +22,8 @@ def preset(name: str) -> Pipeline:
 
     ``exact`` keeps every output. ``red`` (Yvinec et al., NeurIPS 2021) and ``red++`` (TPAMI 2022)
     hash, within a small error, and merge; then the first separates what kernels are left, the
-    second computes equal products once.
+    second computes equal products once. ``best`` factors layers until a target is met, and solves
+    their weights; then the exact passes run.
 
     Raises:
         BadPipeline: there is none of that name.

@@ -13,13 +13,16 @@ import pytest
 from onnx import numpy_helper, parser
 
 import redir
+from redir import ops
 from redir.check.guarantees import SAME_OUTPUTS
 from redir.check.outputs import verify
+from redir.cost import macs
 from redir.errors import BadInput, BadPipeline, Broken
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.passes.prune import Prune
 from redir.pipeline import available
+from tests.helpers import const, placeholder
 
 TWICE = "g (float[n, 4] x) => (float[n, 4] y) { a = MatMul (x, w) b = Relu (a) y = MatMul (b, w) }"
 
@@ -116,6 +119,27 @@ def test_what_is_no_pipeline_is_refused(model: onnx.ModelProto, pipeline: Any) -
 def test_a_preset_and_a_pipeline_are_refused(model: onnx.ModelProto) -> None:
     with pytest.raises(BadPipeline, match="both given"):
         redir.compress(model, preset="exact", pipeline="merge")
+
+
+# Targets
+
+
+def test_a_target_makes_a_model_smaller() -> None:
+    x = placeholder("n", 8)
+    weight = const(np.random.default_rng(0).normal(size=(8, 16)))
+    before = redir.Graph({"x": x}, {"y": ops.MatMul(x, weight)})
+    after = redir.compress(before, macs=0.8, align=1, statistics="drawn")
+    assert macs(after) <= 0.8 * macs(before)
+
+
+def test_a_target_out_of_reach_is_told(model: onnx.ModelProto) -> None:
+    with pytest.raises(Broken, match="of the macs are left"):
+        redir.compress(model, macs=0.001, align=1, statistics="drawn")
+
+
+def test_a_target_that_no_pass_takes_is_refused(model: onnx.ModelProto) -> None:
+    with pytest.raises(BadPipeline, match="no pass takes mcas"):
+        redir.compress(model, mcas=0.5)
 
 
 # Checks

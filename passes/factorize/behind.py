@@ -1,0 +1,99 @@
+"""What is behind a layer: a norm, a sum, an activation, and so what its results should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir import ops
+from redir.ir import Graph, Node, Value
+from redir.ir.builtin import tensor_of
+from redir.ir.interpreter import compute
+from redir.ir.tensor import Array
+from redir.layers.linear import Linear
+
+_LEAST = 1e-6  # that an output counts, also where its norm makes nothing of it
+
+
+@dataclass(frozen=True, eq=False)
+class Behind:
+    """A layer's result y flows into clip(scale * y + shift + other, low, high).
+
+    ``scale`` and ``shift`` (outputs,) are those of a norm, or 1 and 0. ``sum`` is the node that
+    adds ``other``, a value of y's shape, if one does.
+    """
+
+    scale: Array
+    shift: Array
+    sum: Node | None = None
+    other: Value | None = None
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def clips(self) -> bool:
+        """Whether an activation makes some results alike."""
+        return self.low > -np.inf or self.high < np.inf
+
+    def aim(self, wanted: Array, given: Array, now: Array) -> Array:
+        """What scale * y should be, where ``now`` it would be that.
+
+        ``wanted`` is scale * y + shift + other in the original, ``given`` is shift + other as they
+        are now: (samples, outputs). Where the activation cuts the original off, all is well that
+        is cut off too.
+        """
+        aim = wanted - given
+        aim = np.where(wanted <= self.low, np.minimum(now, self.low - given), aim)
+        return np.where(wanted >= self.high, np.maximum(now, self.high - given), aim)
+
+
+def behind(graph: Graph, layer: Linear) -> Behind:
+    """What is behind a layer, as far as it is understood."""
+    value, (scale, shift) = layer.y, (np.ones(layer.outputs), np.zeros(layer.outputs))
+    node = _reader(graph, value)
+    if node is not None and node.op == ops.BatchNormalization and (norm := _affine(node)):
+        (scale, shift), value = norm, node.outputs[0]
+        node = _reader(graph, value)
+    total, other = None, None
+    if node is not None and node.op == ops.Add and _alike(node):
+        before, total, value = value, node, node.outputs[0]
+        other = node.inputs[1 - node.inputs.index(before)]
+        node = _reader(graph, value)
+    low, high = _bounds(node)
+    return Behind(scale, shift, total, other, low, high)
+
+
+def _reader(graph: Graph, value: Value) -> Node | None:
+    """The only node that reads a value, if there is one."""
+    readers = graph.readers.get(value, ())
+    return readers[0] if len(readers) == 1 == graph.uses[value] else None
+
+
+def _affine(node: Node) -> tuple[Array, Array] | None:
+    """What a norm multiplies each channel by, and what it adds."""
+    held = [tensor_of(value) for value in node.inputs[1:]]
+    if any(tensor is None for tensor in held):
+        return None
+    gamma, beta, mean, var = (t.array.astype(np.float64) for t in held if t is not None)
+    scale = gamma / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
+    least = np.where(scale < 0, -_LEAST, _LEAST)
+    return np.where(np.abs(scale) < _LEAST, least, scale), beta - scale * mean
+
+
+def _alike(node: Node) -> bool:
+    """Whether a node adds two values that are not one, of the same shape."""
+    a, b = node.inputs
+    return a != b and a.type == b.type and a.type.shape is not None
+
+
+def _bounds(node: Node | None) -> tuple[float, float]:
+    """What a Relu or a Clip makes of the least and the greatest number."""
+    if node is None or node.op not in (ops.Relu, ops.Clip) or node.inputs[0].type.dtype.kind != "f":
+        return -np.inf, np.inf
+    held = [tensor_of(value) for value in node.inputs[1:]]
+    if any(tensor is None for tensor in held):
+        return -np.inf, np.inf
+    ends = np.array([-np.inf, np.inf], node.inputs[0].type.dtype)
+    (made,) = compute(node, [ends, *(t.array for t in held if t is not None)])
+    return float(made[0]), float(made[1])

@@ -1,0 +1,91 @@
+"""The layers that stand for one that was factored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir import ops
+from redir.ir import Value
+from redir.ir.tensor import Array
+from redir.layers.linear import CONVS, Linear
+from redir.statistics.moments import window
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """A layer as two, of which the first steps along the axes ``mine`` and the second the others.
+
+    ``first`` (rank, inputs and first taps), ``second`` (rank, second taps, outputs) and ``bias``
+    (outputs,).
+    """
+
+    layer: Linear
+    mine: tuple[bool, ...]
+    first: Array
+    second: Array
+    bias: Array
+
+    def on(self, x: Value) -> Value:
+        """The two layers on ``x``."""
+        return self._convs(x) if self.layer.node.op in CONVS else self._products(x)
+
+    def _products(self, x: Value) -> Value:
+        node = self.layer.node
+        matmul = ops.lookup("MatMul", max(node.op.version, 1))
+        assert matmul is not None
+        reduced = matmul(x, self._const(self.first.T))
+        if node.op == ops.MatMul:
+            add = ops.lookup("Add", max(node.op.version, 7))
+            assert add is not None
+            made = matmul(reduced, self._const(self.second[:, 0]))
+            return add(made, self._const(self.bias))
+        second = self.second[:, 0].T if node.attrs.get("transB") else self.second[:, 0]
+        operands = (reduced, self._const(second), self._const(self.bias))
+        return node.on(operands).outputs[0]
+
+    def _convs(self, x: Value) -> Value:
+        kernel, (layer, rank) = np.array(self.layer.kernel), (self.layer, len(self.first))
+        rest = [not mine for mine in self.mine]
+        weights = self.first.reshape(rank, layer.channels, *np.where(self.mine, kernel, 1))
+        turned = self.second.transpose(2, 0, 1)
+        behind = turned.reshape(layer.outputs, rank, *np.where(rest, kernel, 1))
+        between = layer.node.op(x, self._const(weights), **self._attrs(self.mine))
+        return layer.node.op(
+            between, self._const(behind), self._const(self.bias), **self._attrs(rest)
+        )
+
+    def _attrs(self, mine: Sequence[bool]) -> dict[str, tuple[int, ...]]:
+        strides, dilations, pads = window(self.layer)
+        return {
+            "strides": tuple(s if m else 1 for s, m in zip(strides, mine, strict=True)),
+            "dilations": tuple(d if m else 1 for d, m in zip(dilations, mine, strict=True)),
+            "pads": tuple(p if m else 0 for p, m in zip(pads, [*mine, *mine], strict=True)),
+        }
+
+    def _const(self, array: Array) -> Value:
+        return ops.constant(array.astype(self.layer.array.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Depthwise(Factors):
+    """A layer as kernels that each read one channel, then sums of what they give.
+
+    A row of ``first`` has weights for the taps of one input alone.
+    """
+
+    def on(self, x: Value) -> Value:
+        """A Gather of the channels, a depthwise convolution, and a pointwise one."""
+        layer, rank = self.layer, len(self.first)
+        kernels = self.first.reshape(rank, layer.channels, -1)
+        channels = np.abs(kernels).sum(2).argmax(1)
+        order = np.argsort(channels, kind="stable")
+        kernels = kernels[order, channels[order]].reshape(rank, 1, *layer.kernel)
+        if not np.array_equal(channels[order], np.arange(layer.channels)):
+            x = ops.Gather(x, ops.constant(channels[order].astype(np.int64)), axis=1)
+        attrs = self._attrs([True] * len(layer.kernel))
+        basis = layer.node.op(x, self._const(kernels), group=rank, **attrs)
+        sums = self.second[order, 0].T.reshape(layer.outputs, rank, *[1] * len(layer.kernel))
+        return layer.node.op(basis, self._const(sums), self._const(self.bias))

@@ -1,0 +1,248 @@
+"""The forms of a layer that is factored: a kernel along some axes, then one along the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+
+from redir import ops
+from redir.ir import Value
+from redir.ir.tensor import Array
+from redir.layers.linear import CONVS, Linear
+from redir.passes.factorize.factors import Factors
+from redir.statistics.least_squares import root, solve
+from redir.statistics.moments import Moments
+
+FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
+MULTIPLY_ADDS, PARAMETERS = "macs", "parameters"
+_RIDGE = 0.1  # of the mean energy of a feature, towards what the original weights would say
+_ROUNDS = 2  # of alternating least squares
+_STEPS = 20  # of conjugate gradients in each
+_LEAST = 1e-6  # that an output counts, also where its norm makes nothing of it
+_AIMS = int(__import__("os").environ.get("AIMS", "3"))
+_SMALL = 1e-3  # of the mean of a diagonal, in a preconditioner
+_ENOUGH = 1e-8  # of the square of what was missed at first: what is left is rounding
+
+
+Aimed: TypeAlias = "Callable[[Factors], Moments]"
+
+
+@dataclass(frozen=True, eq=False)
+class Factoring:
+    """A layer as two: the first has the kernel along the axes ``first``, the second along the rest.
+
+    Of a k x k kernel, ``first`` of {0} gives k x 1 then 1 x k; of no axis 1 x 1 then k x k; of both
+    k x k then 1 x 1. A matrix becomes the product of two. ``scale`` (outputs,) is what an error of
+    each output counts: the factor of the norm behind. Moments are those of scaled outputs.
+    """
+
+    layer: Linear
+    first: frozenset[int]
+    scale: Array
+    made: ClassVar[type[Factors]] = Factors
+
+    @property
+    def name(self) -> str:
+        """What the form is called."""
+        if prod(self.layer.kernel) == 1:
+            return "low-rank"
+        if not self.first:
+            return "reduce"
+        return "expand" if len(self.first) == len(self.layer.kernel) else "spatial"
+
+    @property
+    def full(self) -> int:
+        """The rank at which the form can do all that the layer does."""
+        inputs, taps = self.order.shape
+        return int(min(inputs, taps * self.layer.outputs))
+
+    @cached_property
+    def order(self) -> Array:
+        """Where the features of the layer stand among (inputs and first taps, second taps)."""
+        kernel = self.layer.kernel
+        axes = [*sorted(self.first), *(a for a in range(len(kernel)) if a not in self.first)]
+        held = np.arange(self.layer.channels * prod(kernel)).reshape(self.layer.channels, *kernel)
+        rows = self.layer.channels * prod(kernel[a] for a in self.first)
+        return held.transpose(0, *(a + 1 for a in axes)).reshape(rows, -1)
+
+    def dense(self, price: str) -> int:
+        """What the layer costs as it is: see ``cost``."""
+        places = self._places[1] if price == MULTIPLY_ADDS else 1
+        return int(places * self.order.size * self.layer.outputs)
+
+    def cost(self, rank: int, price: str) -> int:
+        """What the two layers cost at ``rank``: ``macs`` of one example, or ``parameters``.
+
+        Biases are not counted.
+        """
+        first, second = self._places if price == MULTIPLY_ADDS else (1, 1)
+        inputs, taps = self.order.shape
+        return int(rank * (first * inputs + second * taps * self.layer.outputs))
+
+    @property
+    def _places(self) -> tuple[int, int]:
+        """The places of the result of the first layer, and of the second."""
+        x, y = (sizes_within(v) for v in (self.layer.x, self.layer.y))
+        if self.layer.node.op not in CONVS:
+            return prod(y[:-1]), prod(y[:-1])
+        axes = enumerate(zip(x[1:], y[1:], strict=True))
+        return prod(n if self.is_first(a) else m for a, (m, n) in axes), prod(y[1:])
+
+    def is_first(self, axis: int) -> bool:
+        """Whether the first layer steps along an axis: what neither has a kernel for, it does."""
+        return axis in self.first or self.layer.kernel[axis] == 1
+
+    def errors(self, moments: Moments) -> Array:
+        """The share of the output's energy that is lost at each rank from 0 on, as estimated."""
+        _, values = self._directions(moments)
+        energy = np.square(values)
+        total = float(energy.sum()) or 1.0
+        return np.clip(1 - np.concatenate([[0.0], np.cumsum(energy)]) / total, 0, 1)
+
+    def _directions(self, moments: Moments) -> tuple[Array, Array]:
+        """Rows for the first layer, those that matter most first, and how much each matters.
+
+        They are those of the weights in the metric of what the first layer reads.
+        """
+        whole, inverse = root(self._first_moments(moments))
+        left, values, _ = np.linalg.svd(whole @ self._weights, full_matrices=False)
+        return left.T @ inverse, values
+
+    def _unit(self, rows: Array, moments: Moments) -> Array:
+        """Rows that give results of variance 1, or none where there is next to no variance."""
+        metric = self._first_moments(moments)
+        energy = np.einsum("rp,pq,rq->r", rows, metric, rows, optimize=True)
+        least = _LEAST * np.square(rows).sum(1) * np.trace(metric) / len(metric)
+        held = energy > least
+        found: Array = rows * (held / np.sqrt(np.where(held, energy, 1)))[:, None]
+        return found
+
+    def _first_moments(self, moments: Moments) -> Array:
+        blocks = self._gram(moments)
+        found: Array = np.einsum("ptqt->pq", blocks) / blocks.shape[1]
+        return found
+
+    def _gram(self, moments: Moments) -> Array:
+        flat, shape = self.order.reshape(-1), self.order.shape
+        found: Array = moments.gram[np.ix_(flat, flat)].reshape(*shape, *shape)
+        return found
+
+    @cached_property
+    def _weights(self) -> Array:
+        """The original weights: (inputs and first taps, second taps and outputs)."""
+        held = self.layer.weight[0].reshape(self.layer.outputs, -1).T * self.scale
+        found: Array = held[self.order].reshape(len(self.order), -1)
+        return found
+
+    def fitted(
+        self, rank: int, new: Moments, old: Moments, aimed: Aimed | None = None, mix: float = 0.2
+    ) -> Factors:
+        """The factors of ``rank`` whose results are nearest to the targets of ``new``.
+
+        ``new`` are the moments of what the layer reads in the network so far, with the original's
+        results for targets; ``old`` those of the original. Rows are chosen on a mix of both.
+        Where the targets depend on the results, ``aimed`` gives the moments with the new ones.
+        """
+        both = new.mixed(old, mix)
+        first = self._unit(self._directions(both)[0][:rank], both)
+        gram, cross = self._gram(both), self._cross(both)
+        for _ in range(_ROUNDS):
+            second = self._second(first, both)
+            found = _first(first, second, gram, cross, self._free(first))
+            first = self._unit(found, both)
+        made = self._behind(first, new)
+        for _ in range(_AIMS):
+            made = self._behind(first, aimed(made)) if aimed else made
+        return made
+
+    def rough(self, rank: int, moments: Moments) -> Factors:
+        """Factors of ``rank`` that were not solved for."""
+        return self._behind(self._unit(self._directions(moments)[0][:rank], moments), moments)
+
+    def _behind(self, first: Array, new: Moments) -> Factors:
+        """The factors with the best second layer behind ``first``."""
+        second, (size, taps) = self._second(first, new), self.order.shape
+        means = first @ new.mean[self.order.reshape(-1)].reshape(size, taps)
+        bias = new.target - means.reshape(-1) @ second.reshape(len(first) * taps, -1)
+        mine = tuple(self.is_first(axis) for axis in range(len(self.layer.kernel)))
+        return self.made(self.layer, mine, first, second / self.scale, bias / self.scale)
+
+    def results(self, factors: Factors, read: Array) -> Array:
+        """What the factors give for ``read`` (samples, features), times what each output counts."""
+        flat, (size, taps) = self.order.reshape(-1), self.order.shape
+        parts = read[:, flat].reshape(len(read), size, taps)
+        between = np.einsum("npt,rp->nrt", parts, factors.first.astype(read.dtype), optimize=True)
+        second = (factors.second * self.scale).reshape(len(factors.first) * taps, -1)
+        found: Array = between.reshape(len(read), -1) @ second.astype(read.dtype)
+        found += (factors.bias * self.scale).astype(read.dtype)
+        return found
+
+    def _free(self, first: Array) -> Array:
+        """Which weights of the first layer may be any."""
+        return np.ones(first.shape, bool)
+
+    def _second(self, first: Array, moments: Moments) -> Array:
+        """The best weights (rank, second taps, outputs) behind the rows of a first layer."""
+        rank, taps = len(first), self.order.shape[1]
+        gram, metric = self._gram(moments), self._first_moments(moments)
+        seen = np.einsum("rp,ptqu,sq->rtsu", first, gram, first, optimize=True)
+        cross = np.einsum("rp,pto->rto", first, self._cross(moments), optimize=True)
+        told = first @ metric
+        wanted = told @ self._weights
+        prior = solve(told @ first.T, wanted, np.zeros_like(wanted), 0)
+        size = (rank * taps, -1)
+        found = solve(seen.reshape(*size), cross.reshape(*size), prior.reshape(*size), _RIDGE)
+        return found.reshape(rank, taps, -1)
+
+    def _cross(self, moments: Moments) -> Array:
+        found: Array = moments.cross[self.order]
+        return found
+
+
+def _first(first: Array, second: Array, gram: Array, cross: Array, free: Array) -> Array:
+    """The best rows of the first layer before a ``second``, by conjugate gradients."""
+    pairs = np.einsum("rto,suo->turs", second, second, optimize=True)
+    wanted = np.einsum("rto,pto->rp", second, cross, optimize=True)
+    taps = range(gram.shape[1])
+    left = _inverse(sum(pairs[t, t] for t in taps))
+    right = _inverse(sum(gram[:, t, :, t] for t in taps) / gram.shape[1])
+    wanted = wanted * free
+
+    def applied(rows: Array) -> Array:
+        parts = (pairs[t, u] @ (rows @ gram[:, u, :, t]) for t in taps for u in taps)
+        return free * sum(parts, start=np.zeros_like(rows))
+
+    found, rest = first, wanted - applied(first)
+    if not np.abs(rest).max() > _LEAST * np.abs(wanted).max():
+        return first
+    move = better = free * (left @ rest @ right)
+    size = float(np.sum(rest * better))
+    enough = _ENOUGH * size
+    for _ in range(_STEPS):
+        along = applied(move)
+        curve = float(np.sum(move * along))
+        if not size > enough or not curve > 0:
+            break
+        found = found + size / curve * move
+        rest = rest - size / curve * along
+        better = free * (left @ rest @ right)
+        size, before = float(np.sum(rest * better)), size
+        move = better + size / before * move
+    return found
+
+
+def _inverse(matrix: Array) -> Array:
+    found: Array = np.linalg.inv(
+        matrix + (_SMALL * np.trace(matrix) / len(matrix) + 1e-30) * np.eye(len(matrix))
+    )
+    return found
+
+
+def sizes_within(value: Value) -> list[int]:
+    """The sizes of a value but the first, that of the batch; None for one that is open."""
+    return [value.type.size(axis) for axis in range(1, value.rank or 0)]  # type: ignore[misc]

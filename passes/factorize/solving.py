@@ -1,0 +1,188 @@
+"""What flows through the layers of a graph, and their weights solved one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from redir import ops
+from redir.ir import Graph, Node, Value
+from redir.ir.interpreter import compute
+from redir.ir.rewriter import Outputs, transform
+from redir.ir.tensor import Array
+from redir.layers.linear import Linear
+from redir.passes.factorize.behind import Behind, behind
+from redir.passes.factorize.factors import Factors
+from redir.passes.factorize.forms import Aimed, Factoring
+from redir.runtime.onnxruntime import runner
+from redir.statistics.moments import Moments, Places, drawn_places, features, targets
+from redir.statistics.walk import Batches, Held, walk
+
+Aim: TypeAlias = "Callable[[Array], Array]"
+
+_NOISE = 0.01  # of the variance of a layer's result, by which its weight in the outputs is found
+_SAMPLES = 20_000  # of a layer, or as many for each of its features as this:
+_PER_FEATURE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen of a layer of the original, at some ``places`` of each batch.
+
+    ``targets`` (samples, outputs) are its results, times what each output counts; ``moments`` are
+    of what it read, and these; ``spread`` (outputs,) is the deviation of its results. ``behind``
+    is what they flow into, and ``other`` (samples, outputs) what is added to them there.
+    """
+
+    places: Sequence[Places]
+    targets: Array
+    moments: Moments
+    spread: Array
+    behind: Behind
+    other: Array | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A form of a layer, and its rank."""
+
+    form: Factoring
+    rank: int
+
+
+def observed(
+    graph: Graph, batches: Batches, forms: Mapping[Node, Factoring], seed: int
+) -> dict[Node, Seen]:
+    """What flows through the layers of ``forms``; which form it is does not matter.
+
+    Raises:
+        Unsupported: the graph cannot be run.
+    """
+    rng, seen = np.random.default_rng(seed), dict[Node, Seen]()
+
+    adds = {b.sum: n for n, form in forms.items() if (b := behind(graph, form.layer)).sum}
+
+    def step(node: Node, operands: list[list[Any]], _: Held) -> list[Sequence[Any]] | None:
+        if node in adds:
+            was = seen[adds[node]]
+            place = node.inputs.index(was.behind.other)
+            layer = forms[adds[node]].layer
+            other = [targets(layer, x[place], p) for x, p in zip(operands, was.places, strict=True)]
+            seen[adds[node]] = replace(was, other=_joined(other))
+        if node not in forms:
+            return None
+        form, made = forms[node], [compute(node, arrays) for arrays in operands]
+        count = max(_SAMPLES, _PER_FEATURE * form.order.size) // len(batches)
+        places = [drawn_places(rng, form.layer, y, count) for (y,) in made]
+        wanted = _joined(targets(form.layer, y, p) for (y,), p in zip(made, places, strict=True))
+        spread, wanted = wanted.std(0), wanted * form.scale.astype(wanted.dtype)
+        moments = Moments.of(_read(form, operands, places), wanted)
+        seen[node] = Seen(places, wanted, moments, spread, behind(graph, form.layer))
+        return made
+
+    walk(graph, batches, step)
+    return seen
+
+
+def solved(
+    graph: Graph, batches: Batches, plan: Mapping[Node, Choice], seen: Mapping[Node, Seen]
+) -> Graph:
+    """The graph with the layers of ``plan`` factored, each solved on what those before it give."""
+    made: dict[Node, Factors] = {}
+
+    def step(node: Node, operands: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
+        if node not in plan:
+            return None
+        (form, rank), was = (plan[node].form, plan[node].rank), seen[node]
+        read = _read(form, operands, was.places)
+        aim = _aim(form.layer, was, held)
+        moments = Moments.of(read, aim(was.targets))
+        aimed = _aimed(form, read, moments, aim) if was.behind.clips else None
+        made[node] = form.fitted(rank, moments, was.moments, aimed)
+        x = Value(form.layer.x.type)
+        run = runner(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
+        return [[run({"x": arrays[0]})["y"]] for arrays in operands]
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        return [made[node].on(inputs[0])] if node in made else None
+
+    walk(graph, batches, step)
+    return transform(graph, visit)
+
+
+def rough(graph: Graph, plan: Mapping[Node, Choice], seen: Mapping[Node, Seen]) -> Graph:
+    """The graph with the layers of ``plan`` factored, their weights not solved: to be timed."""
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        if node not in plan:
+            return None
+        form, moments = plan[node].form, seen[node].moments
+        return [form.rough(plan[node].rank, moments).on(inputs[0])]
+
+    return transform(graph, visit)
+
+
+def sensitivity(
+    graph: Graph, some: Mapping[str, Array], seen: Mapping[Node, Seen], seed: int
+) -> dict[Node, float]:
+    """How much an error of each layer moves the outputs: the root of what a little noise does."""
+    plain, found = runner(graph)(some), dict[Node, float]()
+    for number, (node, was) in enumerate(seen.items()):
+        rng = np.random.default_rng([seed, number])
+        moved = runner(_noisy(graph, node, was.spread, rng))(some)
+        far = sum(_distance(np.asarray(plain[n]), np.asarray(moved[n])) for n in plain)
+        found[node] = float(np.sqrt(far / _NOISE))
+    return found
+
+
+def _aim(layer: Linear, was: Seen, held: Held) -> Aim:
+    """What the results of a layer should be, from what they are."""
+    flows = was.behind
+    if flows.other is None:
+        given, wanted = flows.shift.astype(was.targets.dtype), was.targets
+    elif flows.other in held and was.other is not None:
+        arrays = zip(held[flows.other], was.places, strict=True)
+        now = _joined(targets(layer, x, p) for x, p in arrays)
+        given, wanted = now + flows.shift.astype(now.dtype), was.targets + was.other
+    else:
+        return lambda _: was.targets
+    wanted = wanted + flows.shift.astype(wanted.dtype)
+    return lambda now: flows.aim(wanted, given, now)
+
+
+def _aimed(form: Factoring, read: Array, moments: Moments, aim: Aim) -> Aimed:
+    """The moments with the targets that some factors give rise to."""
+    return lambda factors: moments.aimed(read, aim(form.results(factors, read)))
+
+
+def _read(form: Factoring, operands: Sequence[Sequence[Any]], places: Sequence[Places]) -> Array:
+    pairs = zip(operands, places, strict=True)
+    return _joined(features(form.layer, arrays[0], where) for arrays, where in pairs)
+
+
+def _joined(parts: Any) -> Array:
+    return np.concatenate(list(parts))
+
+
+def _noisy(graph: Graph, node: Node, spread: Array, rng: np.random.Generator) -> Graph:
+    """The graph with noise added to the result of a node, the same for every example."""
+    y = node.outputs[0].type
+    shape = [1, *(y.size(axis) or 1 for axis in range(1, len(y.shape or ())))]
+    along = [1] * len(shape)
+    along[1 if node.op == ops.Conv else -1] = -1
+    noise = rng.standard_normal(shape) * spread.reshape(along) * np.sqrt(_NOISE)
+    added = ops.constant(noise.astype(y.dtype))
+
+    def visit(old: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        return [ops.Add(old.on(inputs).outputs[0], added)] if old is node else None
+
+    return transform(graph, visit)
+
+
+def _distance(a: Array, b: Array) -> float:
+    """How far an output went, as a share of its variance."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return float(np.mean(np.square(a - b)) / (np.var(a) or 1.0))

@@ -1,0 +1,99 @@
+"""What is known of a graph before layers are factored, and the plans that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from redir.cost.allocation import Option, allocated
+from redir.ir import Graph, Node
+from redir.ir.tensor import Array
+from redir.passes.factorize.forms import Factoring
+from redir.passes.factorize.solving import Choice, Seen, observed, rough, sensitivity, solved
+from redir.passes.factorize.ways import factorings
+from redir.statistics import Source
+from redir.statistics.walk import Batches
+
+_EXAMPLES = 64  # on which outputs are compared
+
+Plan = Mapping[Node, Choice]
+"""The layers that are factored, and how."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A graph with the layers that may be factored, what flows through them, and what that says.
+
+    ``ways`` are the forms of each layer, ``seen`` what was seen of it, ``weights`` how much an
+    error in it moves the outputs, and ``errors`` what each form is estimated to lose at each rank.
+    """
+
+    graph: Graph
+    batches: Batches
+    ways: Mapping[Node, Sequence[Factoring]]
+    seen: Mapping[Node, Seen]
+    weights: Mapping[Node, float]
+    errors: Mapping[Factoring, Array]
+
+    def plan(self, price: str, saved: float, forms: Sequence[str], align: int) -> Plan:
+        """What errs least of all that saves so much of the ``price``: macs or parameters."""
+        options = {n: list(self._options(n, price, forms, align)) for n in self.ways}
+        now = sum(found[0].cost for found in options.values())
+        chosen = allocated(options, now - saved)
+        return {n: o.what for n, o in chosen.items() if o.what is not None}
+
+    def _options(
+        self, node: Node, price: str, forms: Sequence[str], align: int
+    ) -> Iterator[Option[Choice | None]]:
+        """The layer as it is, and each form of it that costs less."""
+        dense = self.ways[node][0].dense(price)
+        yield Option(None, dense, 0.0)
+        for form in (f for f in self.ways[node] if f.name in forms):
+            for rank in range(align, form.full + 1, align):
+                cost = form.cost(rank, price)
+                if cost < dense:
+                    error = self.weights[node] * float(self.errors[form][rank])
+                    yield Option(Choice(form, rank), cost, error)
+
+    def drift(self, plan: Plan) -> float:
+        """How far the outputs are estimated to go under a plan, as a share of their spread."""
+        each = [self.weights[n] ** 2 * self.errors[c.form][c.rank] for n, c in plan.items()]
+        return float(np.sqrt(np.sum(each)))
+
+    @property
+    def some(self) -> Mapping[str, Array]:
+        """A few of the examples, on which outputs are compared."""
+        return _some(self.batches)
+
+    def rough(self, plan: Plan) -> Graph:
+        """The graph under a plan, its weights not solved: what takes as long."""
+        return rough(self.graph, plan, self.seen)
+
+    def solved(self, plan: Plan) -> Graph:
+        """The graph under a plan, its weights solved."""
+        return solved(self.graph, self.batches, plan, self.seen) if plan else self.graph
+
+
+@lru_cache(maxsize=1)
+def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -> Study | None:
+    """What ``examples`` of a source tell of a graph; None if no layer of it may be factored.
+
+    Raises:
+        Unsupported: the graph cannot be run.
+    """
+    found = {node: factorings(graph, node, ignore) for node in graph.nodes}
+    ways = {node: forms for node, forms in found.items() if not isinstance(forms, str)}
+    if not ways:
+        return None
+    batches = source.batches(graph, examples, seed)
+    seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed)
+    errors = {f: f.errors(seen[n].moments) for n, forms in ways.items() for f in forms}
+    weights = sensitivity(graph, _some(batches), seen, seed)
+    return Study(graph, batches, ways, seen, weights, errors)
+
+
+def _some(batches: Batches) -> Mapping[str, Array]:
+    return {name: array[:_EXAMPLES] for name, array in batches[0].items()}

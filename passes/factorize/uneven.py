@@ -1,0 +1,62 @@
+"""A convolution as basis kernels, more for some inputs than for others, and sums of them."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from redir.ir.tensor import Array
+from redir.passes.factorize.factors import Depthwise
+from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
+from redir.statistics.least_squares import root
+from redir.statistics.moments import Moments
+
+
+class Uneven(Factoring):
+    """Basis kernels of single inputs, as many of each as pay, then a pointwise convolution.
+
+    This is uneven depthwise separation (Yvinec et al., RED, NeurIPS 2021). The rank is the number
+    of kernels.
+    """
+
+    made = Depthwise
+
+    @property
+    def name(self) -> str:
+        """What the form is called."""
+        return "uneven-depthwise"
+
+    @property
+    def full(self) -> int:
+        """The number of kernels that can do all that the layer does."""
+        return self.layer.channels * min(prod(self.layer.kernel), self.layer.outputs)
+
+    def cost(self, rank: int, price: str) -> int:
+        """What the two layers cost at ``rank``: ``macs`` of one example, or ``parameters``."""
+        places = self._places[1] if price == MULTIPLY_ADDS else 1
+        return int(places * rank * (prod(self.layer.kernel) + self.layer.outputs))
+
+    def _directions(self, moments: Moments) -> tuple[Array, Array]:
+        """The kernels of each input in the metric of what it reads, first what matters most."""
+        channels, taps = self.layer.channels, prod(self.layer.kernel)
+        each = np.arange(channels)
+        blocks = moments.gram.reshape(channels, taps, channels, taps)[each, :, each]
+        weights = self._weights.reshape(channels, taps, -1)
+        rows, values = [], []
+        for channel in range(channels):
+            whole, inverse = root(blocks[channel])
+            left, found, _ = np.linalg.svd(whole @ weights[channel], full_matrices=False)
+            placed = np.zeros((len(found), channels, taps))
+            placed[:, channel] = left.T @ inverse
+            rows.append(placed.reshape(len(found), -1))
+            values.append(found)
+        flat = np.concatenate(values)
+        order = np.argsort(-flat, kind="stable")
+        return np.concatenate(rows)[order], flat[order]
+
+    def _free(self, first: Array) -> Array:
+        """A row stays with its input."""
+        held = first.reshape(len(first), self.layer.channels, -1)
+        found: Array = np.repeat(np.abs(held).sum(2, keepdims=True) > 0, held.shape[2], 2)
+        return found.reshape(first.shape)

@@ -1,0 +1,54 @@
+"""The ways in which the layers of a graph may be factored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from redir import ops
+from redir.ir import Graph, Node
+from redir.layers.linear import CONVS, Linear, linear
+from redir.passes.factorize.behind import behind
+from redir.passes.factorize.forms import Factoring, sizes_within
+from redir.passes.factorize.uneven import Uneven
+
+FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
+
+
+DENSE = ("spatial", "reduce", "expand", "low-rank")  # which runtimes are fast at
+FORMS = (*DENSE, "uneven-depthwise")
+
+
+def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring] | str:
+    """The ways in which a layer may be factored, or why it is left as it is.
+
+    ``ignore`` names layers that are, with * for any letters.
+    """
+    if ignore and fnmatchcase(node.name, ignore):
+        return "it is to be ignored"
+    layer = linear(node) if node.op in FACTORED else "it is no layer that is factored"
+    if isinstance(layer, str):
+        return layer
+    why = _obstacle(graph, layer)
+    if why is not None:
+        return why
+    axes, scale = [a for a, k in enumerate(layer.kernel) if k > 1], behind(graph, layer).scale
+    found = [Factoring(layer, frozenset(axes[:n]), scale) for n in range(len(axes) + 1)]
+    return [*found, Uneven(layer, frozenset(axes), scale)] if axes else found
+
+
+def _obstacle(graph: Graph, layer: Linear) -> str | None:
+    last = layer.node.op in CONVS or layer.x_axis == -1
+    if not layer.groups == layer.alpha == layer.beta == layer.place == 1 or not last:
+        return "it has groups, factors, or its weights on the left"
+    if graph.uses[layer.held] > 1 or layer.array.dtype != np.float32:
+        return "its weights are read elsewhere, or are not float32"
+    if layer.bias is None:
+        return "its bias is not a constant"
+    if layer.node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
+        return "its pads follow the size of what it reads"
+    if any(v.type.shape is None or None in sizes_within(v) for v in (layer.x, layer.y)):
+        return "the sizes of what it reads are not known"
+    return None

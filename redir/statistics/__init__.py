@@ -1,0 +1,5 @@
+"""What flows through a graph: inputs that stand for real ones, moments, and least squares."""
+
+from redir.statistics.sources import Source, source
+
+__all__ = ["Source", "source"]

@@ -1,0 +1,109 @@
+"""Second moments of what a linear layer reads, and of that with what it should make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from redir.ir.tensor import Array
+from redir.layers.linear import CONVS, Linear
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Means of products about the mean, of features (the taps that an output reads) and targets.
+
+    ``gram`` (features, features), ``cross`` (features, outputs); ``mean`` (features,) and
+    ``target`` (outputs,) are what was taken off; ``energy`` is that of the targets. A feature is
+    a tap of an input: inputs first, then the kernel in order.
+    """
+
+    gram: Array
+    cross: Array
+    mean: Array
+    target: Array
+    energy: float
+
+    @classmethod
+    def of(cls, features: Array, targets: Array) -> Moments:
+        """The moments of rows of features and of targets."""
+        mean, target = features.mean(0, dtype=np.float64), targets.mean(0, dtype=np.float64)
+        a, y = features - mean.astype(features.dtype), targets - target.astype(targets.dtype)
+        count = max(len(a), 1)
+        gram, cross = (a.T @ b / count for b in (a, y))
+        energy = float(np.square(y, dtype=np.float64).sum()) / count
+        return cls(gram.astype(np.float64), cross.astype(np.float64), mean, target, energy)
+
+    def aimed(self, features: Array, targets: Array) -> Moments:
+        """These moments, with other targets of the same rows of features."""
+        target = targets.mean(0, dtype=np.float64)
+        y, mean = targets - target.astype(targets.dtype), self.mean.astype(features.dtype)
+        cross = ((features - mean).T @ y / max(len(y), 1)).astype(np.float64)
+        energy = float(np.square(y, dtype=np.float64).sum()) / max(len(y), 1)
+        return replace(self, cross=cross, target=target, energy=energy)
+
+    def mixed(self, other: Moments, share: float) -> Moments:
+        """These moments with a ``share`` of ``other``; the means stay these."""
+        parts = ((getattr(self, n), getattr(other, n)) for n in ("gram", "cross", "energy"))
+        gram, cross, energy = ((1 - share) * a + share * b for a, b in parts)
+        return replace(self, gram=gram, cross=cross, energy=energy)
+
+    def error(self, weights: Array) -> float:
+        """The share of the targets' energy that ``weights`` (features, outputs) miss."""
+        missed = self.energy - 2 * np.sum(weights * self.cross)
+        missed += np.sum((self.gram @ weights) * weights)
+        return max(float(missed), 0.0) / (self.energy or 1.0)
+
+
+Places = tuple[Array, ...]
+"""Where samples are taken: for each axis of a result but its channels, an index for each sample."""
+
+
+def drawn_places(rng: np.random.Generator, layer: Linear, y: Array, count: int) -> Places:
+    """Places of a result, all or ``count`` of them at random."""
+    sizes = np.delete(y.shape, layer.y_axis % y.ndim)
+    total = int(np.prod(sizes))
+    chosen = rng.choice(total, min(total, count), replace=False)
+    return np.unravel_index(np.sort(chosen), sizes)
+
+
+def targets(layer: Linear, y: Array, places: Places) -> Array:
+    """The numbers at some places of a layer's result: (samples, outputs)."""
+    found: Array = np.moveaxis(y, layer.y_axis, -1)[places]
+    return found
+
+
+def features(layer: Linear, x: Array, places: Places) -> Array:
+    """What a layer of one group reads at some places of its result: (samples, inputs * taps)."""
+    if layer.node.op not in CONVS:
+        found: Array = np.moveaxis(x, layer.x_axis, -1)[places]
+        return found
+    rank = x.ndim - 2
+    strides, dilations, pads = window(layer)
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
+    taps = list(_taps(padded, places, layer.kernel, strides, dilations))
+    return np.stack(taps, 2).reshape(len(places[0]), -1)
+
+
+def window(layer: Linear) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """The strides, dilations and pads of a Conv that states them, or has none."""
+    attrs, ones = layer.node.attrs, (1,) * len(layer.kernel)
+    return (
+        attrs.get("strides", ones),
+        attrs.get("dilations", ones),
+        attrs.get("pads", (0,) * 2 * len(ones)),
+    )
+
+
+def _taps(
+    padded: Array,
+    places: Places,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> Iterator[Array]:
+    for tap in np.ndindex(*kernel):
+        steps = zip(places[1:], strides, tap, dilations, strict=True)
+        yield padded[(places[0], slice(None), *(p * s + t * d for p, s, t, d in steps))]

@@ -1,0 +1,104 @@
+"""Inputs made from a model alone: what gives its norms the moments that they stored in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from redir import ops
+from redir.errors import BadInput, MissingExtra
+from redir.io.models import to_torch
+from redir.ir import Graph, Node
+from redir.ir.builtin import tensor_of
+from redir.ir.tensor import Array
+from redir.runtime.inputs import smooth
+from redir.statistics.sources import sizes
+
+try:
+    import torch
+except ImportError:  # the extra is optional
+    if not TYPE_CHECKING:
+        torch = None
+
+_BATCH = 64  # examples that are made together
+_STEPS = 80  # of Adam
+_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Inputs optimised so that every BatchNormalization sees the mean and variance it stored.
+
+    It needs no data: the moments are what the model remembers of its training (Yin et al.,
+    DeepInversion, CVPR 2020). It starts from noise with the spectrum of images.
+    """
+
+    def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
+        """Examples made from ``seed``.
+
+        Raises:
+            BadInput: the graph has no norms, or not one input.
+            MissingExtra: PyTorch is not installed.
+        """
+        if torch is None:
+            raise MissingExtra("making synthetic inputs", "torch")
+        norms = [node for node in graph.nodes if _is_norm(node)]
+        if not norms or len(graph.inputs) != 1:
+            raise BadInput("synthetic inputs need norms with constant moments, and one input")
+        ((name, shape),) = sizes(graph, min(count, _BATCH))[0].items()
+        rng, probe = np.random.default_rng(seed), _probe(graph, norms)
+        wanted = [_moments(node) for node in norms]
+        times = -(-count // shape[0])
+        return [{name: _made(probe, wanted, smooth(rng, shape))} for _ in range(times)]
+
+    def __str__(self) -> str:
+        return "synthetic"
+
+
+def _is_norm(node: Node) -> bool:
+    return node.op == ops.BatchNormalization and all(tensor_of(v) for v in node.inputs[3:5])
+
+
+def _probe(graph: Graph, norms: Sequence[Node]) -> Any:
+    """A module that gives what each norm reads."""
+    seen = {f"x{i}": node.inputs[0] for i, node in enumerate(norms)}
+    module = to_torch(replace(graph, outputs=seen)).eval()
+    return module.requires_grad_(False)  # noqa: FBT003 - as torch has it
+
+
+def _moments(node: Node) -> tuple[Any, Any]:
+    held = [tensor_of(v) for v in node.inputs[3:5]]
+    mean, var = (torch.tensor(t.array) for t in held if t is not None)
+    return mean, var.clamp(min=1e-8)
+
+
+def _made(probe: Any, wanted: Sequence[tuple[Any, Any]], start: Array) -> Array:
+    images = torch.tensor(start, dtype=torch.float32, requires_grad=True)
+    steps = torch.optim.Adam([images], _RATE)
+    for _ in range(_STEPS):
+        steps.zero_grad()
+        seen = probe(images)
+        parts = [_off(x, *m) for x, m in zip(_values(seen), wanted, strict=True)]
+        torch.stack(parts).mean().backward()
+        steps.step()
+    found: Array = images.detach().numpy()
+    return found
+
+
+def _values(seen: Any) -> Sequence[Any]:
+    if isinstance(seen, dict):
+        return list(seen.values())
+    return [seen] if isinstance(seen, torch.Tensor) else list(seen)
+
+
+def _off(x: Any, mean: Any, var: Any) -> Any:
+    """How far the moments of ``x`` are from those that are wanted, in units of their spread."""
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    seen, spread = x.mean(axes), x.var(axes, unbiased=False)
+    return ((seen - mean).square() / var).mean() + ((spread / var).log().square()).mean()
+
+
+SYNTHETIC = Synthetic()

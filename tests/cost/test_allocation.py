@@ -1,0 +1,51 @@
+"""Allocation: a budget is kept, and nothing in it could be spent better by one change."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redir.cost.allocation import Option, allocated
+
+NUMBERS = st.integers(1, 20).map(float)
+OPTIONS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=4)
+LAYERS = st.dictionaries(st.integers(0, 9), OPTIONS, min_size=1, max_size=5)
+
+
+def options(layers: dict[int, list[tuple[float, float]]]) -> dict[int, list[Option[int]]]:
+    return {
+        key: [Option(place, cost, error) for place, (cost, error) in enumerate(found)]
+        for key, found in layers.items()
+    }
+
+
+@given(LAYERS, st.integers(1, 100))
+def test_a_budget_is_kept_or_the_cheapest_is_taken(
+    layers: dict[int, list[tuple[float, float]]], budget: int
+) -> None:
+    given_, least = options(layers), sum(min(o)[0] for o in layers.values())
+    spent = sum(option.cost for option in allocated(given_, budget).values())
+    assert spent <= max(budget, least)
+
+
+@given(LAYERS, st.integers(1, 100))
+def test_no_option_that_fits_is_better(
+    layers: dict[int, list[tuple[float, float]]], budget: int
+) -> None:
+    given_ = options(layers)
+    chosen = allocated(given_, budget)
+    left = budget - sum(option.cost for option in chosen.values())
+    better = [
+        (now, new)
+        for key, now in chosen.items()
+        for new in given_[key]
+        if new.error < now.error and new.cost - now.cost <= left
+    ]
+    assert not better
+
+
+def test_what_errs_least_for_its_cost_is_kept() -> None:
+    dear = [Option("whole", 10, 0), Option("half", 5, 8)]
+    cheap = [Option("whole", 10, 0), Option("half", 5, 1)]
+    chosen = allocated({"a": dear, "b": cheap}, 15)
+    assert {key: option.what for key, option in chosen.items()} == {"a": "whole", "b": "half"}

@@ -1,0 +1,73 @@
+"""Moments: what a layer reads at some places, and what weights miss of what it should make."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redir import ops
+from redir.ir import Value
+from redir.ir.interpreter import compute
+from redir.layers.linear import Linear, linear
+from redir.statistics.moments import Moments, drawn_places, features, targets
+from tests.helpers import const, placeholder
+
+RNG = np.random.default_rng(0)
+
+
+def layer_of(y: Value) -> Linear:
+    assert y.node is not None
+    found = linear(y.node)
+    assert isinstance(found, Linear)
+    return found
+
+
+@given(st.tuples(*[st.integers(1, 2)] * 2), st.tuples(*[st.integers(1, 2)] * 2), st.integers(0, 2))
+def test_what_a_convolution_reads_times_its_weights_is_what_it_makes(
+    strides: tuple[int, int], dilations: tuple[int, int], pad: int
+) -> None:
+    x = RNG.integers(-3, 4, (2, 3, 7, 6)).astype(np.float32)
+    weight = RNG.integers(-3, 4, (4, 3, 3, 2)).astype(np.float32)
+    y = ops.Conv(
+        placeholder(*x.shape),
+        const(weight),
+        strides=strides,
+        dilations=dilations,
+        pads=(pad, 0, 1, pad),
+    )
+    layer = layer_of(y)
+    (made,) = compute(layer.node, [x, weight])
+    places = drawn_places(np.random.default_rng(1), layer, made, 30)
+    read = features(layer, x, places)
+    assert np.array_equal(read @ layer.weight[0].reshape(4, -1).T, targets(layer, made, places))
+
+
+@pytest.mark.parametrize("attrs", [{}, {"transB": 1}])
+def test_what_a_product_reads_times_its_weights_is_what_it_makes(attrs: dict[str, int]) -> None:
+    x = RNG.integers(-3, 4, (5, 3)).astype(np.float32)
+    weight = RNG.integers(-3, 4, (4, 3) if attrs else (3, 4)).astype(np.float32)
+    layer = layer_of(ops.Gemm(placeholder(5, 3), const(weight), **attrs))
+    (made,) = compute(layer.node, [x, weight])
+    places = drawn_places(np.random.default_rng(1), layer, made, 3)
+    assert np.array_equal(
+        features(layer, x, places) @ layer.weight[0, :, :, 0].T, targets(layer, made, places)
+    )
+
+
+def test_the_error_of_weights_is_the_share_of_the_energy_that_they_miss() -> None:
+    read, weights = RNG.normal(size=(500, 6)), RNG.normal(size=(6, 3))
+    wanted = read @ weights + 5
+    moments = Moments.of(read, wanted)
+    assert moments.error(weights) == pytest.approx(0, abs=1e-9)
+    assert moments.error(0 * weights) == pytest.approx(1)
+    off = weights + 0.1 * RNG.normal(size=weights.shape)
+    missed = np.var((read @ off - wanted), axis=0).sum() / np.var(wanted, axis=0).sum()
+    assert moments.error(off) == pytest.approx(missed)
+
+
+def test_moments_are_mixed_by_shares() -> None:
+    a, b = (Moments.of(RNG.normal(size=(50, 2)), RNG.normal(size=(50, 1))) for _ in "ab")
+    assert np.allclose(a.mixed(b, 0.25).gram, 0.75 * a.gram + 0.25 * b.gram)
+    assert a.mixed(b, 0.25).mean is a.mean

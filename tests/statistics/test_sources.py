@@ -1,0 +1,95 @@
+"""Sources of inputs: given ones, drawn ones, and those that a model's norms ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.errors import BadInput, BadPipeline
+from redir.ir import Graph
+from redir.ir.interpreter import values
+from redir.statistics import Source, source
+from redir.statistics.sources import AUTO, DRAWN
+from redir.statistics.synthetic import SYNTHETIC
+from tests.helpers import const, placeholder
+
+RNG = np.random.default_rng(0)
+
+
+def net(*shape: int | str, norm: bool = True) -> Graph:
+    x = placeholder(*shape)
+    y = ops.Conv(x, const(RNG.normal(size=(4, 3, 3, 3))), pads=(1, 1, 1, 1))
+    stored = const([1.0, -2.0, 0.5, 3.0]), const([4.0, 0.25, 1.0, 9.0])
+    z = ops.BatchNormalization(y, const(np.ones(4)), const(np.zeros(4)), *stored) if norm else y
+    return Graph({"x": x}, {"y": ops.Relu(z)})
+
+
+OPEN, FIXED = net("n", 3, 8, 8), net(2, 3, 8, 8)
+
+
+def test_an_open_batch_takes_all_examples_at_once() -> None:
+    (batch,) = DRAWN.batches(OPEN, 6, 0)
+    assert batch["x"].shape == (6, 3, 8, 8)
+
+
+def test_a_fixed_batch_is_filled_as_often_as_it_takes() -> None:
+    assert [batch["x"].shape for batch in DRAWN.batches(FIXED, 5, 0)] == [(2, 3, 8, 8)] * 3
+
+
+def test_the_seed_decides_what_is_drawn() -> None:
+    one, same, other = (DRAWN.batches(OPEN, 2, seed)[0]["x"] for seed in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_a_file_gives_some_of_its_examples(tmp_path: Path) -> None:
+    held = RNG.normal(size=(9, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=held)
+    (batch,) = source(str(tmp_path / "x.npz")).batches(OPEN, 4, 0)
+    assert {row.tobytes() for row in batch["x"]} < {row.tobytes() for row in held}
+    assert len(batch["x"]) == 4
+    assert len(source(str(tmp_path / "x.npz")).batches(FIXED, 9, 0)) == 4
+
+
+def off(batches: list[np.ndarray]) -> float:
+    """How far what the norm reads is from what it stored."""
+    norm = OPEN.nodes[-2]
+    (seen,) = values(OPEN, {"x": np.concatenate(batches)}, [norm.inputs[0]])
+    mean, var = (node.attrs["value"].array for v in norm.inputs[3:] if (node := v.node))
+    return float(
+        np.abs(seen.mean((0, 2, 3)) - mean).max() + np.abs(seen.var((0, 2, 3)) / var - 1).max()
+    )
+
+
+def test_synthetic_inputs_give_norms_what_they_remember() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    drawn, made = (s.batches(OPEN, 32, 0) for s in (DRAWN, SYNTHETIC))
+    assert off([b["x"] for b in made]) < 0.2 * off([b["x"] for b in drawn])
+
+
+def test_auto_is_synthetic_where_norms_remember() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    remembered = AUTO.batches(OPEN, 4, 0)[0]["x"]
+    assert np.array_equal(remembered, SYNTHETIC.batches(OPEN, 4, 0)[0]["x"])
+    plain = net("n", 3, 8, 8, norm=False)
+    assert np.array_equal(AUTO.batches(plain, 4, 0)[0]["x"], DRAWN.batches(plain, 4, 0)[0]["x"])
+
+
+def test_synthetic_inputs_need_norms() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    with pytest.raises(BadInput, match="need norms"):
+        SYNTHETIC.batches(net("n", 3, 8, 8, norm=False), 4, 0)
+
+
+@pytest.mark.parametrize("name", ["auto", "drawn", "synthetic"])
+def test_sources_have_names(name: str) -> None:
+    assert str(source(name)) == name
+    assert isinstance(source(name), Source)
+
+
+def test_a_source_that_there_is_not_is_refused() -> None:
+    with pytest.raises(BadPipeline, match="no source of statistics is called 'dreams'"):
+        source("dreams")
