@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redir.check.guarantees import SAME_INTERFACE, Guarantee
-from redir.cost import macs, nbytes
+from redir.cost import macs, total
 from redir.cost.forms import no_dearer, unless_dearer
 from redir.cost.models import BYTES, LATENCY, MACS, CostModel, cost_model
-from redir.errors import BadPipeline, Unsupported
+from redir.errors import BadInput, BadPipeline, Unsupported
 from redir.ir import Graph
-from redir.passes.factorize.forms import PARAMETERS
-from redir.passes.factorize.search import furthest, losing, nearest, planned, within
-from redir.passes.factorize.study import Study, study
+from redir.passes.factorize.budget import COUNTED, sharing
+from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
+from redir.passes.factorize.plan import Plan
+from redir.passes.factorize.search import furthest, losing, nearest, within
+from redir.passes.factorize.study import Choices, Study, study
 from redir.passes.factorize.ways import DENSE, FACTORED, FORMS, factorings
-from redir.pipeline import Pass
+from redir.pipeline import Pass, Place
+from redir.runtime.open_sizes import Shapes
 from redir.statistics import Source, source
 
 TARGETS = {
@@ -27,7 +30,6 @@ TARGETS = {
     "max_drop": (0, 100),
 }
 _HALF = 0.5  # of the multiply-adds, where no target is given
-_BYTES = 4  # of a parameter: those that are factored are float32
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class Factorize(Pass):
     outputs. Weights are solved by least squares against the original's results, layer after layer,
     on what the layers before give (Zhang et al., TPAMI 2016). ``statistics`` gives the inputs for
     that, ``examples`` of them: ``synthetic`` ones, made from what norms remember; ``drawn`` ones;
-    those of an .npz file; or ``auto``. Layers whose name matches ``ignore`` stay. This loses
+    those of an .npz file; or ``auto``. Layers whose name matches ``ignore`` stay. What the passes
+    behind this one remove counts towards a share. A ``plan``, of ``planned`` or in a file of
+    ``redir plan --json``, says what becomes of each layer, in place of a target. This loses
     accuracy.
     """
 
@@ -66,10 +70,13 @@ class Factorize(Pass):
     align: int = 8
     ignore: str = ""
     seed: int = 0
+    plan: str | Plan = ""
 
     @property
     def guarantees(self) -> tuple[Guarantee, ...]:
-        """The interface stays, and what is to fall does not rise."""
+        """The interface stays, and what is to fall does not rise, unless a plan says so."""
+        if self.plan:
+            return (SAME_INTERFACE,)
         return (SAME_INTERFACE, no_dearer(BYTES if self.params or self.bytes else MACS))
 
     def __post_init__(self) -> None:
@@ -77,6 +84,8 @@ class Factorize(Pass):
         given = {name: value for name in TARGETS if (value := getattr(self, name))}
         if len(given) > 1:
             raise BadPipeline(f"factorize: one target at a time, not {' and '.join(given)}")
+        if self.plan and (given or self.forms != "all"):
+            raise BadPipeline("factorize: a plan says all: it goes with no target and no forms")
         for name, value in given.items():
             low, high = TARGETS[name]
             if not low < value <= high:
@@ -95,33 +104,84 @@ class Factorize(Pass):
             raise BadPipeline(f"factorize: there is no form {name!r}, but {', '.join(FORMS)}")
         return found
 
+    def _targets(self) -> dict[str, float]:
+        """What is asked for."""
+        given = {name: value for name in TARGETS if (value := getattr(self, name))}
+        return given or {"macs": _HALF}
+
     def run(self, graph: Graph) -> Graph:
         """See what flows, choose forms and ranks, and solve."""
-        if 1 in (self.macs, self.params, self.bytes, self.speed):
-            return graph
-        try:
-            found = study(graph, source(self.statistics), self.examples, self.seed, self.ignore)
-        except Unsupported:
-            return graph  # what cannot be run is left alone
-        if found is None:
-            return graph
-        after = self._factored(found)
+        return self.run_at(graph, Place(graph))
+
+    def run_at(self, graph: Graph, place: Place) -> Graph:
+        """``run``, so that a share that is asked for is left behind the last pass."""
+        found = self._study(graph)
+        after = found.solved(self._choices(found, place)) if found else graph
         return unless_dearer(graph, after, self.cost) if cost_model(self.cost).measured else after
 
-    def _factored(self, found: Study) -> Graph:
-        graph, forms = found.graph, self._forms()
-        plan = planned(found, macs(graph), forms, self.align)
-        if self.params or self.bytes:
-            saved = (1 - (self.params or self.bytes)) * nbytes(graph) / _BYTES
-            return found.solved(found.plan(PARAMETERS, saved, forms, self.align))
-        if self.speed:
-            faster = 1 / self.speed
-            return nearest(found, plan, lambda after: LATENCY.ratio(graph, after) <= faster)
-        if self.error:
-            return furthest(found, plan, within(found, self.error))
-        if self.max_drop:
-            return furthest(found, plan, losing(graph, self.max_drop, self.eval))
-        return found.solved(plan(1 - (self.macs or _HALF)))
+    def planned(
+        self, graph: Graph, place: Place | None = None, shapes: Shapes | None = None
+    ) -> Plan:
+        """What it would do to a graph, and what all passes would leave, counted at ``shapes``.
+
+        Nothing is solved for that, unless the target is one of outputs: ``error`` or ``max_drop``.
+        """
+        found, place = self._study(graph), place or Place(graph)
+        plan, after = Plan(()), graph
+        if found is not None:
+            choices = self._choices(found, place)
+            plan, after = Plan.of(found, choices, self._unit), found.rough(choices)
+        return replace(
+            plan,
+            target={} if self.plan else self._targets(),
+            statistics=str(self.statistics),
+            before=total(place.original, shapes),
+            after=total(place.behind.run(after), shapes),
+        )
+
+    @property
+    def _unit(self) -> str:
+        return PARAMETERS if self.params or self.bytes else MULTIPLY_ADDS
+
+    def _study(self, graph: Graph) -> Study | None:
+        """What is known of a graph, None where nothing is to be done, or can be.
+
+        Raises:
+            BadInput: there is a plan for it all the same.
+        """
+        if 1 in (self.macs, self.params, self.bytes, self.speed):
+            return None
+        why = "no layer of it may be factored"
+        try:
+            found = study(graph, source(self.statistics), self.examples, self.seed, self.ignore)
+        except Unsupported as error:  # what cannot be run is left alone
+            found, why = None, str(error)
+        if found is None and self.plan and self._plan.lines:
+            raise BadInput(f"plan: it is not for this model: {why}")
+        return found
+
+    @property
+    def _plan(self) -> Plan:
+        return Plan.read(self.plan) if isinstance(self.plan, str) else self.plan
+
+    def _choices(self, found: Study, place: Place) -> Choices:
+        if self.plan:
+            return self._plan.choices(found)
+        forms, ((target, value),) = self._forms(), self._targets().items()
+
+        def planned(price: str, saved: float) -> Choices:
+            return found.plan(price, saved, forms, self.align)
+
+        def saving(share: float) -> Choices:
+            return planned(MULTIPLY_ADDS, share * macs(found.graph))
+
+        if target in COUNTED:
+            return sharing(found, target, value, place, planned)
+        if target == "speed":
+            return nearest(found, saving, lambda g: LATENCY.ratio(found.graph, g) <= 1 / value)
+        error = target == "error"
+        good = within(found, value) if error else losing(found.graph, value, self.eval)
+        return furthest(found, saving, good)
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Why layers that could be factored are left as they are."""

@@ -88,10 +88,12 @@ class Factoring:
     def _places(self) -> tuple[int, int]:
         """The places of the result of the first layer, and of the second."""
         x, y = (sizes_within(v) for v in (self.layer.x, self.layer.y))
+        batch = self.layer.y.type.size(0) or 1
         if self.layer.node.op not in CONVS:
-            return prod(y[:-1]), prod(y[:-1])
+            return batch * prod(y[:-1]), batch * prod(y[:-1])
         axes = enumerate(zip(x[1:], y[1:], strict=True))
-        return prod(n if self.is_first(a) else m for a, (m, n) in axes), prod(y[1:])
+        first = prod(n if self.is_first(a) else m for a, (m, n) in axes)
+        return batch * first, batch * prod(y[1:])
 
     def is_first(self, axis: int) -> bool:
         """Whether the first layer steps along an axis: what neither has a kernel for, it does."""

@@ -2,50 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from redir.io import arrays
 from redir.ir import Graph
 from redir.ir.tensor import Array
-from redir.passes.factorize.forms import MULTIPLY_ADDS
-from redir.passes.factorize.study import Plan, Study
+from redir.passes.factorize.study import Choices, Study
 from redir.runtime.onnxruntime import accuracy, runner
 
 _ROUNDS = 7  # of bisection: shares are found to within 1 %
 _MOST = 0.98  # of the multiply-adds, that may be saved
 
 Good = Callable[[Graph], bool]
-Planned = Callable[[float], Plan]
+Planned = Callable[[float], Choices]
 """The plan that saves a share of the multiply-adds."""
 
 
-def planned(study: Study, total: float, forms: Sequence[str], align: int) -> Planned:
-    """Plans that save shares of ``total`` multiply-adds."""
-    return lambda share: study.plan(MULTIPLY_ADDS, share * total, forms, align)
-
-
-def furthest(study: Study, plan: Planned, good: Good) -> Graph:
-    """The smallest graph that is ``good``, by bisection; the original where none is."""
-    found, low, high = study.graph, 0.0, _MOST
+def furthest(study: Study, planned: Planned, good: Good) -> Choices:
+    """The plan that saves most of those whose graphs are ``good``, by bisection, if any."""
+    found: Choices = {}
+    low, high = 0.0, _MOST
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
-        after = study.solved(plan(middle))
-        if good(after):
-            found, low = after, middle
+        plan = planned(middle)
+        if good(study.solved(plan)):
+            found, low = plan, middle
         else:
             high = middle
     return found
 
 
-def nearest(study: Study, plan: Planned, good: Good) -> Graph:
-    """The graph that differs least of those that are ``good`` before their weights are solved."""
+def nearest(study: Study, planned: Planned, good: Good) -> Choices:
+    """The plan that errs least of those whose graphs are ``good``, also unsolved."""
     low, high = 0.0, _MOST
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
-        low, high = (low, middle) if good(study.rough(plan(middle))) else (middle, high)
-    return study.solved(plan(high))
+        low, high = (low, middle) if good(study.rough(planned(middle))) else (middle, high)
+    return planned(high)
 
 
 def within(study: Study, error: float) -> Good:

@@ -19,7 +19,7 @@ from redir.statistics.walk import Batches
 
 _EXAMPLES = 64  # on which outputs are compared
 
-Plan = Mapping[Node, Choice]
+Choices = Mapping[Node, Choice]
 """The layers that are factored, and how."""
 
 
@@ -38,7 +38,7 @@ class Study:
     weights: Mapping[Node, float]
     errors: Mapping[Factoring, Array]
 
-    def plan(self, price: str, saved: float, forms: Sequence[str], align: int) -> Plan:
+    def plan(self, price: str, saved: float, forms: Sequence[str], align: int) -> Choices:
         """What errs least of all that saves so much of the ``price``: macs or parameters."""
         options = {n: list(self._options(n, price, forms, align)) for n in self.ways}
         now = sum(found[0].cost for found in options.values())
@@ -58,7 +58,14 @@ class Study:
                     error = self.weights[node] * float(self.errors[form][rank])
                     yield Option(Choice(form, rank), cost, error)
 
-    def drift(self, plan: Plan) -> float:
+    def saved(self, plan: Choices, price: str) -> int:
+        """What the layers of a plan cost less under it."""
+        costs = (
+            (self.ways[n][0].dense(price), c.form.cost(c.rank, price)) for n, c in plan.items()
+        )
+        return sum(before - after for before, after in costs)
+
+    def drift(self, plan: Choices) -> float:
         """How far the outputs are estimated to go under a plan, as a share of their spread."""
         each = [self.weights[n] ** 2 * self.errors[c.form][c.rank] for n, c in plan.items()]
         return float(np.sqrt(np.sum(each)))
@@ -68,11 +75,11 @@ class Study:
         """A few of the examples, on which outputs are compared."""
         return _some(self.batches)
 
-    def rough(self, plan: Plan) -> Graph:
+    def rough(self, plan: Choices) -> Graph:
         """The graph under a plan, its weights not solved: what takes as long."""
         return rough(self.graph, plan, self.seen)
 
-    def solved(self, plan: Plan) -> Graph:
+    def solved(self, plan: Choices) -> Graph:
         """The graph under a plan, its weights solved."""
         return solved(self.graph, self.batches, plan, self.seen) if plan else self.graph
 

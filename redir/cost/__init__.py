@@ -8,6 +8,7 @@ from redir.cost.counts import (
     macs,
     nbytes,
     open_layers,
+    parameters,
     products,
     total,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "macs",
     "nbytes",
     "open_layers",
+    "parameters",
     "products",
     "total",
 ]

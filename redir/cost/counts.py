@@ -106,10 +106,20 @@ def macs(graph: Graph) -> int:
 
 def nbytes(graph: Graph) -> int:
     """The bytes of the parameters alone, as ``total`` counts them: no weight is looked at."""
+    return sum(tensor.nbytes for tensor in _tensors(graph))
+
+
+def parameters(graph: Graph) -> int:
+    """The parameters alone, as ``total`` counts them: no weight is looked at."""
+    return sum(tensor.array.size for tensor in _tensors(unpacked(graph)))
+
+
+def _tensors(graph: Graph) -> Iterator[Tensor]:
+    """The tensors that are read, each once."""
     seen: set[int] = set()
     defaults = _defaults(graph)
-    read = (_stored(node, defaults, seen) for node in graph.walk())
-    return sum(t.nbytes for tensors in read for t in tensors)
+    for node in graph.walk():
+        yield from _stored(node, defaults, seen)
 
 
 def open_layers(graph: Graph, shapes: Shapes | None = None) -> int:

@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from redir.check.guarantees import Guarantee
@@ -44,6 +44,11 @@ class Pass:
     def run(self, graph: Graph) -> Graph:
         """The rewritten graph: ``graph`` itself if there was nothing to do."""
         raise NotImplementedError
+
+    def run_at(self, graph: Graph, place: Place) -> Graph:
+        """``run``, by a pass that looks at what else is run."""
+        del place
+        return self.run(graph)
 
     def explain(self, graph: Graph) -> Iterable[str]:
         """Why the pass leaves alone what it leaves alone in ``graph``, a line for each place."""
@@ -83,16 +88,23 @@ class Pipeline(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Run each pass on what the one before it gave."""
-        for step in self.passes:
-            graph = step.run(graph)
+        for step, place in self.placed(graph):
+            graph = step.run_at(graph, place)
         return graph
 
     def __call__(self, graph: Graph, *, check: bool = False) -> Graph:
         """Run each pass and, if asked, check what each of them promises."""
         expect_graph(graph)
-        for step in self.passes:
-            graph = step(graph, check=check)
+        for step, place in self.placed(graph):
+            before, graph = graph, step.run_at(graph, place)
+            if check:
+                check_promises(step, before, graph)
         return graph
+
+    def placed(self, original: Graph) -> Iterator[tuple[Pass, Place]]:
+        """Each pass, and where it stands in a run on ``original``."""
+        for number, step in enumerate(self.passes, 1):
+            yield step, Place(original, Pipeline(self.passes[number:]))
 
     def __str__(self) -> str:
         """The passes with commas between them."""
@@ -110,6 +122,14 @@ class Pipeline(Pass):
             BadPipeline: a pass or option is unknown, or the text is not a pipeline.
         """
         return cls(tuple(_parse(spec)))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pass stands: what the run began with, and the passes ``behind`` it."""
+
+    original: Graph
+    behind: Pipeline = field(default_factory=Pipeline)
 
 
 def check_promises(step: Pass, before: Graph, after: Graph, *, numeric: bool = True) -> None:

@@ -51,10 +51,10 @@ def run(
     _refuse_nan(graph)
     tell, count = progress or (lambda *_: None), len(pipeline.passes)
     records: list[Ran] = []
-    for step in pipeline.passes:
+    for step, place in pipeline.placed(graph):
         tell(str(step), len(records), count)
         start = time.perf_counter()
-        after = step.run(graph)
+        after = step.run_at(graph, place)
         ran = Ran(step, graph, after, time.perf_counter() - start)
         _LOG.info("%s: %.3f s%s", step, ran.seconds, "" if ran.changed else ", unchanged")
         for instrument in instruments:

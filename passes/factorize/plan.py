@@ -1,0 +1,186 @@
+"""A plan as people read it, edit it and give it back: for each layer a form and a rank."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from redir.cost import Cost
+from redir.errors import BadInput
+from redir.ir import Graph, Node
+from redir.passes.factorize.forms import Factoring
+from redir.passes.factorize.solving import Choice
+from redir.passes.factorize.study import Choices, Study
+
+COUNTS = ("parameters", "macs", "bytes")  # those that do not depend on what is solved
+_MOST = 2**24  # bytes of a file
+_SAID = 60  # characters of what is quoted
+
+
+@dataclass(frozen=True)
+class Line:
+    """What becomes of a layer: a form of a rank, or neither where it stays as it is.
+
+    ``before`` and ``after`` are what it costs, in the unit of the plan, and ``error`` is how far it
+    alone is estimated to move the outputs, as a share of their spread.
+    """
+
+    layer: str
+    form: str | None = None
+    rank: int | None = None
+    before: int = 0
+    after: int = 0
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of each layer, and of the whole.
+
+    ``target`` and ``statistics`` are what it was made for and from; ``before`` and ``after`` what
+    the model costs, after all passes; ``deviation`` how far outputs are estimated to go, as a share
+    of their spread. ``unit`` is what the lines count. Only the ``lines`` say what is done.
+    """
+
+    lines: tuple[Line, ...]
+    target: Mapping[str, float] = field(default_factory=dict)
+    statistics: str = ""
+    unit: str = COUNTS[1]
+    before: Cost = field(default_factory=Cost)
+    after: Cost = field(default_factory=Cost)
+    deviation: float = 0.0
+
+    @classmethod
+    def read(cls, path: str | Path) -> Plan:
+        """The plan of a file, as ``as_dict`` gives it; all but the lines may be missing.
+
+        Raises:
+            BadInput: the file is missing, or is no plan.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                text = file.read(_MOST + 1)
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror or error}") from None
+        if len(text) > _MOST:
+            raise BadInput(f"{path}: more than {_MOST >> 20} MiB, which no plan has")
+        try:
+            return cls(tuple(_lines(json.loads(text))))
+        except (ValueError, RecursionError):
+            raise BadInput(f"{path}: not JSON, or damaged") from None
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from None
+
+    @classmethod
+    def of(cls, study: Study, plan: Choices, unit: str) -> Plan:
+        """The plan with a line for each layer that may be factored."""
+        names = {node: name for name, node in layers(study.graph).items()}
+        lines = tuple(_line(study, names[n], n, plan.get(n), unit) for n in study.ways)
+        return cls(lines, unit=unit, deviation=study.drift(plan))
+
+    def choices(self, study: Study) -> Choices:
+        """What the lines say of the layers of a graph.
+
+        Raises:
+            BadInput: there is no such layer, or it does not take the form, or not at that rank.
+        """
+        known = layers(study.graph)
+        for line in (line for line in self.lines if line.layer not in known):
+            raise BadInput(f"plan: the model has no layer {_quoted(line.layer)} at that point")
+        chosen = ((known[line.layer], line) for line in self.lines if line.form is not None)
+        return {node: _choice(study.ways.get(node, ()), line) for node, line in chosen}
+
+    def changed(self, layer: str, form: str | None = None, rank: int | None = None) -> Plan:
+        """The plan with another form and rank for a layer, or with the layer as it is."""
+        kept = (line for line in self.lines if line.layer != layer)
+        return replace(self, lines=(*kept, Line(layer, form, rank)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as ``redir plan --json`` prints it."""
+        return {
+            "target": dict(self.target),
+            "statistics": self.statistics,
+            "before": {count: getattr(self.before, count) for count in COUNTS},
+            "after": {count: getattr(self.after, count) for count in COUNTS},
+            "deviation": self.deviation,
+            "unit": self.unit,
+            "layers": [asdict(line) for line in self.lines],
+        }
+
+    def __str__(self) -> str:
+        """A few words."""
+        return f"{sum(line.form is not None for line in self.lines)} layers"
+
+
+def layers(graph: Graph) -> dict[str, Node]:
+    """The nodes that read something by their names; to one that is not the first a number is added.
+
+    A node that has no name is called after its operator.
+    """
+    found, times = dict[str, Node](), Counter[str]()
+    for node in (node for node in graph.nodes if node.inputs):
+        name = plain = node.name or str(node.op)
+        while name in found:
+            times[plain] += 1
+            name = f"{plain}#{times[plain] + 1}"
+        found[name] = node
+    return found
+
+
+def _line(study: Study, name: str, node: Node, choice: Choice | None, unit: str) -> Line:
+    before = study.ways[node][0].dense(unit)
+    if choice is None:
+        return Line(name, before=before, after=before)
+    after = choice.form.cost(choice.rank, unit)
+    return Line(name, choice.form.name, choice.rank, before, after, study.drift({node: choice}))
+
+
+def _choice(forms: Sequence[Factoring], line: Line) -> Choice:
+    what = f"plan: layer {_quoted(line.layer)}"
+    if not forms:
+        raise BadInput(f"{what} cannot be factored: redir opt --explain says why")
+    form = next((form for form in forms if form.name == line.form), None)
+    if form is None:
+        known = ", ".join(form.name for form in forms)
+        raise BadInput(f"{what} cannot become {_quoted(line.form)}, but {known}")
+    assert line.rank is not None
+    if not 1 <= line.rank <= form.full:
+        raise BadInput(f"{what} as {form.name} has a rank from 1 to {form.full}, not {line.rank}")
+    return Choice(form, line.rank)
+
+
+def _lines(data: Any) -> Iterator[Line]:
+    """The lines of what a file held."""
+    found = data.get("layers") if isinstance(data, dict) else data
+    if not isinstance(found, list):
+        raise BadInput("expected a list of layers, or an object that has one as 'layers'")
+    seen = set[str]()
+    for number, each in enumerate(found, 1):
+        line = _read(each, f"layer {number} of the list")
+        if line.layer in seen:
+            raise BadInput(f"layer {_quoted(line.layer)} is there twice")
+        seen.add(line.layer)
+        yield line
+
+
+def _read(each: Any, what: str) -> Line:
+    if not isinstance(each, dict) or not isinstance(each.get("layer"), str):
+        raise BadInput(f"{what} is not an object with the name of a 'layer'")
+    form, rank = each.get("form"), each.get("rank")
+    if form is None and rank is None:
+        return Line(each["layer"])
+    if not isinstance(form, str) or type(rank) is not int:
+        raise BadInput(
+            f"{what}: 'form' and 'rank' are {_quoted([form, rank])}, not a name and a "
+            "whole number, nor both null"
+        )
+    return Line(each["layer"], form, rank)
+
+
+def _quoted(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SAID else f"{text[:_SAID]}..."
