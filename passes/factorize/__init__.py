@@ -45,7 +45,8 @@ class Factorize(Pass):
     A kernel becomes k x 1 then 1 x k (``spatial``: Jaderberg et al., BMVC 2014), 1 x 1 then k x k
     (``reduce``), k x k then 1 x 1 (``expand``), or kernels of single channels and sums of
     them (``uneven-depthwise``: Yvinec et al., NeurIPS 2021); a matrix the product of two
-    (``low-rank``). ``forms`` are those allowed, joined by +, or ``all``. Ranks,
+    (``low-rank``); or channels go, and those that stay take over (``narrower``: Hassibi and Stork,
+    1992). ``forms`` are those allowed, joined by +, or ``all``. Ranks,
     multiples of ``align``, are chosen for all layers at once, by what noise in each does to the
     outputs. Weights are solved by least squares against the original's results, layer after layer,
     on what the layers before give (Zhang et al., TPAMI 2016). ``statistics`` gives the inputs for

@@ -12,7 +12,7 @@ from redir.passes.factorize.solving import Choice
 from redir.passes.factorize.study import Choices, Study
 from redir.pipeline import Place
 
-_ROUNDS = 4  # of planning; what the passes behind take hardly depends on the plan
+_ROUNDS = 8  # of planning: neighbours save less together than alone, and passes behind save too
 _CLOSE = 0.005  # of the whole, that may be left unused
 
 

@@ -45,6 +45,7 @@ class Factoring:
     first: frozenset[int]
     scale: Array
     made: ClassVar[type[Factors]] = Factors
+    rounds: ClassVar[int] = _ROUNDS
 
     @property
     def name(self) -> str:
@@ -112,7 +113,7 @@ class Factoring:
         They are those of the weights in the metric of what the first layer reads.
         """
         whole, inverse = root(self._first_moments(moments))
-        left, values, _ = np.linalg.svd(whole @ self._weights, full_matrices=False)
+        left, values, _ = np.linalg.svd(whole @ self.weights, full_matrices=False)
         return left.T @ inverse, values
 
     def _unit(self, rows: Array, moments: Moments) -> Array:
@@ -135,7 +136,7 @@ class Factoring:
         return found
 
     @cached_property
-    def _weights(self) -> Array:
+    def weights(self) -> Array:
         """The original weights: (inputs and first taps, second taps and outputs)."""
         held = self.layer.weight[0].reshape(self.layer.outputs, -1).T * self.scale
         found: Array = held[self.order].reshape(len(self.order), -1)
@@ -153,7 +154,7 @@ class Factoring:
         both = new.mixed(old, mix)
         first = self._unit(self._directions(both)[0][:rank], both)
         gram, cross = self._gram(both), self._cross(both)
-        for _ in range(_ROUNDS):
+        for _ in range(self.rounds):
             second = self._second(first, both)
             found = _first(first, second, gram, cross, self._free(first))
             first = self._unit(found, both)
@@ -195,7 +196,7 @@ class Factoring:
         seen = np.einsum("rp,ptqu,sq->rtsu", first, gram, first, optimize=True)
         cross = np.einsum("rp,pto->rto", first, self._cross(moments), optimize=True)
         told = first @ metric
-        wanted = told @ self._weights
+        wanted = told @ self.weights
         prior = solve(told @ first.T, wanted, np.zeros_like(wanted), 0)
         size = (rank * taps, -1)
         found = solve(seen.reshape(*size), cross.reshape(*size), prior.reshape(*size), _RIDGE)

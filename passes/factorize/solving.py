@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from redir import ops
-from redir.ir import Graph, Node, Value
+from redir.channels.coupling import Coupling
+from redir.channels.removal import without
+from redir.ir import Graph, Node, Port, Value
 from redir.ir.interpreter import compute
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array
@@ -17,6 +19,7 @@ from redir.layers.linear import Linear
 from redir.passes.factorize.behind import Behind, behind
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import Aimed, Factoring
+from redir.passes.factorize.narrower import Narrowed
 from redir.runtime.onnxruntime import runner
 from redir.statistics.moments import Moments, Places, drawn_places, features, targets
 from redir.statistics.walk import Batches, Held, walk
@@ -106,23 +109,28 @@ def solved(
         run = runner(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
         return [[run({"x": arrays[0]})["y"]] for arrays in operands]
 
-    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-        return [made[node].on(inputs[0])] if node in made else None
-
     walk(graph, batches, step)
-    return transform(graph, visit)
+    return rebuilt(graph, made)
 
 
-def rough(graph: Graph, plan: Mapping[Node, Choice], seen: Mapping[Node, Seen]) -> Graph:
-    """The graph with the layers of ``plan`` factored, their weights not solved: to be timed."""
+def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:
+    """The graph with factors in place of layers, and without the channels that then none reads."""
+    lost = dict[Port, Array]()
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-        if node not in plan:
+        if node not in made:
             return None
-        form, moments = plan[node].form, seen[node].moments
-        return [form.rough(plan[node].rank, moments).on(inputs[0])]
+        factors, (x, *_) = made[node], inputs
+        if isinstance(factors, Narrowed):
+            lost[x, factors.layer.x_axis % (x.rank or 1)] = factors.lost
+        return [factors.on(x)]
 
-    return transform(graph, visit)
+    after = transform(graph, visit)
+    if not lost:
+        return after
+    coupling = Coupling(after)
+    gone = [coupling.group(port)[unread] for port, unread in lost.items()]
+    return without(coupling, np.concatenate(gone).tolist())
 
 
 def sensitivity(

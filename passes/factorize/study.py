@@ -12,8 +12,8 @@ from redir.cost.allocation import Option, allocated
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
 from redir.passes.factorize.forms import Factoring
-from redir.passes.factorize.solving import Choice, Seen, observed, rough, sensitivity, solved
-from redir.passes.factorize.ways import factorings
+from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, sensitivity, solved
+from redir.passes.factorize.ways import all_factorings
 from redir.statistics import Source
 from redir.statistics.walk import Batches
 
@@ -77,7 +77,8 @@ class Study:
 
     def rough(self, plan: Choices) -> Graph:
         """The graph under a plan, its weights not solved: what takes as long."""
-        return rough(self.graph, plan, self.seen)
+        made = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in plan.items()}
+        return rebuilt(self.graph, made)
 
     def solved(self, plan: Choices) -> Graph:
         """The graph under a plan, its weights solved."""
@@ -91,8 +92,7 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     Raises:
         Unsupported: the graph cannot be run.
     """
-    found = {node: factorings(graph, node, ignore) for node in graph.nodes}
-    ways = {node: forms for node, forms in found.items() if not isinstance(forms, str)}
+    ways = all_factorings(graph, ignore)
     if not ways:
         return None
     batches = source.batches(graph, examples, seed)

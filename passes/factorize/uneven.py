@@ -42,7 +42,7 @@ class Uneven(Factoring):
         channels, taps = self.layer.channels, prod(self.layer.kernel)
         each = np.arange(channels)
         blocks = moments.gram.reshape(channels, taps, channels, taps)[each, :, each]
-        weights = self._weights.reshape(channels, taps, -1)
+        weights = self.weights.reshape(channels, taps, -1)
         rows, values = [], []
         for channel in range(channels):
             whole, inverse = root(blocks[channel])

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from redir import ops
+from redir.channels.coupling import Coupling
 from redir.ir import Graph, Node
 from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
+from redir.passes.factorize.narrower import narrower
 from redir.passes.factorize.uneven import Uneven
 
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
 
 
-DENSE = ("spatial", "reduce", "expand", "low-rank")  # which runtimes are fast at
+DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower")  # which runtimes are fast at
 FORMS = (*DENSE, "uneven-depthwise")
 
 
@@ -37,6 +39,17 @@ def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring
     axes, scale = [a for a, k in enumerate(layer.kernel) if k > 1], behind(graph, layer).scale
     found = [Factoring(layer, frozenset(axes[:n]), scale) for n in range(len(axes) + 1)]
     return [*found, Uneven(layer, frozenset(axes), scale)] if axes else found
+
+
+def all_factorings(graph: Graph, ignore: str = "") -> Mapping[Node, Sequence[Factoring]]:
+    """The ways in which each layer may be factored, or made narrower, that may be."""
+    coupling, ways = Coupling(graph), dict[Node, Sequence[Factoring]]()
+    for node in graph.nodes:
+        found = factorings(graph, node, ignore)
+        if not isinstance(found, str):
+            less = narrower(coupling, found[0].layer, found[0].scale)
+            ways[node] = found if isinstance(less, str) else [*found, less]
+    return ways
 
 
 def _obstacle(graph: Graph, layer: Linear) -> str | None:

@@ -1,0 +1,229 @@
+"""narrower: channels go from a whole family, exactly, and the others take over what they can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import redir
+from redir import ops
+from redir.cost import macs
+from redir.ir import Graph, Node, Value, evaluate
+from redir.ir.tensor import Array
+from redir.passes.factorize import Factorize
+from redir.passes.factorize.factors import Factors
+from redir.passes.factorize.narrower import Narrower
+from redir.passes.factorize.solving import Choice, observed, rebuilt, solved
+from redir.passes.factorize.ways import all_factorings
+from redir.pipeline import Pipeline
+from redir.runtime.onnxruntime import runner
+from redir.testing import check_pass, graphs
+from tests.helpers import const, placeholder
+
+RNG = np.random.default_rng(0)
+ONLY = Factorize(macs=0.7, forms="narrower", statistics="drawn", examples=32, align=1)
+BATCHES = [{"x": RNG.normal(size=(32, 4, 6, 6)).astype(np.float32)}]
+
+
+def normal(*shape: int) -> Value:
+    return const(RNG.normal(size=shape))
+
+
+def pointwise(x: Value, outputs: int) -> Value:
+    return ops.Conv(x, normal(outputs, x.type.size(1) or 0, 1, 1))
+
+
+def normed(x: Value) -> Value:
+    size = x.type.size(1) or 0
+    scale, var = (const(RNG.uniform(0.5, 2, size)) for _ in range(2))
+    return ops.BatchNormalization(x, scale, normal(size), normal(size), var)
+
+
+def relu6(x: Value) -> Value:
+    return ops.Clip(x, const(0.0), const(6.0))
+
+
+def inverted(x: Value, hidden: int = 12) -> Value:
+    """A block of MobileNetV2."""
+    wide = relu6(normed(pointwise(x, hidden)))
+    deep = ops.Conv(wide, normal(hidden, 1, 3, 3), group=hidden, pads=(1, 1, 1, 1))
+    return ops.Add(x, normed(pointwise(relu6(normed(deep)), x.type.size(1) or 0)))
+
+
+IMAGE = placeholder("n", 4, 6, 6)
+BLOCK = Graph({"x": IMAGE}, {"y": inverted(inverted(IMAGE))})
+TOKENS = placeholder("n", 5, 6)
+
+
+def perceptron(x: Value) -> Value:
+    hidden = ops.Add(ops.MatMul(x, normal(6, 16)), normal(16))
+    gelu = ops.Mul(hidden, ops.Sigmoid(hidden))
+    return ops.Add(x, ops.Add(ops.MatMul(gelu, normal(16, 6)), normal(6)))
+
+
+FFN = Graph({"x": TOKENS}, {"y": perceptron(TOKENS)})
+GRAPHS: Mapping[str, tuple[Graph, tuple[int, ...]]] = {
+    "block": (BLOCK, (32, 4, 6, 6)),
+    "ffn": (FFN, (64, 5, 6)),
+}
+
+
+def narrowings(graph: Graph) -> dict[Node, Narrower]:
+    found = all_factorings(graph).items()
+    return {n: form for n, forms in found for form in forms if isinstance(form, Narrower)}
+
+
+def drawn(shape: tuple[int, ...]) -> dict[str, Array]:
+    return {"x": RNG.normal(size=shape).astype(np.float32)}
+
+
+def lost(factors: Factors) -> Array:
+    found: Array = np.abs(factors.first).sum(0) == 0
+    return found
+
+
+def off(graph: Graph, after: Graph, feeds: Mapping[str, Array]) -> float:
+    old, new = (runner(g)(feeds)["y"] for g in (graph, after))
+    return float(np.square(old - new).mean() / np.var(old))
+
+
+def widths(graph: Graph, share: float) -> dict[Node, Choice]:
+    found = narrowings(graph)
+    return {node: Choice(form, max(1, int(share * form.full))) for node, form in found.items()}
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_at_full_width_nothing_changes(kind: str) -> None:
+    graph, shape = GRAPHS[kind]
+    feeds = drawn(shape)
+    seen = observed(graph, [feeds], narrowings(graph), 0)
+    after = solved(graph, [feeds], widths(graph, 1), seen)
+    assert narrowings(graph)
+    assert macs(after) > 0.8 * macs(graph)
+    assert off(graph, after, feeds) < 1e-6
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_the_error_falls_as_channels_stay(kind: str) -> None:
+    graph, shape = GRAPHS[kind]
+    forms = narrowings(graph)
+    seen = observed(graph, [drawn(shape)], forms, 0)
+    for node, form in forms.items():
+        errors = form.errors(seen[node].moments)
+        assert errors[0] == 1
+        assert errors[form.full] == pytest.approx(0, abs=1e-6)
+        assert all(a >= b for a, b in pairwise(errors))
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_what_is_said_to_be_lost_is_lost(kind: str) -> None:
+    graph, shape = GRAPHS[kind]
+    forms = narrowings(graph)
+    seen = observed(graph, [drawn(shape)], forms, 0)
+    for node, form in forms.items():
+        moments = seen[node].moments
+        for rank in (1, 3, 5):
+            factors = form.rough(rank, moments)
+            weights = (factors.second[:, 0].T @ factors.first).T * form.scale
+            assert lost(factors).sum() >= form.full - rank
+            assert moments.error(weights) == pytest.approx(form.errors(moments)[rank], abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_those_that_stay_take_over(kind: str) -> None:
+    graph, shape = GRAPHS[kind]
+    forms = narrowings(graph)
+    seen = observed(graph, [drawn(shape)], forms, 0)
+    for node, form in forms.items():
+        moments, original = seen[node].moments, form.layer.weight[0, :, :, 0].T * form.scale
+        factors = form.rough(form.full // 2, moments)
+        solved_, cut = factors.second[:, 0].T @ factors.first, original * ~lost(factors)[:, None]
+        assert moments.error(solved_.T * form.scale) <= moments.error(cut)
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_the_channels_go_everywhere_and_exactly(kind: str) -> None:
+    graph, shape = GRAPHS[kind]
+    plan = widths(graph, 0.5)
+    seen = observed(graph, [drawn(shape)], narrowings(graph), 0)
+    after = rebuilt(graph, {n: c.form.rough(c.rank, seen[n].moments) for n, c in plan.items()})
+    saved = sum(c.form.dense("macs") - c.form.cost(c.rank, "macs") for c in plan.values())
+    assert saved > 0
+    assert macs(graph) - macs(after) == saved
+
+
+def test_half_of_the_channels_do_better_than_half_of_the_weights() -> None:
+    feeds = drawn((64, 4, 6, 6))
+    seen = observed(BLOCK, [feeds], narrowings(BLOCK), 0)
+    after = solved(BLOCK, [feeds], widths(BLOCK, 0.5), seen)
+    assert off(BLOCK, after, feeds) < off(BLOCK, Pipeline.parse("prune")(BLOCK), feeds)
+
+
+def test_removal_is_exact() -> None:
+    feeds = drawn((8, 4, 6, 6))
+    node, form = next(iter(narrowings(BLOCK).items()))
+    moments = observed(BLOCK, [feeds], {node: form}, 0)[node].moments
+    factors = form.rough(5, moments)
+    inner = Graph({"x": IMAGE}, {"y": node.outputs[0]})
+    kept = Graph({"x": IMAGE}, {"y": factors.on(node.inputs[0])})
+    less = rebuilt(inner, {node: factors})
+    assert macs(less) < macs(kept)
+    np.testing.assert_allclose(runner(less)(feeds)["y"], runner(kept)(feeds)["y"], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_the_target_is_met(kind: str) -> None:
+    graph, _ = GRAPHS[kind]
+    after = ONLY(graph)
+    assert 0.5 * macs(graph) < macs(after) <= 0.7 * macs(graph)
+
+
+def test_in_a_chain_each_layer_narrows_the_next() -> None:
+    x = y = placeholder("n", 8)
+    for inputs in (8, 16, 16):
+        y = ops.Relu(ops.Gemm(y, normal(16, inputs), transB=1))
+    graph = Graph({"x": x}, {"y": ops.Gemm(y, normal(4, 16), normal(4), transB=1)})
+    after = Factorize(macs=0.4, forms="narrower", statistics="drawn", align=1)(graph)
+    assert 0.3 * macs(graph) < macs(after) <= 0.4 * macs(graph)
+
+
+WIDE = ops.Relu(pointwise(IMAGE, 8))
+STAY = {
+    "its input is the graph's": pointwise(IMAGE, 5),
+    "another reads them": ops.Add(pointwise(WIDE, 5), pointwise(WIDE, 5)),
+    "a kernel": ops.Conv(WIDE, normal(5, 8, 3, 3)),
+    "an operator mixes them": pointwise(ops.Softmax(WIDE, axis=1), 5),
+    "they go by twos": pointwise(ops.Conv(WIDE, normal(6, 4, 1, 1), group=2), 5),
+}
+
+
+@pytest.mark.parametrize("why", STAY)
+def test_stays_as_wide(why: str) -> None:
+    assert not narrowings(Graph({"x": IMAGE}, {"y": STAY[why]}))
+
+
+def test_what_an_output_holds_stays() -> None:
+    assert not narrowings(Graph({"x": IMAGE}, {"y": pointwise(WIDE, 5), "z": WIDE}))
+
+
+def test_keeps_its_promises() -> None:
+    check_pass(ONLY, graphs("conv", "gemm"), max_examples=10)
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_goes_through_both_backends(kind: str) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    graph, shape = GRAPHS[kind]
+    after, feeds = ONLY(graph), drawn(shape)
+    wanted = evaluate(after, feeds)["y"]
+    np.testing.assert_allclose(runner(after)(feeds)["y"], wanted, atol=1e-3)
+    found = redir.to_torch(after)(torch.tensor(feeds["x"])).detach().numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_what_is_narrower_can_become_narrower_still() -> None:
+    once = ONLY(BLOCK)
+    assert macs(ONLY(once)) <= 0.7 * macs(once)
