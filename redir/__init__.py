@@ -1,7 +1,7 @@
 """redir removes redundancy from neural networks, without data."""
 
 from redir import ops, passes
-from redir.app.api import compress
+from redir.app.api import compress, plan
 from redir.errors import RedirError
 from redir.io.models import from_torch, load, save, to_torch
 from redir.ir import Graph
@@ -17,6 +17,7 @@ __all__ = [
     "load",
     "ops",
     "passes",
+    "plan",
     "save",
     "to_torch",
 ]

@@ -12,11 +12,11 @@ from typing import Any
 from redir.cost import Cost
 from redir.errors import BadInput
 from redir.ir import Graph, Node
-from redir.passes.factorize.forms import Factoring
+from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.solving import Choice
 from redir.passes.factorize.study import Choices, Study
 
-COUNTS = ("parameters", "macs", "bytes")  # those that do not depend on what is solved
+_COUNTS = ("parameters", "macs", "bytes")
 _MOST = 2**24  # bytes of a file
 _SAID = 60  # characters of what is quoted
 
@@ -49,7 +49,7 @@ class Plan:
     lines: tuple[Line, ...]
     target: Mapping[str, float] = field(default_factory=dict)
     statistics: str = ""
-    unit: str = COUNTS[1]
+    unit: str = MULTIPLY_ADDS
     before: Cost = field(default_factory=Cost)
     after: Cost = field(default_factory=Cost)
     deviation: float = 0.0
@@ -99,13 +99,22 @@ class Plan:
         kept = (line for line in self.lines if line.layer != layer)
         return replace(self, lines=(*kept, Line(layer, form, rank)))
 
+    @property
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """What the model costs before and after, in what does not depend on solved weights."""
+        before, after = (
+            {c: getattr(cost, c) for c in _COUNTS} for cost in (self.before, self.after)
+        )
+        return before, after
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as ``redir plan --json`` prints it."""
+        before, after = self.counts
         return {
             "target": dict(self.target),
             "statistics": self.statistics,
-            "before": {count: getattr(self.before, count) for count in COUNTS},
-            "after": {count: getattr(self.after, count) for count in COUNTS},
+            "before": before,
+            "after": after,
             "deviation": self.deviation,
             "unit": self.unit,
             "layers": [asdict(line) for line in self.lines],

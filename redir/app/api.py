@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
-from redir.cost import total
+from redir import passes
+from redir.cost import example_shapes, total
 from redir.cost.models import CostModel
-from redir.errors import BadInput, Broken
+from redir.errors import BadInput, BadPipeline, Broken
 from redir.io import models
 from redir.ir import Graph
+from redir.pipeline import Pipeline
 from redir.pipeline.compress import Passes, chosen, missed
 from redir.pipeline.instruments import Outputs
 from redir.pipeline.renaming import renamed
@@ -20,6 +22,8 @@ from redir.runtime.open_sizes import Shapes
 if TYPE_CHECKING:
     import onnx
     from torch import nn
+
+    from redir.passes.factorize.plan import Plan
 
 Model: TypeAlias = "Graph | str | os.PathLike[str] | onnx.ModelProto"
 
@@ -94,6 +98,47 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
     if why:
         raise Broken(why)
     return _compressed(before, after) if models.is_module(model) else after
+
+
+def plan(
+    model: Any,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    preset: str | None = None,
+    pipeline: Passes | None = None,
+    cost: str | CostModel | None = None,
+    input_shapes: Shapes | None = None,
+    **targets: Any,
+) -> Plan:
+    """What ``compress`` would do to each layer of ``model`` with the same arguments.
+
+    ``compress(model, plan=...)`` carries it out, edited or not.
+
+    Raises:
+        BadPipeline: as for ``compress``; or no pass makes a plan.
+        BadInput: as for ``compress``.
+        Unsupported: as for ``compress``.
+    """
+    usual = "best" if pipeline is None else None
+    steps = chosen(preset or usual, pipeline, cost, **targets)
+    graph = _read(model, args, kwargs, dynamic_shapes)
+    return plan_by(steps, graph, example_shapes(graph, input_shapes))
+
+
+def plan_by(pipeline: Pipeline, graph: Graph, sizes: Shapes) -> Plan:
+    """The plan that the first ``Factorize`` of a pipeline makes, counted at ``sizes``.
+
+    Raises:
+        BadPipeline: there is none.
+        BadInput: a weight is NaN.
+    """
+    for number, (step, place) in enumerate(pipeline.placed(graph)):
+        if isinstance(step, passes.Factorize):
+            before, _ = run(graph, Pipeline(pipeline.passes[:number]))
+            return step.planned(before, place, sizes)
+    raise BadPipeline(f"no pass of {pipeline} makes a plan: it is for factorize, as in best")
 
 
 def _read(model: Any, args: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Graph:

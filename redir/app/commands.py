@@ -23,6 +23,7 @@ from redir.app.console import (
     write,
 )
 from redir.app.options import MODEL, add_command, add_model, add_overridable, add_shapes
+from redir.app.plan import add_plan
 from redir.app.svg import drawing
 from redir.channels import families
 from redir.check.guarantees import operations
@@ -38,7 +39,15 @@ from redir.runtime.open_sizes import check_shapes, parsed_shapes
 
 def add_commands(commands: Any) -> None:
     """Add every command to the parsers of commands."""
-    for add in (add_compress, _add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
+    for add in (
+        add_plan,
+        add_compress,
+        _add_opt,
+        _add_stats,
+        _add_verify,
+        _add_groups,
+        _add_passes,
+    ):
         add(commands)
     add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from redir.app import tables
-from redir.app.console import dump, load, note, own_files, save, say_counted, say_saturated
-from redir.app.options import add_command, add_model, add_shapes, add_targets, targets
+from redir.app.console import (
+    dump,
+    load,
+    note,
+    own_files,
+    save,
+    say_counted,
+    say_saturated,
+    with_source,
+)
+from redir.app.options import add_command, add_model, add_pipeline, chosen, targets
 from redir.channels.coupling import Coupling, blocked
+from redir.cost.models import LATENCY
 from redir.errors import BadInput, Broken
 from redir.io import arrays, outputs
 from redir.ir import Graph
 from redir.layers.palette import unpacked
 from redir.pipeline import Pipeline, compress
-from redir.pipeline.presets import PRESETS
 from redir.runtime import onnxruntime
 from redir.runtime.open_sizes import parsed_shapes
-from redir.statistics.sources import AUTO
-
-_COST = "what a change must not increase: macs (default), multiplications, bytes or latency"
 
 
 def add_compress(commands: Any) -> None:
@@ -29,16 +36,7 @@ def add_compress(commands: Any) -> None:
     command.add_argument(
         "out", metavar="OUT", help="a .onnx, .py or .redir file, or - to print text"
     )
-    command.add_argument("--preset", choices=PRESETS, help="passes by name (default: exact)")
-    command.add_argument(
-        "-p", "--pipeline", metavar="PIPELINE", help="passes to run instead, separated by commas"
-    )
-    command.add_argument("--cost", metavar="COST", help=_COST)
-    add_targets(command)
-    add_shapes(command)
-    command.add_argument(
-        "--eval", metavar="FILE.npz", help="measure accuracy on these inputs and labels"
-    )
+    add_pipeline(command)
     command.add_argument("--json", metavar="FILE|-", help="write a report as JSON; - for stdout")
     command.add_argument(
         "--seed",
@@ -60,19 +58,16 @@ def _refuse(options: argparse.Namespace) -> None:
         raise BadInput(f"--seed {options.seed}: expected 0 or more")
     if options.out == options.json == "-":
         raise BadInput("OUT and --json are both -: standard output can hold one of them")
-    if options.preset and options.pipeline is not None:
-        raise BadInput("--preset and --pipeline are both given: one of them says what to run")
 
 
 def _compress(options: argparse.Namespace) -> int:
     _refuse(options)
-    asked = targets(options)
-    pipeline = compress.chosen(options.preset, options.pipeline, options.cost, **asked)
+    asked, pipeline = targets(options), chosen(options)
     graph = load(options, options.model)
     outputs.check(own_files(options, graph), options.out, options.json)
     data = arrays.labelled(options.eval, graph) if options.eval else None
     shapes = parsed_shapes(options.input)
-    pipeline = _with_source(options, graph, pipeline)
+    pipeline = with_source(options, graph, pipeline)
     result = compress.run(
         graph, pipeline, seed=options.seed, timing=options.timing, input_shapes=shapes
     )
@@ -88,29 +83,17 @@ def _compress(options: argparse.Namespace) -> int:
             "before": onnxruntime.accuracy(onnxruntime.runner(graph), *data),
             "after": onnxruntime.accuracy(onnxruntime.runner(result.graph), *data),
         }
+    target = result.target(asked, pipeline, summary.get("accuracy"))
+    if target is not None:
+        summary["target"] = asdict(target)
     save(result.graph, options.out)
     if options.json:
         dump(summary, options.json)
     if not options.quiet and "-" not in (options.json, options.out):
-        tables.write_result(result, summary.get("accuracy"))
+        tables.write_result(result, summary.get("accuracy"), target)
     _warn(options, result)
+    _say_steps(options, pipeline, target)
     return 0
-
-
-_SOURCES = {
-    "synthetic": "inputs made to fit the moments that its norms store; no data is used",
-    "drawn": "random inputs, a poor guess: without norms and PyTorch nothing better is known; "
-    "inputs of your own, as in --statistics FILE.npz, lose less",
-}
-
-
-def _with_source(options: argparse.Namespace, graph: Graph, pipeline: Pipeline) -> Pipeline:
-    """The pipeline with the source of statistics that ``auto`` stands for, which is said."""
-    if all(getattr(step, "statistics", "") != "auto" for step in pipeline.passes):
-        return pipeline
-    name = AUTO.choice(graph)
-    note(options, f"statistics from {_SOURCES[name]}")
-    return pipeline.given(statistics=name)
 
 
 def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
@@ -128,6 +111,18 @@ def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
     note(options, f"{text}; redir groups lists them")
 
 
+def _say_steps(
+    options: argparse.Namespace, pipeline: Pipeline, target: compress.Target | None
+) -> None:
+    """Say that ranks come in steps, if less is left of a share than was asked."""
+    align = next((a for step in pipeline.passes if (a := getattr(step, "align", 1)) > 1), None)
+    if target and align and target.undershot:
+        note(
+            options,
+            f"ranks are multiples of {align}: --align 1 may come closer to {target.asked:g}",
+        )
+
+
 def _warn(options: argparse.Namespace, result: compress.Result) -> None:
     if not any(step.changed for step in result.steps):
         note(options, "nothing was found to remove: the output is the model as it was")
@@ -136,4 +131,6 @@ def _warn(options: argparse.Namespace, result: compress.Result) -> None:
         note(options, f"warning: the check of the outputs is {result.verdict}: {result.reason}")
     if result.times and result.times.verdict != "faster":
         how = "slower" if result.times.verdict == "slower" else "not measurably faster"
-        note(options, f"warning: the result is {how} in onnxruntime here")
+        fewer = result.after.macs < result.before.macs and options.cost != str(LATENCY)
+        hint = ", with fewer multiply-adds: --cost latency takes only what is faster"
+        note(options, f"warning: the result is {how} in onnxruntime here{hint if fewer else ''}")

@@ -15,8 +15,10 @@ from redir.cost import open_layers
 from redir.errors import BadInput, RedirError, visible, visible_lines
 from redir.io import models
 from redir.ir import Graph
+from redir.pipeline import Pipeline
 from redir.runtime import onnxruntime
 from redir.runtime.open_sizes import Shapes
+from redir.statistics.sources import AUTO
 from redir.text import parse
 
 
@@ -121,3 +123,19 @@ def say_saturated(options: argparse.Namespace, graph: Graph) -> None:
             "onnxruntime's products of uint8 and int8 saturate on this CPU; outputs are compared "
             "with exact ones",
         )
+
+
+_SOURCES = {
+    "synthetic": "inputs made to fit the moments that its norms store; no data is used",
+    "drawn": "random inputs, a poor guess: without norms and PyTorch nothing better is known; "
+    "inputs of your own, as in --statistics FILE.npz, lose less",
+}
+
+
+def with_source(options: argparse.Namespace, graph: Graph, pipeline: Pipeline) -> Pipeline:
+    """The pipeline with the source of statistics that ``auto`` stands for, which is said."""
+    if all(getattr(step, "statistics", "") != "auto" for step in pipeline.passes):
+        return pipeline
+    name = AUTO.choice(graph)
+    note(options, f"statistics from {_SOURCES[name]}")
+    return pipeline.given(statistics=name)

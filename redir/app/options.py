@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from redir.errors import BadInput
+from redir.pipeline import Pipeline, compress
+from redir.pipeline.presets import PRESETS
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,7 +76,25 @@ HOW: Mapping[str, tuple[Any, str, str]] = {
     "forms": (str, "FORMS", "what layers may become, joined by +: see redir passes (default: all)"),
     "align": (int, "N", "make ranks multiples of N (default: 8)"),
     "ignore": (str, "GLOB", "leave alone the layers of these names"),
+    "plan": (str, "FILE", "do what this file of redir plan --json says, edited or not"),
 }
+COST = "what a change must not increase: macs (default), multiplications, bytes or latency"
+
+
+def add_pipeline(command: argparse.ArgumentParser) -> None:
+    """Take what is to be done to a model."""
+    command.add_argument(
+        "--preset", choices=PRESETS, help="passes by name (default: exact; with a target, best)"
+    )
+    command.add_argument(
+        "-p", "--pipeline", metavar="PIPELINE", help="passes to run instead, separated by commas"
+    )
+    command.add_argument("--cost", metavar="COST", help=COST)
+    add_targets(command)
+    add_shapes(command)
+    command.add_argument(
+        "--eval", metavar="FILE.npz", help="measure accuracy on these inputs and labels"
+    )
 
 
 def add_targets(command: argparse.ArgumentParser) -> None:
@@ -82,6 +102,14 @@ def add_targets(command: argparse.ArgumentParser) -> None:
     for name, (kind, metavar, text) in {**TARGETS, **HOW}.items():
         flag = "--" + name.replace("_", "-")
         command.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
+
+
+def chosen(options: argparse.Namespace, usual: str | None = None) -> Pipeline:
+    """The pipeline that is asked for, or ``usual``."""
+    if options.preset and options.pipeline is not None:
+        raise BadInput("--preset and --pipeline are both given: one of them says what to run")
+    preset = options.preset or (usual if options.pipeline is None else None)
+    return compress.chosen(preset, options.pipeline, options.cost, **targets(options))
 
 
 def targets(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from redir.cost import Cost, Layer
 from redir.errors import visible
-from redir.pipeline.compress import Result
+from redir.pipeline.compress import Result, Target
 
 try:
     from rich.console import Console
@@ -71,8 +71,10 @@ def ratio(after: int, before: int) -> str:
     return f"{100 * after / before:.1f}%" if before else "-"
 
 
-def write_result(result: Result, accuracy: Mapping[str, float] | None) -> None:
-    """Write what a run gave: the costs before and after, and each of its passes."""
+def write_result(
+    result: Result, accuracy: Mapping[str, float] | None, target: Target | None
+) -> None:
+    """Write what a run gave: the costs before and after, the target, and each of its passes."""
     head, rows = costs([("before", result.before), ("after", result.after)])
     pairs = [(getattr(result.after, c), getattr(result.before, c)) for c in COLUMNS]
     rows = [*rows, ("left", *(ratio(a, b) for a, b in pairs))]
@@ -87,6 +89,14 @@ def write_result(result: Result, accuracy: Mapping[str, float] | None) -> None:
     write_table(
         (*head, *more), [(*row, *(m[i] for m in more.values())) for i, row in enumerate(rows)]
     )
-    sys.stdout.write("\n")
+    sys.stdout.write(f"\n{_told(target)}\n\n" if target else "\n")
     steps = [(s.name, f"{s.seconds:.2f} s", s.moved, s.verdict or "-") for s in result.steps]
     write_table(("pass", "time", "deviation", "verdict"), steps)
+
+
+def _told(target: Target) -> str:
+    """A line on a target."""
+    found = "not measured" if target.reached is None else f"{target.reached:.3g} reached"
+    return visible(
+        f"{target.name}: {target.asked:g} asked, {found}; statistics: {target.statistics}"
+    )

@@ -23,6 +23,7 @@ from redir.runtime.open_sizes import Shapes
 
 Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
 _COUNTS = {"macs": "macs", "params": "parameters", "bytes": "bytes"}  # targets, by what is counted
+_TARGETS = (*_COUNTS, "speed", "error", "max_drop")
 _CLOSE = 0.01  # within which a target is met
 _WORST: tuple[Outcome, ...] = ("fail", "differs", "skipped", "vacuous", "pass")
 
@@ -69,6 +70,21 @@ def _pipeline(given: Passes) -> Pipeline:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What was asked for, and what is reached, if that was measured; from which ``statistics``."""
+
+    name: str
+    asked: float
+    reached: float | None
+    statistics: str
+
+    @property
+    def undershot(self) -> bool:
+        """Whether less is left of a count than there might be."""
+        return self.name in _COUNTS and (self.reached or 0) < self.asked - _CLOSE
+
+
+@dataclass(frozen=True)
 class Result:
     """What a run gave: the graph, the costs and times before and after, and the checks.
 
@@ -105,6 +121,26 @@ class Result:
             "active": self.active,
             "map": dict(self.map),
         }
+
+    def target(
+        self, asked: Mapping[str, Any], pipeline: Pipeline, accuracy: Mapping[str, float] | None
+    ) -> Target | None:
+        """The target that was ``asked`` of ``pipeline``, if one was."""
+        name = next((name for name in asked if name in _TARGETS), None)
+        if name is None:
+            return None
+        sources = (s for step in pipeline.passes if (s := getattr(step, "statistics", None)))
+        return Target(name, asked[name], self._reached(name, accuracy), str(next(sources, "")))
+
+    def _reached(self, name: str, accuracy: Mapping[str, float] | None) -> float | None:
+        if name in _COUNTS:
+            before, after = (getattr(c, _COUNTS[name]) for c in (self.before, self.after))
+            return after / before if before else 1.0
+        if name == "speed" and self.times:
+            return 1 / self.times.ratio
+        if name == "max_drop" and accuracy:
+            return 100 * (accuracy["before"] - accuracy["after"])
+        return None
 
 
 def run(

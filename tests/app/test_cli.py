@@ -30,6 +30,7 @@ from redir.ir.tensor import Array, Tensor
 from redir.ops import tensor_of
 from redir.pipeline import Pass, pipeline
 from redir.pipeline.presets import PRESETS
+from tests.commands import Done, Redir
 
 REDIR = Path(sys.executable).with_name("redir")
 COUNTS = {"parameters", "distinct", "macs", "multiplications", "bytes"}
@@ -76,34 +77,6 @@ def examples(count: int = 6) -> Array:
 def snapshot() -> dict[str, bytes]:
     """Every file and link below the current folder, with what it holds."""
     return {str(p): p.read_bytes() for p in sorted(Path().rglob("*")) if p.is_file()}
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command gave back."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Redir = Callable[..., Done]
-
-
-@pytest.fixture
-def redir(capsys: pytest.CaptureFixture[str]) -> Redir:
-    """Runs the command line in this process."""
-
-    def run(command: str) -> Done:
-        capsys.readouterr()
-        code = cli.main(shlex.split(command))
-        return Done(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,60 @@
+"""The command ``redir plan``: what a target would do to each layer, before it is done."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from redir.app import tables
+from redir.app.api import plan_by
+from redir.app.console import dump, load, own_files, say_counted, with_source
+from redir.app.options import add_command, add_model, add_pipeline, chosen
+from redir.cost import example_shapes
+from redir.io import outputs
+from redir.runtime.open_sizes import parsed_shapes
+
+if TYPE_CHECKING:
+    from redir.passes.factorize.plan import Line, Plan
+
+
+def add_plan(commands: Any) -> None:
+    """Add the command to the parsers of commands."""
+    summary = "Show what would become of each layer, and write nothing."
+    command = add_command(commands, "plan", _plan, summary)
+    add_model(command)
+    add_pipeline(command)
+    command.add_argument("--json", metavar="FILE|-", help="write the plan as JSON; - for stdout")
+
+
+def _plan(options: argparse.Namespace) -> int:
+    pipeline = chosen(options, "best")
+    graph = load(options, options.model)
+    outputs.check(own_files(options, graph), "-", options.json)
+    sizes = example_shapes(graph, parsed_shapes(options.input))
+    plan = plan_by(with_source(options, graph, pipeline), graph, sizes)
+    say_counted(options, graph, sizes)
+    if options.json:
+        dump(plan.as_dict(), options.json)
+    if options.json != "-":
+        _write(plan)
+    return 0
+
+
+def _write(plan: Plan) -> None:
+    head = ("layer", "form", "rank", plan.unit, "after", "left", "error")
+    tables.write_table(head, list(map(_row, plan.lines)), left=(0, 1))
+    sys.stdout.write("\n")
+    before, after = plan.counts
+    left = (tables.ratio(after[name], before[name]) for name in before)
+    rows = (("before", *before.values()), ("after", *after.values()), ("left", *left))
+    tables.write_table(("", *before), rows)
+    sys.stdout.write(f"\ndeviation: about {plan.deviation:.2g} of the spread of the outputs\n")
+
+
+def _row(line: Line) -> tables.Row:
+    left = tables.ratio(line.after, line.before)
+    if line.form is None:
+        return (line.layer, "-", "-", line.before, line.after, left, "-")
+    error = f"{line.error:.2g}"
+    return (line.layer, line.form, line.rank, line.before, line.after, left, error)

@@ -1,0 +1,186 @@
+"""redir plan, and compress --plan: what is shown is what is done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import redir as api
+from redir.errors import BadPipeline
+from redir.io import models
+from redir.ir import Graph, Value
+from redir.ops import Conv, Relu
+from tests.commands import Redir
+from tests.helpers import const, placeholder
+
+QUICK = "--statistics drawn --align 1"
+COUNTS = ("parameters", "macs", "bytes")
+
+
+def conv(x: Value, outputs: int, seed: int) -> Value:
+    weight = np.random.default_rng(seed).normal(size=(outputs, x.type.size(1) or 0, 3, 3))
+    return Relu(Conv(x, const(weight), pads=(1, 1, 1, 1)))
+
+
+def network() -> Graph:
+    x = placeholder("n", 3, 8, 8)
+    return Graph({"x": x}, {"y": conv(conv(conv(x, 12, 0), 12, 1), 8, 2)})
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder that holds ``good.onnx`` and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    models.save(network(), "good.onnx")
+    return tmp_path
+
+
+def test_plan_shows_layers_counts_and_the_deviation(redir: Redir) -> None:
+    done = redir(f"plan good.onnx --macs 0.5 {QUICK}")
+    assert done.code == 0
+    layers, counts, deviation = done.out.split("\n\n")
+    head, *rows = (line.split() for line in layers.splitlines())
+    assert head == ["layer", "form", "rank", "macs", "after", "left", "error"]
+    assert len(rows) == 3
+    assert counts.split()[:3] == list(COUNTS)
+    assert deviation.startswith("deviation: about 0.")
+
+
+def test_plan_writes_nothing(redir: Redir, folder: Path) -> None:
+    redir(f"plan good.onnx --macs 0.5 {QUICK}")
+    assert [path.name for path in folder.iterdir()] == ["good.onnx"]
+
+
+def test_plan_halves_the_multiply_adds_unless_told_otherwise(redir: Redir) -> None:
+    plan = redir(f"plan good.onnx {QUICK} --json -").json
+    assert plan["target"] == {"macs": 0.5}
+    assert plan["after"]["macs"] <= 0.5 * plan["before"]["macs"]
+
+
+@pytest.mark.parametrize("target", ["macs", "params", "bytes"])
+def test_a_plan_and_its_execution_agree(redir: Redir, target: str) -> None:
+    plan = redir(f"plan good.onnx --{target} 0.6 {QUICK} --json plan.json")
+    assert plan.code == 0
+    made = redir(f"compress good.onnx out.onnx --plan plan.json {QUICK} --json -").json
+    again = redir(f"compress good.onnx again.onnx --{target} 0.6 {QUICK} --json -").json
+    held = json.loads(Path("plan.json").read_text())
+    assert [held["after"][count] for count in COUNTS] == [made["after"][c] for c in COUNTS]
+    assert Path("out.onnx").read_bytes() == Path("again.onnx").read_bytes()
+    assert again["target"]["name"] == target
+    assert "target" not in made
+
+
+def edited(redir: Redir, **line: Any) -> None:
+    """A plan in plan.json, with something else in its first line."""
+    plan = redir(f"plan good.onnx --macs 0.5 {QUICK} --json -").json
+    plan["layers"][0] |= line
+    Path("plan.json").write_text(json.dumps(plan))
+
+
+def test_an_edited_plan_is_executed_as_it_is(redir: Redir) -> None:
+    edited(redir, form="expand", rank=2)
+    assert redir(f"compress good.onnx out.onnx --plan plan.json {QUICK}").code == 0
+    first = models.load("out.onnx").nodes
+    assert next(n.inputs[1].type.shape for n in first if n.op == Conv) == (2, 3, 3, 3)
+
+
+def test_plan_shows_what_an_edited_plan_would_do(redir: Redir) -> None:
+    edited(redir, form="expand", rank=2)
+    again = redir(f"plan good.onnx --plan plan.json {QUICK} --json -").json
+    assert (again["layers"][0]["form"], again["layers"][0]["rank"]) == ("expand", 2)
+    assert again["target"] == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ({"layer": "nobody"}, "no layer 'nobody'"),
+        ({"form": "square", "rank": 1}, "cannot become 'square'"),
+        ({"form": "expand", "rank": 1000}, "has a rank from 1 to"),
+        ({"rank": "two"}, "'form' and 'rank' are"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_one_line(redir: Redir, line: Any, why: str) -> None:
+    edited(redir, **line)
+    done = redir(f"compress good.onnx out.onnx --plan plan.json {QUICK} --quiet")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert why in done.err
+    assert not Path("out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("--plan none.json", "No such file"),
+        ("--plan good.onnx", "not JSON"),
+        ("--plan good.onnx --macs 0.5", "a plan says all"),
+        ("-p cse --preset best", "are both given"),
+        ("--macs 0.5 --json none/plan.json", "the folder none does not exist"),
+        ("--macs 0.5 --json good.onnx", "it is the input"),
+        ("--macs 2", "above 0 and at most 1"),
+    ],
+)
+def test_plan_refuses(redir: Redir, given: str, why: str) -> None:
+    done = redir(f"plan good.onnx {given} {QUICK}")
+    assert done.code == 2
+    assert why in done.err
+
+
+def test_plan_refuses_a_pipeline_that_makes_none(redir: Redir) -> None:
+    done = redir("plan good.onnx -p cse")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "no pass of cse makes a plan" in done.err
+
+
+def test_a_plan_from_python_is_edited_and_carried_out() -> None:
+    graph = network()
+    plan = api.plan(graph, macs=0.5, statistics="drawn", align=1)
+    made = api.compress(graph, plan=plan, statistics="drawn")
+    assert str(made) == str(api.compress(graph, macs=0.5, statistics="drawn", align=1))
+    layer = next(line.layer for line in plan.lines if line.form)
+    assert str(api.compress(graph, plan=plan.changed(layer), statistics="drawn")) != str(made)
+
+
+def test_a_pipeline_that_makes_no_plan_is_refused_in_python() -> None:
+    with pytest.raises(BadPipeline, match="makes a plan"):
+        api.plan(network(), pipeline="cse")
+
+
+# what compress says of a target
+
+
+def test_compress_says_what_was_asked_and_what_is_reached(redir: Redir) -> None:
+    done = redir(f"compress good.onnx out.onnx --macs 0.5 {QUICK} --no-timing")
+    (line,) = (line for line in done.out.splitlines() if line.startswith("macs:"))
+    assert line.startswith("macs: 0.5 asked, 0.")
+    assert line.endswith("reached; statistics: drawn")
+
+
+def test_compress_has_the_target_in_its_report(redir: Redir) -> None:
+    done = redir(f"compress good.onnx out.onnx --macs 0.5 {QUICK} --no-timing --json -").json
+    reached = done["after"]["macs"] / done["before"]["macs"]
+    assert done["target"] == {
+        "name": "macs",
+        "asked": 0.5,
+        "reached": reached,
+        "statistics": "drawn",
+    }
+
+
+def test_compress_says_that_accuracy_was_lost(redir: Redir) -> None:
+    np.savez("data.npz", x=np.ones((8, 3, 8, 8), np.float32), label=np.zeros(8, int))
+    how = f"--max-drop 100 --eval data.npz {QUICK} --no-timing"
+    target = redir(f"compress good.onnx out.onnx {how} --json -").json["target"]
+    assert target["name"] == "max_drop"
+    assert -100 <= target["reached"] <= 100
+
+
+def test_compress_says_where_ranks_come_in_steps(redir: Redir) -> None:
+    done = redir("compress good.onnx out.onnx --macs 0.8 --statistics drawn --no-timing")
+    assert "ranks are multiples of 8" in done.err
+    exact = redir(f"compress good.onnx out.onnx --macs 0.8 {QUICK} --no-timing")
+    assert "ranks are multiples" not in exact.err
