@@ -39,16 +39,9 @@ from redir.runtime.open_sizes import check_shapes, parsed_shapes
 
 def add_commands(commands: Any) -> None:
     """Add every command to the parsers of commands."""
-    for add in (
-        add_plan,
-        add_compress,
-        _add_opt,
-        _add_stats,
-        _add_verify,
-        _add_groups,
-        _add_passes,
-    ):
+    for add in (add_compress, add_plan, _add_opt, _add_stats, _add_verify, _add_groups):
         add(commands)
+    _add_passes(commands)
     add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
 
 
