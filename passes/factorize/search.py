@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from redir.io import arrays
 from redir.ir import Graph
-from redir.ir.tensor import Array
 from redir.passes.factorize.study import Choices, Study
 from redir.runtime.onnxruntime import accuracy, runner
+from redir.statistics.walk import distance, outputs
 
 _ROUNDS = 7  # of bisection: shares are found to within 1 %
 _MOST = 0.98  # of the multiply-adds, that may be saved
@@ -45,12 +43,11 @@ def nearest(study: Study, planned: Planned, good: Good) -> Choices:
 
 def within(study: Study, error: float) -> Good:
     """Whether outputs stay within an ``error``, the square root of the share of their variance."""
-    some = study.some
-    plain = runner(study.graph)(some)
+    plain = outputs(study.graph, study.some)
 
     def good(after: Graph) -> bool:
-        made = runner(after)(some)
-        return all(_far(np.asarray(plain[n]), np.asarray(made[n])) <= error for n in plain)
+        made = outputs(after, study.some)
+        return all(distance(plain[name], made[name]) <= error**2 for name in plain)
 
     return good
 
@@ -60,8 +57,3 @@ def losing(graph: Graph, drop: float, path: str) -> Good:
     given, labels = arrays.labelled(path, graph)
     least = accuracy(runner(graph), given, labels) - drop / 100
     return lambda after: accuracy(runner(after), given, labels) >= least
-
-
-def _far(a: Array, b: Array) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(np.sqrt(np.mean(np.square(a - b)) / (np.var(a) or 1.0)))

@@ -22,7 +22,7 @@ from redir.passes.factorize.forms import Aimed, Factoring
 from redir.passes.factorize.narrower import Narrowed
 from redir.runtime.onnxruntime import runner
 from redir.statistics.moments import Moments, Places, drawn_places, features, targets
-from redir.statistics.walk import Batches, Held, walk
+from redir.statistics.walk import Batches, Held, distance, outputs, walk
 
 Aim: TypeAlias = "Callable[[Array], Array]"
 
@@ -134,14 +134,14 @@ def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:
 
 
 def sensitivity(
-    graph: Graph, some: Mapping[str, Array], seen: Mapping[Node, Seen], seed: int
+    graph: Graph, some: Batches, seen: Mapping[Node, Seen], seed: int
 ) -> dict[Node, float]:
     """How much an error of each layer moves the outputs: the root of what a little noise does."""
-    plain, found = runner(graph)(some), dict[Node, float]()
+    found, plain = dict[Node, float](), outputs(graph, some)
     for number, (node, was) in enumerate(seen.items()):
         rng = np.random.default_rng([seed, number])
-        moved = runner(_noisy(graph, node, was.spread, rng))(some)
-        far = sum(_distance(np.asarray(plain[n]), np.asarray(moved[n])) for n in plain)
+        moved = outputs(_noisy(graph, node, was.spread, rng), some)
+        far = sum(distance(plain[n], moved[n]) for n in plain)
         found[node] = float(np.sqrt(far / _NOISE))
     return found
 
@@ -188,9 +188,3 @@ def _noisy(graph: Graph, node: Node, spread: Array, rng: np.random.Generator) ->
         return [ops.Add(old.on(inputs).outputs[0], added)] if old is node else None
 
     return transform(graph, visit)
-
-
-def _distance(a: Array, b: Array) -> float:
-    """How far an output went, as a share of its variance."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(np.mean(np.square(a - b)) / (np.var(a) or 1.0))

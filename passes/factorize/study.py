@@ -15,7 +15,7 @@ from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, sensitivity, solved
 from redir.passes.factorize.ways import all_factorings
 from redir.statistics import Source
-from redir.statistics.walk import Batches
+from redir.statistics.walk import Batches, cut, some
 
 _EXAMPLES = 64  # on which outputs are compared
 
@@ -71,9 +71,9 @@ class Study:
         return float(np.sqrt(np.sum(each)))
 
     @property
-    def some(self) -> Mapping[str, Array]:
+    def some(self) -> Batches:
         """A few of the examples, on which outputs are compared."""
-        return _some(self.batches)
+        return some(self.batches, _EXAMPLES)
 
     def rough(self, plan: Choices) -> Graph:
         """The graph under a plan, its weights not solved: what takes as long."""
@@ -95,12 +95,8 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     ways = all_factorings(graph, ignore)
     if not ways:
         return None
-    batches = source.batches(graph, examples, seed)
+    batches = cut(graph, source.batches(graph, examples, seed))
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed)
     errors = {f: f.errors(seen[n].moments) for n, forms in ways.items() for f in forms}
-    weights = sensitivity(graph, _some(batches), seen, seed)
+    weights = sensitivity(graph, some(batches, _EXAMPLES), seen, seed)
     return Study(graph, batches, ways, seen, weights, errors)
-
-
-def _some(batches: Batches) -> Mapping[str, Array]:
-    return {name: array[:_EXAMPLES] for name, array in batches[0].items()}

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from redir.ir import Graph, Node, Value
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
+from redir.runtime.onnxruntime import runner
 
 Batches = Sequence[Mapping[str, Array]]
 """Inputs by name: those of several runs."""
@@ -21,6 +24,30 @@ Step = Callable[[Node, list[list[Any]], Held], list[Sequence[Any]] | None]
 
 The last argument is what else is held just then.
 """
+
+
+_AT_ONCE = 2**22  # numbers of inputs, about, so that what flows fits into memory
+_MOST = 32  # examples at once
+
+
+def cut(graph: Graph, batches: Batches) -> Batches:
+    """The batches in pieces that fit into memory, where the graph takes any number of examples."""
+    if any(v.type.size(0) is not None for v in graph.inputs.values() if v.rank):
+        return batches
+    return [piece for batch in batches for piece in _pieces(batch)]
+
+
+def _pieces(batch: Mapping[str, Array]) -> Batches:
+    count = max(len(array) for array in batch.values())
+    each = sum(array.size for array in batch.values()) / count
+    step = int(min(max(_AT_ONCE / each, 1), _MOST))
+    return [{n: a[i : i + step] for n, a in batch.items()} for i in range(0, count, step)]
+
+
+def some(batches: Batches, count: int) -> Batches:
+    """The first batches, of about ``count`` examples together, but at least one."""
+    sizes = np.cumsum([max(map(len, batch.values()), default=1) for batch in batches])
+    return batches[: max(int(np.searchsorted(sizes, count, "right")), 1)]
 
 
 def walk(graph: Graph, batches: Batches, step: Step) -> None:
@@ -45,3 +72,16 @@ def walk(graph: Graph, batches: Batches, step: Step) -> None:
         for value in {*node.inputs, *node.outputs}:
             if not left[value]:
                 held.pop(value, None)
+
+
+def outputs(graph: Graph, batches: Batches) -> dict[str, Array]:
+    """The outputs of a graph by name, those of all batches one after the other, as one row each."""
+    run = runner(graph)
+    made = [run(batch) for batch in batches]
+    return {name: np.concatenate([np.ravel(m[name]) for m in made]) for name in graph.outputs}
+
+
+def distance(before: Array, after: Array) -> float:
+    """How far an output went, as a share of its variance."""
+    a, b = before.astype(np.float64), after.astype(np.float64)
+    return float(np.mean(np.square(a - b)) / (np.var(a) or 1.0))
