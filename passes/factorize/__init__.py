@@ -29,6 +29,7 @@ TARGETS = {
     "error": (0, 1),
     "max_drop": (0, 100),
 }
+_FAST = 8  # of which runtimes like multiples
 _HALF = 0.5  # of the multiply-adds, where no target is given
 
 
@@ -46,9 +47,9 @@ class Factorize(Pass):
     (``reduce``), k x k then 1 x 1 (``expand``), or kernels of single channels and sums of
     them (``uneven-depthwise``: Yvinec et al., NeurIPS 2021); a matrix the product of two
     (``low-rank``); or channels go, and those that stay take over (``narrower``: Hassibi and Stork,
-    1992). ``forms`` are those allowed, joined by +, or ``all``. Ranks,
-    multiples of ``align``, are chosen for all layers at once, by what noise in each does to the
-    outputs. Weights are solved by least squares against the original's results, layer after layer,
+    1992). ``forms`` are those allowed, joined by +, or ``all``. Ranks
+    are multiples of ``align`` (0: of 8 where time counts, else of what suits a layer), and chosen
+    for all layers at once, by what noise in each does to the outputs. Weights are solved by least squares against the original's results, layer after layer,
     on what the layers before give (Zhang et al., TPAMI 2016). ``statistics`` gives the inputs for
     that, ``examples`` of them: ``synthetic`` ones, made from what norms remember; ``drawn`` ones;
     those of an .npz file; or ``auto``. Layers whose name matches ``ignore`` stay. What the passes
@@ -68,7 +69,7 @@ class Factorize(Pass):
     forms: str = "all"
     statistics: str | Source = "auto"
     examples: int = 256
-    align: int = 8
+    align: int = 0
     ignore: str = ""
     seed: int = 0
     plan: str | Plan = ""
@@ -93,8 +94,8 @@ class Factorize(Pass):
                 raise BadPipeline(f"factorize: {name} is above {low} and at most {high}: {value}")
         if bool(self.max_drop) != bool(self.eval):
             raise BadPipeline("factorize: max_drop and eval, labelled data, need each other")
-        if min(self.examples, self.align) < 1 or self.seed < 0:
-            raise BadPipeline("factorize: examples and align must be 1 or more, seed 0 or more")
+        if self.examples < 1 or min(self.align, self.seed) < 0:
+            raise BadPipeline("factorize: examples are 1 or more, align and seed 0 or more")
         source(self.statistics), cost_model(self.cost), self._forms()
 
     def _forms(self) -> Sequence[str]:
@@ -171,7 +172,7 @@ class Factorize(Pass):
         forms, ((target, value),) = self._forms(), self._targets().items()
 
         def planned(price: str, saved: float) -> Choices:
-            return found.plan(price, saved, forms, self.align)
+            return found.plan(price, saved, forms, self.align or (_FAST if forms is DENSE else 0))
 
         def saving(share: float) -> Choices:
             return planned(MULTIPLY_ADDS, share * macs(found.graph))

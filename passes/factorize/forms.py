@@ -25,6 +25,8 @@ _ROUNDS = 2  # of alternating least squares
 _STEPS = 20  # of conjugate gradients in each
 _LEAST = 1e-6  # that an output counts, also where its norm makes nothing of it
 _AIMS = int(__import__("os").environ.get("AIMS", "3"))
+_STEPS_OF = 16  # ranks that a thin layer can have, about
+_COARSE = 8  # what ranks of wide layers are multiples of
 _SMALL = 1e-3  # of the mean of a diagonal, in a preconditioner
 _ENOUGH = 1e-8  # of the square of what was missed at first: what is left is rounding
 
@@ -61,6 +63,11 @@ class Factoring:
         """The rank at which the form can do all that the layer does."""
         inputs, taps = self.order.shape
         return int(min(inputs, taps * self.layer.outputs))
+
+    @property
+    def step(self) -> int:
+        """Of what ranks are multiples unless it is said: less in thin layers."""
+        return min(max(self.layer.outputs // _STEPS_OF, 1), _COARSE)
 
     @cached_property
     def order(self) -> Array:

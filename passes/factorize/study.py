@@ -52,7 +52,8 @@ class Study:
         dense = self.ways[node][0].dense(price)
         yield Option(None, dense, 0.0)
         for form in (f for f in self.ways[node] if f.name in forms):
-            for rank in range(align, form.full + 1, align):
+            step = align or form.step
+            for rank in range(step, form.full + 1, step):
                 cost = form.cost(rank, price)
                 if cost < dense:
                     error = self.weights[node] * float(self.errors[form][rank])

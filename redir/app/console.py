@@ -127,7 +127,7 @@ def say_saturated(options: argparse.Namespace, graph: Graph) -> None:
 
 _SOURCES = {
     "synthetic": "inputs made to fit the moments that its norms store; no data is used",
-    "drawn": "random inputs, a poor guess: without norms and PyTorch nothing better is known; "
+    "drawn": "inputs drawn at random, a guess: without norms and PyTorch nothing better is known; "
     "inputs of your own, as in --statistics FILE.npz, lose less",
 }
 

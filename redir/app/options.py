@@ -74,7 +74,7 @@ TARGETS: Mapping[str, tuple[Any, str, str]] = {
 HOW: Mapping[str, tuple[Any, str, str]] = {
     "statistics": (str, "SOURCE", "what flows: auto (default), synthetic, drawn, or a FILE.npz"),
     "forms": (str, "FORMS", "what layers may become, joined by +: see redir passes (default: all)"),
-    "align": (int, "N", "make ranks multiples of N (default: 8)"),
+    "align": (int, "N", "make ranks multiples of N (default: what suits each layer)"),
     "ignore": (str, "GLOB", "leave alone the layers of these names"),
     "plan": (str, "FILE", "do what this file of redir plan --json says, edited or not"),
 }

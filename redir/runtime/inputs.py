@@ -107,11 +107,11 @@ class Inputs:
 
     def normal(self, seed: int) -> dict[str, Array]:
         """Standard normal numbers where the graph asks for none of its own."""
-        return self._drawn(seed, lambda rng, shape, wanted: _floats(rng, shape, wanted, _STYLES[0]))
+        return self.styled(seed, _STYLES[0])
 
-    def smooth(self, seed: int) -> dict[str, Array]:
-        """Numbers that are alike where they lie near each other, as in images."""
-        return self._drawn(seed, lambda rng, shape, wanted: _floats(rng, shape, wanted, smooth))
+    def styled(self, seed: int, style: Style) -> dict[str, Array]:
+        """Numbers as ``style(rng, shape)`` draws them, where the graph asks for none of its own."""
+        return self._drawn(seed, lambda rng, shape, wanted: _floats(rng, shape, wanted, style))
 
     def sample(self, seed: int, number: int) -> dict[str, Array]:
         """The sample of that ``number``, the examples in it each of another distribution.
@@ -247,15 +247,3 @@ _STYLES: tuple[Style, ...] = (
     lambda rng, shape: rng.standard_normal(shape) * (rng.random(shape) < _SPARSE),
     lambda rng, shape: 4 * rng.standard_normal(shape) + 1,
 )
-
-
-def smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Numbers of variance 1 with a spectrum that falls as 1/f along the last two of four axes."""
-    noise = rng.standard_normal(shape)
-    if len(shape) != 4:  # noqa: PLR2004 - no images
-        return noise
-    rows, columns = (np.fft.fftfreq(size) for size in shape[2:])
-    radius = np.hypot(rows[:, None], columns)
-    radius[0, 0] = 1 / max(shape[2:])
-    found = np.fft.ifft2(np.fft.fft2(noise) / radius).real
-    return found / (found.std() or 1.0)

@@ -16,6 +16,7 @@ from redir.ir import Graph
 from redir.ir.tensor import Array
 from redir.runtime.inputs import Inputs
 from redir.runtime.open_sizes import fitting_shapes
+from redir.statistics.images import natural
 
 
 @runtime_checkable
@@ -75,7 +76,7 @@ def _cut(held: Mapping[str, Array], graph: Graph) -> Sequence[Mapping[str, Array
 
 @dataclass(frozen=True)
 class Drawn:
-    """Inputs drawn at random: images in which neighbours are alike, else what the graph wants."""
+    """Inputs drawn at random: images of shapes before shapes, else what the graph wants."""
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
         """Examples drawn by ``seed``.
@@ -85,7 +86,7 @@ class Drawn:
         """
         shapes, size = sizes(graph, count)
         drawn = Inputs(graph, shapes)
-        return [drawn.smooth(seed + place) for place in range(-(-count // size))]
+        return [drawn.styled(seed + place, natural) for place in range(-(-count // size))]
 
     def __str__(self) -> str:
         return "drawn"

@@ -14,7 +14,7 @@ from redir.io.models import to_torch
 from redir.ir import Graph, Node
 from redir.ir.builtin import tensor_of
 from redir.ir.tensor import Array
-from redir.runtime.inputs import smooth
+from redir.statistics.images import natural
 from redir.statistics.sources import sizes
 
 try:
@@ -24,8 +24,9 @@ except ImportError:  # the extra is optional
         torch = None
 
 _BATCH = 64  # examples that are made together
-_STEPS = 80  # of Adam
+_STEPS = 80  # of Adam at most
 _RATE = 0.1
+_ENOUGH = 0.01  # how far moments may stay off: about as far as those of as many real inputs
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Synthetic:
     """Inputs optimised so that every BatchNormalization sees the mean and variance it stored.
 
     It needs no data: the moments are what the model remembers of its training (Yin et al.,
-    DeepInversion, CVPR 2020). It starts from noise with the spectrum of images.
+    DeepInversion, CVPR 2020). It starts from drawn images.
     """
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
@@ -52,7 +53,7 @@ class Synthetic:
         rng, probe = np.random.default_rng(seed), _probe(graph, norms)
         wanted = [_moments(node) for node in norms]
         times = -(-count // shape[0])
-        return [{name: _made(probe, wanted, smooth(rng, shape))} for _ in range(times)]
+        return [{name: _made(probe, wanted, natural(rng, shape))} for _ in range(times)]
 
     def __str__(self) -> str:
         return "synthetic"
@@ -79,10 +80,13 @@ def _made(probe: Any, wanted: Sequence[tuple[Any, Any]], start: Array) -> Array:
     images = torch.tensor(start, dtype=torch.float32, requires_grad=True)
     steps = torch.optim.Adam([images], _RATE)
     for _ in range(_STEPS):
-        steps.zero_grad()
         seen = probe(images)
         parts = [_off(x, *m) for x, m in zip(_values(seen), wanted, strict=True)]
-        torch.stack(parts).mean().backward()
+        off = torch.stack(parts).mean()
+        if off.item() < _ENOUGH:
+            break
+        steps.zero_grad()
+        off.backward()
         steps.step()
     found: Array = images.detach().numpy()
     return found

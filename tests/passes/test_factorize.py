@@ -222,7 +222,7 @@ def test_what_was_factored_can_be_compressed_again() -> None:
     assert macs(QUICK(once)) < 0.7 * macs(once)
 
 
-@pytest.mark.parametrize("spec", ["macs=-1", "macs=1.1", "align=0", "examples=0", "seed=-1"])
+@pytest.mark.parametrize("spec", ["macs=-1", "macs=1.1", "align=-1", "examples=0", "seed=-1"])
 def test_refuses(spec: str) -> None:
     with pytest.raises(BadPipeline, match="factorize"):
         Pipeline.parse(f"factorize{{{spec}}}")
