@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from redir.cost import macs, nbytes, parameters
-from redir.ir import Graph, Node
+from redir.ir import Graph
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
-from redir.passes.factorize.solving import Choice
 from redir.passes.factorize.study import Choices, Study
 from redir.pipeline import Place
 
@@ -37,13 +37,24 @@ Planned = Callable[[str, float], Choices]
 
 def sharing(study: Study, target: str, share: float, place: Place, planned: Planned) -> Choices:
     """The plan under which a ``share`` of what the run began with is left at its end."""
-    counted, plan = COUNTED[target], dict[Node, Choice]()
+    counted, tried = COUNTED[target], list[tuple[float, Choices]]()
     whole = counted.of(place.original)
-    lacking, saved = counted.of(study.graph) - share * whole, 0.0
+    short, enough = 0.0, inf  # savings that were too small, and those that were not
+    asked = counted.of(study.graph) - share * whole
     for _ in range(_ROUNDS):
-        last, plan = plan, dict(planned(counted.price, (saved + lacking) / counted.each))
-        saved = counted.each * study.saved(plan, counted.price)
+        plan = planned(counted.price, asked / counted.each)
         lacking = counted.of(place.behind.run(study.rough(plan))) - share * whole
-        if plan == last or -_CLOSE * whole <= lacking <= 0:
+        settled = bool(tried) and plan == tried[-1][1]
+        tried.append((lacking, plan))
+        if settled or -_CLOSE * whole <= lacking <= 0:
             break
-    return plan
+        short, enough = (asked, enough) if lacking > 0 else (short, asked)
+        asked = counted.each * study.saved(plan, counted.price) + lacking
+        if enough < inf and not short < asked < enough:
+            asked = (short + enough) / 2
+    return _nearest(tried)
+
+
+def _nearest(tried: Sequence[tuple[float, Choices]]) -> Choices:
+    """Of plans and what each lacks, the one that lacks nothing and saves least, if there is one."""
+    return min(tried, key=lambda found: (found[0] > 0, abs(found[0])))[1]

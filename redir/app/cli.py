@@ -1,4 +1,4 @@
-"""The command line: ``redir compress | plan | opt | stats | verify | groups | passes | demo``."""
+"""The command line: ``redir`` and a command, such as ``compress``."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from redir.app.console import (
 from redir.app.options import MODEL, add_command, add_model, add_overridable, add_shapes
 from redir.app.plan import add_plan
 from redir.app.svg import drawing
+from redir.app.sweep import add_sweep
 from redir.channels import families
 from redir.check.guarantees import operations
 from redir.check.outputs import verify
@@ -39,8 +40,9 @@ from redir.runtime.open_sizes import check_shapes, parsed_shapes
 
 def add_commands(commands: Any) -> None:
     """Add every command to the parsers of commands."""
-    for add in (add_compress, add_plan, _add_opt, _add_stats, _add_verify, _add_groups):
+    for add in (add_compress, add_plan, add_sweep, _add_opt, _add_stats, _add_verify):
         add(commands)
+    _add_groups(commands)
     _add_passes(commands)
     add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
 

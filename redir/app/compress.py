@@ -17,15 +17,23 @@ from redir.app.console import (
     say_saturated,
     with_source,
 )
-from redir.app.options import add_command, add_model, add_pipeline, chosen, targets
+from redir.app.options import (
+    add_command,
+    add_model,
+    add_pipeline,
+    add_timing,
+    check_seed,
+    chosen,
+    judging,
+    targets,
+)
 from redir.channels.coupling import Coupling, blocked
 from redir.cost.models import LATENCY
 from redir.errors import BadInput, Broken
-from redir.io import arrays, outputs
+from redir.io import outputs
 from redir.ir import Graph
 from redir.layers.palette import unpacked
 from redir.pipeline import Pipeline, compress
-from redir.runtime import onnxruntime
 from redir.runtime.open_sizes import parsed_shapes
 
 
@@ -38,24 +46,13 @@ def add_compress(commands: Any) -> None:
     )
     add_pipeline(command)
     command.add_argument("--json", metavar="FILE|-", help="write a report as JSON; - for stdout")
-    command.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of the random inputs that models are checked on (default: 0)",
-    )
-    command.add_argument(
-        "--no-timing", dest="timing", action="store_false", help="do not measure times"
-    )
+    add_timing(command)
     command.add_argument("--strict", action="store_true", help="fail if an operator pins channels")
-    command.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _refuse(options: argparse.Namespace) -> None:
     outputs.check_ending(options.out)
-    if options.seed < 0:
-        raise BadInput(f"--seed {options.seed}: expected 0 or more")
+    check_seed(options)
     if options.out == options.json == "-":
         raise BadInput("OUT and --json are both -: standard output can hold one of them")
 
@@ -65,9 +62,9 @@ def _compress(options: argparse.Namespace) -> int:
     asked, pipeline = targets(options), chosen(options)
     graph = load(options, options.model)
     outputs.check(own_files(options, graph), options.out, options.json)
-    data = arrays.labelled(options.eval, graph) if options.eval else None
+    judge = judging(options, graph)
     shapes = parsed_shapes(options.input)
-    pipeline = with_source(options, graph, pipeline)
+    (pipeline,) = with_source(options, graph, [pipeline])
     result = compress.run(
         graph, pipeline, seed=options.seed, timing=options.timing, input_shapes=shapes
     )
@@ -78,19 +75,17 @@ def _compress(options: argparse.Namespace) -> int:
     say_counted(options, graph, result.sizes)
     say_saturated(options, graph)
     summary = result.as_dict()
-    if data is not None:
-        summary["accuracy"] = {
-            "before": onnxruntime.accuracy(onnxruntime.runner(graph), *data),
-            "after": onnxruntime.accuracy(onnxruntime.runner(result.graph), *data),
-        }
-    target = result.target(asked, pipeline, summary.get("accuracy"))
+    accuracy = judge(result.graph)
+    if accuracy is not None:
+        summary["accuracy"] = dict(accuracy)
+    target = result.target(asked, pipeline, accuracy)
     if target is not None:
         summary["target"] = asdict(target)
     save(result.graph, options.out)
     if options.json:
         dump(summary, options.json)
     if not options.quiet and "-" not in (options.json, options.out):
-        tables.write_result(result, summary.get("accuracy"), target)
+        tables.write_result(result, accuracy, target)
     _warn(options, result)
     _say_steps(options, pipeline, target)
     return 0

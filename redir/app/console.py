@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,13 @@ _SOURCES = {
 }
 
 
-def with_source(options: argparse.Namespace, graph: Graph, pipeline: Pipeline) -> Pipeline:
-    """The pipeline with the source of statistics that ``auto`` stands for, which is said."""
-    if all(getattr(step, "statistics", "") != "auto" for step in pipeline.passes):
-        return pipeline
+def with_source(
+    options: argparse.Namespace, graph: Graph, pipelines: Sequence[Pipeline]
+) -> list[Pipeline]:
+    """The pipelines with the source of statistics that ``auto`` stands for, which is said."""
+    steps = (step for pipeline in pipelines for step in pipeline.passes)
+    if all(getattr(step, "statistics", "") != "auto" for step in steps):
+        return list(pipelines)
     name = AUTO.choice(graph)
     note(options, f"statistics from {_SOURCES[name]}")
-    return pipeline.given(statistics=name)
+    return [pipeline.given(statistics=name) for pipeline in pipelines]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from redir.errors import BadInput
+from redir.io import arrays
+from redir.ir import Graph
 from redir.pipeline import Pipeline, compress
 from redir.pipeline.presets import PRESETS
+from redir.runtime.onnxruntime import accuracy, runner
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,13 +66,13 @@ def add_overridable(command: argparse.ArgumentParser) -> None:
     )
 
 
-TARGETS: Mapping[str, tuple[Any, str, str]] = {
-    "macs": (float, "R", "leave this share of the multiply-adds, as in 0.5"),
-    "params": (float, "R", "leave this share of the parameters"),
-    "bytes": (float, "R", "leave this share of the bytes"),
-    "speed": (float, "X", "become this many times as fast in onnxruntime here"),
-    "error": (float, "E", "become as small as outputs within this share of their spread allow"),
-    "max_drop": (float, "D", "become as small as D points of accuracy on the --eval data allow"),
+TARGETS: Mapping[str, tuple[str, str]] = {
+    "macs": ("R", "leave this share of the multiply-adds, as in 0.5"),
+    "params": ("R", "leave this share of the parameters"),
+    "bytes": ("R", "leave this share of the bytes"),
+    "speed": ("X", "become this many times as fast in onnxruntime here"),
+    "error": ("E", "become as small as outputs within this share of their spread allow"),
+    "max_drop": ("D", "become as small as D points of accuracy on the --eval data allow"),
 }
 HOW: Mapping[str, tuple[Any, str, str]] = {
     "statistics": (str, "SOURCE", "what flows: auto (default), synthetic, drawn, or a FILE.npz"),
@@ -81,8 +84,8 @@ HOW: Mapping[str, tuple[Any, str, str]] = {
 COST = "what a change must not increase: macs (default), multiplications, bytes or latency"
 
 
-def add_pipeline(command: argparse.ArgumentParser) -> None:
-    """Take what is to be done to a model."""
+def add_pipeline(command: argparse.ArgumentParser, number: Any = float) -> None:
+    """Take what is to be done to a model; ``number`` reads how far a target goes."""
     command.add_argument(
         "--preset", choices=PRESETS, help="passes by name (default: exact; with a target, best)"
     )
@@ -90,18 +93,43 @@ def add_pipeline(command: argparse.ArgumentParser) -> None:
         "-p", "--pipeline", metavar="PIPELINE", help="passes to run instead, separated by commas"
     )
     command.add_argument("--cost", metavar="COST", help=COST)
-    add_targets(command)
+    _add_targets(command, number)
     add_shapes(command)
     command.add_argument(
         "--eval", metavar="FILE.npz", help="measure accuracy on these inputs and labels"
     )
 
 
-def add_targets(command: argparse.ArgumentParser) -> None:
+def _add_targets(command: argparse.ArgumentParser, number: Any) -> None:
     """Take a target, and how to reach it: all go to the passes that take them."""
-    for name, (kind, metavar, text) in {**TARGETS, **HOW}.items():
-        flag = "--" + name.replace("_", "-")
-        command.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
+    found = {name: (number, *told) for name, told in TARGETS.items()}
+    for name, (kind, metavar, text) in {**found, **HOW}.items():
+        command.add_argument(_flag(name), dest=name, type=kind, metavar=metavar, help=text)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def add_timing(command: argparse.ArgumentParser) -> None:
+    """Take how a model is checked and timed, and how much is said of it."""
+    command.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the random inputs that models are checked on (default: 0)",
+    )
+    command.add_argument(
+        "--no-timing", dest="timing", action="store_false", help="do not measure times"
+    )
+    command.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def check_seed(options: argparse.Namespace) -> None:
+    """Refuse a seed that is none."""
+    if options.seed < 0:
+        raise BadInput(f"--seed {options.seed}: expected 0 or more")
 
 
 def chosen(options: argparse.Namespace, usual: str | None = None) -> Pipeline:
@@ -117,7 +145,7 @@ def targets(options: argparse.Namespace) -> dict[str, Any]:
     found = {name: getattr(options, name) for name in {**TARGETS, **HOW}}
     given = {name: value for name, value in found.items() if value is not None}
     for name in (name for name in given if name in TARGETS and not given[name] > 0):
-        raise BadInput(f"--{name.replace('_', '-')} {given[name]}: expected more than 0")
+        raise BadInput(f"{_flag(name)} {given[name]}: expected more than 0")
     return given | ({"eval": options.eval or ""} if "max_drop" in given else {})
 
 
@@ -130,3 +158,16 @@ def add_shapes(command: argparse.ArgumentParser) -> None:
         default=[],
         help="the shape of an input whose sizes are open, as in x=1x3x640x640; may be repeated",
     )
+
+
+Judge = Callable[[Graph], Mapping[str, float] | None]
+"""The accuracy before and after, if there is data to judge by."""
+
+
+def judging(options: argparse.Namespace, graph: Graph) -> Judge:
+    """What compares the accuracy of others with that of ``graph`` on the data of ``--eval``."""
+    if not options.eval:
+        return lambda _: None
+    data = arrays.labelled(options.eval, graph)
+    before = accuracy(runner(graph), *data)
+    return lambda after: {"before": before, "after": accuracy(runner(after), *data)}

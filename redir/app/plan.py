@@ -32,7 +32,8 @@ def _plan(options: argparse.Namespace) -> int:
     graph = load(options, options.model)
     outputs.check(own_files(options, graph), "-", options.json)
     sizes = example_shapes(graph, parsed_shapes(options.input))
-    plan = plan_by(with_source(options, graph, pipeline), graph, sizes)
+    (pipeline,) = with_source(options, graph, [pipeline])
+    plan = plan_by(pipeline, graph, sizes)
     say_counted(options, graph, sizes)
     if options.json:
         dump(plan.as_dict(), options.json)

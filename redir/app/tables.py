@@ -9,6 +9,7 @@ from typing import TextIO
 from redir.cost import Cost, Layer
 from redir.errors import visible
 from redir.pipeline.compress import Result, Target
+from redir.runtime.onnxruntime import Times
 
 try:
     from rich.console import Console
@@ -81,20 +82,25 @@ def write_result(
     more = {}
     if (times := result.times) is not None:
         more["ms"] = [f"{1000 * s:.3f}" for s in (times.before, times.after)]
-        spread = f"{100 * times.low:.0f}-{100 * times.high:.0f}"
-        more["ms"].append(f"{100 * times.ratio:.1f}% ({spread})")
+        more["ms"].append(share_of(times))
     if accuracy:
         more["accuracy"] = [f"{100 * accuracy[k]:.2f}%" for k in ("before", "after")]
         more["accuracy"].append(f"{100 * (accuracy['after'] - accuracy['before']):+.2f}")
     write_table(
         (*head, *more), [(*row, *(m[i] for m in more.values())) for i, row in enumerate(rows)]
     )
-    sys.stdout.write(f"\n{_told(target)}\n\n" if target else "\n")
+    sys.stdout.write(f"\n{told(target)}\n\n" if target else "\n")
     steps = [(s.name, f"{s.seconds:.2f} s", s.moved, s.verdict or "-") for s in result.steps]
     write_table(("pass", "time", "deviation", "verdict"), steps)
 
 
-def _told(target: Target) -> str:
+def share_of(times: Times) -> str:
+    """How much of the time is left, with the quartiles."""
+    spread = f"{100 * times.low:.0f}-{100 * times.high:.0f}"
+    return f"{100 * times.ratio:.1f}% ({spread})"
+
+
+def told(target: Target) -> str:
     """A line on a target."""
     found = "not measured" if target.reached is None else f"{target.reached:.3g} reached"
     return visible(

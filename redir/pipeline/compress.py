@@ -22,8 +22,8 @@ from redir.runtime.onnxruntime import Times, time_pairs
 from redir.runtime.open_sizes import Shapes
 
 Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
-_COUNTS = {"macs": "macs", "params": "parameters", "bytes": "bytes"}  # targets, by what is counted
-_TARGETS = (*_COUNTS, "speed", "error", "max_drop")
+COUNTS = {"macs": "macs", "params": "parameters", "bytes": "bytes"}  # targets, by what is counted
+_TARGETS = (*COUNTS, "speed", "error", "max_drop")
 _CLOSE = 0.01  # within which a target is met
 _WORST: tuple[Outcome, ...] = ("fail", "differs", "skipped", "vacuous", "pass")
 
@@ -81,7 +81,7 @@ class Target:
     @property
     def undershot(self) -> bool:
         """Whether less is left of a count than there might be."""
-        return self.name in _COUNTS and (self.reached or 0) < self.asked - _CLOSE
+        return self.name in COUNTS and (self.reached or 0) < self.asked - _CLOSE
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Result:
         return Target(name, asked[name], self._reached(name, accuracy), str(next(sources, "")))
 
     def _reached(self, name: str, accuracy: Mapping[str, float] | None) -> float | None:
-        if name in _COUNTS:
-            before, after = (getattr(c, _COUNTS[name]) for c in (self.before, self.after))
+        if name in COUNTS:
+            before, after = (getattr(c, COUNTS[name]) for c in (self.before, self.after))
             return after / before if before else 1.0
         if name == "speed" and self.times:
             return 1 / self.times.ratio
@@ -182,7 +182,7 @@ def run(
 
 def missed(before: Cost, after: Cost, asked: Mapping[str, Any]) -> str | None:
     """Why a target is not met, if it is not: a share of a count that was asked for, and is left."""
-    for name, count in _COUNTS.items():
+    for name, count in COUNTS.items():
         old, new = getattr(before, count), getattr(after, count)
         if asked.get(name) and new > (asked[name] + _CLOSE) * old:
             return (

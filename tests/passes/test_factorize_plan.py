@@ -74,6 +74,19 @@ def test_what_is_folded_behind_counts_towards_a_share(target: str, count: Any) -
     assert count(pipeline(GRAPH)) / count(GRAPH) == pytest.approx(0.6, abs=0.01)
 
 
+def plain(x: Value, outputs: int, seed: int) -> Value:
+    weight = np.random.default_rng(seed).normal(size=(outputs, x.type.size(1) or 0, 3, 3))
+    return ops.Relu(ops.Conv(x, const(weight), pads=(1, 1, 1, 1)))
+
+
+def test_a_share_is_met_where_the_passes_behind_save_in_steps() -> None:
+    x = placeholder("n", 3, 8, 8)
+    graph = Graph({"x": x}, {"y": plain(plain(x, 12, 0), 8, 1)})
+    behind = Pipeline.parse("eliminate-dead-channels")
+    plan = quick(macs=0.4).planned(graph, Place(graph, behind))
+    assert plan.after.macs <= 0.4 * macs(graph)
+
+
 def test_counts_are_those_of_the_whole_batch() -> None:
     graph = network(4)
     assert macs(quick(macs=0.5)(graph)) == pytest.approx(0.5 * macs(graph), rel=0.05)
