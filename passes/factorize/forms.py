@@ -9,13 +9,14 @@ from math import prod
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+from scipy import linalg
 
 from redir import ops
 from redir.ir import Value
 from redir.ir.tensor import Array
 from redir.layers.linear import CONVS, Linear
 from redir.passes.factorize.factors import Factors
-from redir.statistics.least_squares import root, solve
+from redir.statistics.least_squares import cholesky, solve
 from redir.statistics.moments import Moments
 
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
@@ -119,9 +120,14 @@ class Factoring:
 
         They are those of the weights in the metric of what the first layer reads.
         """
-        whole, inverse = root(self._first_moments(moments))
-        left, values, _ = np.linalg.svd(whole @ self.weights, full_matrices=False)
-        return left.T @ inverse, values
+        metric, weights = self._first_moments(moments), self.weights
+        if len(metric) < weights.shape[1]:
+            lower = cholesky(metric)
+            seen = weights @ weights.T
+            values, vectors = _spectrum(lower.T @ seen @ lower)
+            return _over(values) ** 2 * (vectors.T @ lower.T @ seen), values
+        values, vectors = _spectrum(weights.T @ metric @ weights)
+        return _over(values) * (vectors.T @ weights.T), values
 
     def _unit(self, rows: Array, moments: Moments) -> Array:
         """Rows that give results of variance 1, or none where there is next to no variance."""
@@ -133,9 +139,9 @@ class Factoring:
         return found
 
     def _first_moments(self, moments: Moments) -> Array:
-        blocks = self._gram(moments)
-        found: Array = np.einsum("ptqt->pq", blocks) / blocks.shape[1]
-        return found
+        places = self.order.T
+        blocks = (moments.gram[np.ix_(p, p)] for p in places)
+        return sum(blocks, start=np.zeros((len(self.order),) * 2)) / len(places)
 
     def _gram(self, moments: Moments) -> Array:
         flat, shape = self.order.reshape(-1), self.order.shape
@@ -170,6 +176,17 @@ class Factoring:
             made = self._behind(first, aimed(made)) if aimed else made
         return made
 
+    def guess(self, rank: int, moments: Moments) -> Factors:
+        """Factors of ``rank`` of which the weights are not solved, but cost as much."""
+        rng, taps = np.random.default_rng(0), self.order.shape[1]
+        second = rng.standard_normal((rank, taps, self.layer.outputs))
+        first = self._guessed(rank, moments)
+        return self._made(first, second, rng.standard_normal(len(self.scale)))
+
+    def _guessed(self, rank: int, moments: Moments) -> Array:
+        del moments
+        return np.random.default_rng(1).standard_normal((rank, len(self.order)))
+
     def rough(self, rank: int, moments: Moments) -> Factors:
         """Factors of ``rank`` that were not solved for."""
         return self._behind(self._unit(self._directions(moments)[0][:rank], moments), moments)
@@ -179,8 +196,11 @@ class Factoring:
         second, (size, taps) = self._second(first, new), self.order.shape
         means = first @ new.mean[self.order.reshape(-1)].reshape(size, taps)
         bias = new.target - means.reshape(-1) @ second.reshape(len(first) * taps, -1)
+        return self._made(first, second / self.scale, bias / self.scale)
+
+    def _made(self, first: Array, second: Array, bias: Array) -> Factors:
         mine = tuple(self.is_first(axis) for axis in range(len(self.layer.kernel)))
-        return self.made(self.layer, mine, first, second / self.scale, bias / self.scale)
+        return self.made(self.layer, mine, first, second, bias)
 
     def results(self, factors: Factors, read: Array) -> Array:
         """What the factors give for ``read`` (samples, features), times what each output counts."""
@@ -212,6 +232,19 @@ class Factoring:
     def _cross(self, moments: Moments) -> Array:
         found: Array = moments.cross[self.order]
         return found
+
+
+def _spectrum(matrix: Array) -> tuple[Array, Array]:
+    """The roots of the eigenvalues of a matrix of energies, the largest first, and its vectors."""
+    values, vectors = linalg.eigh(matrix)
+    return np.sqrt(np.maximum(values[::-1], 0)), vectors[:, ::-1]
+
+
+def _over(values: Array) -> Array:
+    """One over each value, as a column; 0 for those that are only rounding."""
+    held = values > _LEAST * values.max(initial=0)
+    found: Array = (held / np.where(held, values, 1))[:, None]
+    return found
 
 
 def _first(first: Array, second: Array, gram: Array, cross: Array, free: Array) -> Array:

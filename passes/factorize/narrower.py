@@ -71,6 +71,9 @@ class Narrower(Factoring):
         """What the layer costs, less what goes with channels wherever they were."""
         return self.dense(price) - (self.full - rank) * self.saved[price]
 
+    def _guessed(self, rank: int, moments: Moments) -> Array:
+        return self._directions(moments)[0][:rank]
+
     def _directions(self, moments: Moments) -> tuple[Array, Array]:
         """A row for each channel, first what stays longest, and the root of what it counts."""
         order, errors = _ranked(self, moments)

@@ -78,7 +78,7 @@ class Study:
 
     def rough(self, plan: Choices) -> Graph:
         """The graph under a plan, its weights not solved: what takes as long."""
-        made = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in plan.items()}
+        made = {n: c.form.guess(c.rank, self.seen[n].moments) for n, c in plan.items()}
         return rebuilt(self.graph, made)
 
     def solved(self, plan: Choices) -> Graph:

@@ -55,6 +55,9 @@ class Uneven(Factoring):
         order = np.argsort(-flat, kind="stable")
         return np.concatenate(rows)[order], flat[order]
 
+    def _guessed(self, rank: int, moments: Moments) -> Array:
+        return self._directions(moments)[0][:rank]
+
     def _free(self, first: Array) -> Array:
         """A row stays with its input."""
         held = first.reshape(len(first), self.layer.channels, -1)

@@ -30,6 +30,19 @@ def solve(gram: Array, cross: Array, prior: Array, ridge: float) -> Array:
     return prior + step
 
 
+def cholesky(matrix: Array) -> Array:
+    """The lower factor of a matrix of second moments, or its root where it has none of full rank.
+
+    Directions that hold next to no energy are given a little.
+    """
+    energy = float(np.trace(matrix)) / max(len(matrix), 1)
+    try:
+        found: Array = linalg.cholesky(matrix + _LEAST * energy * np.eye(len(matrix)), lower=True)
+    except linalg.LinAlgError:
+        return root(matrix)[0]
+    return found
+
+
 def root(matrix: Array) -> tuple[Array, Array]:
     """The symmetric square root of a matrix of second moments, and the inverse of that.
 
