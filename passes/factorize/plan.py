@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from redir.check.outputs import finite
 from redir.cost import Cost
 from redir.errors import BadInput
 from redir.ir import Graph, Node
@@ -25,15 +26,16 @@ _SAID = 60  # characters of what is quoted
 class Line:
     """What becomes of a layer: a form of a rank, or neither where it stays as it is.
 
-    ``before`` and ``after`` are what it costs, in the unit of the plan, and ``error`` is how far it
-    alone is estimated to move the outputs, as a share of their spread.
+    ``cost`` is what it costs, in the unit of the plan; ``saved`` what the model costs less, also in
+    other layers; and ``error`` how far this alone is estimated to move the outputs, as a share of
+    their spread.
     """
 
     layer: str
     form: str | None = None
     rank: int | None = None
-    before: int = 0
-    after: int = 0
+    cost: int = 0
+    saved: int = 0
     error: float = 0.0
 
 
@@ -115,9 +117,9 @@ class Plan:
             "statistics": self.statistics,
             "before": before,
             "after": after,
-            "deviation": self.deviation,
+            "deviation": finite(self.deviation),
             "unit": self.unit,
-            "layers": [asdict(line) for line in self.lines],
+            "layers": [asdict(line) | {"error": finite(line.error)} for line in self.lines],
         }
 
     def __str__(self) -> str:
@@ -141,11 +143,12 @@ def layers(graph: Graph) -> dict[str, Node]:
 
 
 def _line(study: Study, name: str, node: Node, choice: Choice | None, unit: str) -> Line:
-    before = study.ways[node][0].dense(unit)
+    cost = study.ways[node][0].dense(unit)
     if choice is None:
-        return Line(name, before=before, after=before)
-    after = choice.form.cost(choice.rank, unit)
-    return Line(name, choice.form.name, choice.rank, before, after, study.drift({node: choice}))
+        return Line(name, cost=cost)
+    alone = {node: choice}
+    saved, error = study.saved(alone, unit), study.drift(alone)
+    return Line(name, choice.form.name, choice.rank, cost, saved, error)
 
 
 def _choice(forms: Sequence[Factoring], line: Line) -> Choice:

@@ -110,12 +110,9 @@ def _say_steps(
     options: argparse.Namespace, pipeline: Pipeline, target: compress.Target | None
 ) -> None:
     """Say that ranks come in steps, if less is left of a share than was asked."""
-    align = next((a for step in pipeline.passes if (a := getattr(step, "align", 1)) > 1), None)
-    if target and align and target.undershot:
-        note(
-            options,
-            f"ranks are multiples of {align}: --align 1 may come closer to {target.asked:g}",
-        )
+    steps = any(getattr(step, "align", 1) != 1 for step in pipeline.passes)
+    if target and target.undershot and steps:
+        note(options, f"ranks come in steps: --align 1 may come closer to {target.asked:g}")
 
 
 def _warn(options: argparse.Namespace, result: compress.Result) -> None:

@@ -11,7 +11,9 @@ from redir.app.api import plan_by
 from redir.app.console import dump, load, own_files, say_counted, with_source
 from redir.app.options import add_command, add_model, add_pipeline, chosen
 from redir.cost import example_shapes
+from redir.errors import Broken
 from redir.io import outputs
+from redir.pipeline.compress import missed
 from redir.runtime.open_sizes import parsed_shapes
 
 if TYPE_CHECKING:
@@ -39,23 +41,26 @@ def _plan(options: argparse.Namespace) -> int:
         dump(plan.as_dict(), options.json)
     if options.json != "-":
         _write(plan)
+    why = missed(plan.before, plan.after, plan.target)
+    if why:
+        raise Broken(why)
     return 0
 
 
 def _write(plan: Plan) -> None:
-    head = ("layer", "form", "rank", plan.unit, "after", "left", "error")
-    tables.write_table(head, list(map(_row, plan.lines)), left=(0, 1))
-    sys.stdout.write("\n")
     before, after = plan.counts
+    head = ("layer", "form", "rank", plan.unit, "saved", "of all", "error")
+    rows = [_row(line, before[plan.unit]) for line in plan.lines]
+    tables.write_table(head, rows, left=(0, 1))
+    sys.stdout.write("\n")
     left = (tables.ratio(after[name], before[name]) for name in before)
-    rows = (("before", *before.values()), ("after", *after.values()), ("left", *left))
-    tables.write_table(("", *before), rows)
+    counts = (("before", *before.values()), ("after", *after.values()), ("left", *left))
+    tables.write_table(("", *before), counts)
     sys.stdout.write(f"\ndeviation: about {plan.deviation:.2g} of the spread of the outputs\n")
 
 
-def _row(line: Line) -> tables.Row:
-    left = tables.ratio(line.after, line.before)
+def _row(line: Line, whole: int) -> tables.Row:
     if line.form is None:
-        return (line.layer, "-", "-", line.before, line.after, left, "-")
-    error = f"{line.error:.2g}"
-    return (line.layer, line.form, line.rank, line.before, line.after, left, error)
+        return (line.layer, "-", "-", line.cost, "-", "-", "-")
+    found = (line.saved, tables.ratio(line.saved, whole), f"{line.error:.2g}")
+    return (line.layer, line.form, line.rank, line.cost, *found)

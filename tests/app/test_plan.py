@@ -14,6 +14,9 @@ from redir.errors import BadPipeline
 from redir.io import models
 from redir.ir import Graph, Value
 from redir.ops import Conv, Relu
+from redir.pipeline import compress
+from redir.pipeline.compress import Target
+from redir.runtime.onnxruntime import Times
 from tests.commands import Redir
 from tests.helpers import const, placeholder
 
@@ -44,7 +47,7 @@ def test_plan_shows_layers_counts_and_the_deviation(redir: Redir) -> None:
     assert done.code == 0
     layers, counts, deviation = done.out.split("\n\n")
     head, *rows = (line.split() for line in layers.splitlines())
-    assert head == ["layer", "form", "rank", "macs", "after", "left", "error"]
+    assert head == ["layer", "form", "rank", "macs", "saved", "of", "all", "error"]
     assert len(rows) == 3
     assert counts.split()[:3] == list(COUNTS)
     assert deviation.startswith("deviation: about 0.")
@@ -53,6 +56,13 @@ def test_plan_shows_layers_counts_and_the_deviation(redir: Redir) -> None:
 def test_plan_writes_nothing(redir: Redir, folder: Path) -> None:
     redir(f"plan good.onnx --macs 0.5 {QUICK}")
     assert [path.name for path in folder.iterdir()] == ["good.onnx"]
+
+
+def test_plan_says_that_a_target_is_out_of_reach(redir: Redir) -> None:
+    done = redir(f"plan good.onnx --macs 0.001 {QUICK}")
+    assert done.code == 1
+    assert "of the macs are left, where 0.001 was asked" in done.err
+    assert "deviation: " in done.out
 
 
 def test_plan_halves_the_multiply_adds_unless_told_otherwise(redir: Redir) -> None:
@@ -181,6 +191,36 @@ def test_compress_says_that_accuracy_was_lost(redir: Redir) -> None:
 
 def test_compress_says_where_ranks_come_in_steps(redir: Redir) -> None:
     done = redir("compress good.onnx out.onnx --macs 0.8 --align 8 --statistics drawn --no-timing")
-    assert "ranks are multiples of 8" in done.err
+    assert "ranks come in steps: --align 1 may come closer to 0.8" in done.err
     exact = redir(f"compress good.onnx out.onnx --macs 0.8 {QUICK} --no-timing")
-    assert "ranks are multiples" not in exact.err
+    assert "ranks come in steps" not in exact.err
+
+
+HINT = "--cost latency takes only what is faster"
+
+
+@pytest.mark.parametrize(("ratio", "times"), [(0.5, 0), (1.0, 1), (1.5, 1)])
+def test_compress_says_that_time_did_not_follow(
+    redir: Redir, monkeypatch: pytest.MonkeyPatch, ratio: float, times: int
+) -> None:
+    pytest.importorskip("onnxruntime", reason="it measures the times")
+    monkeypatch.setattr(compress, "time_pairs", lambda *_: Times.of([(1.0, ratio)] * 3))
+    done = redir(f"compress good.onnx out.onnx --macs 0.5 {QUICK}")
+    assert done.err.count(HINT) == times
+
+
+def test_a_speed_is_reached_where_the_time_fell(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime", reason="it measures the times")
+    monkeypatch.setattr(compress, "time_pairs", lambda *_: Times.of([(1.0, 0.5)] * 3))
+    pipeline = compress.chosen(macs=0.5, statistics="drawn", align=1)
+    result = compress.run(network(), pipeline)
+    assert result.target({"speed": 3.0}, pipeline, None) == Target("speed", 3, 2, "drawn")
+
+
+def test_what_was_not_measured_is_not_reached() -> None:
+    pipeline = compress.chosen(macs=0.5, statistics="drawn", align=1)
+    result = compress.run(network(), pipeline, timing=False)
+    asked = ({"speed": 2.0}, {"error": 0.1}, {"max_drop": 1.0})
+    found = [result.target(each, pipeline, None) for each in asked]
+    assert [target and target.reached for target in found] == [None] * 3
+    assert result.target({"align": 1}, pipeline, None) is None

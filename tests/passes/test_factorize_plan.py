@@ -48,8 +48,9 @@ PLAN = quick().planned(GRAPH)
 
 def test_a_plan_has_a_line_for_each_layer_that_may_be_factored() -> None:
     assert [line.layer for line in PLAN.lines] == ["Conv", "Conv#2", "Conv#3"]
-    assert sum(line.before for line in PLAN.lines) == macs(GRAPH)
-    assert sum(line.after for line in PLAN.lines) == PLAN.after.macs <= 0.5 * macs(GRAPH)
+    assert sum(line.cost for line in PLAN.lines) == PLAN.before.macs == macs(GRAPH)
+    assert sum(line.saved for line in PLAN.lines) == PLAN.before.macs - PLAN.after.macs
+    assert PLAN.after.macs <= 0.5 * macs(GRAPH)
 
 
 def test_errors_add_up_to_the_deviation() -> None:
