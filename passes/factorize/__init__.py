@@ -15,7 +15,7 @@ from redir.passes.factorize.budget import COUNTED, sharing
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.plan import Plan
 from redir.passes.factorize.search import furthest, losing, nearest, within
-from redir.passes.factorize.study import Choices, Study, study
+from redir.passes.factorize.study import NOISE, RULES, Choices, Study, study
 from redir.passes.factorize.ways import DENSE, FACTORED, FORMS, factorings
 from redir.pipeline import Pass, Place
 from redir.runtime.open_sizes import Shapes
@@ -169,10 +169,16 @@ class Factorize(Pass):
     def _choices(self, found: Study, place: Place) -> Choices:
         if self.plan:
             return self._plan.choices(found)
+        shared = any(target in COUNTED for target in self._targets())
+        plans = [self._by(found, place, rule) for rule in (RULES if shared else [NOISE])]
+        return min(plans, key=found.deviation) if len(plans) > 1 else plans[0]
+
+    def _by(self, found: Study, place: Place, rule: str) -> Choices:
         forms, ((target, value),) = self._forms(), self._targets().items()
+        align = self.align or (_FAST if forms is DENSE else 0)
 
         def planned(price: str, saved: float) -> Choices:
-            return found.plan(price, saved, forms, self.align or (_FAST if forms is DENSE else 0))
+            return found.plan(price, saved, forms, align, rule)
 
         def saving(share: float) -> Choices:
             return planned(MULTIPLY_ADDS, share * macs(found.graph))

@@ -151,8 +151,13 @@ class Factoring:
     @cached_property
     def weights(self) -> Array:
         """The original weights: (inputs and first taps, second taps and outputs)."""
-        held = self.layer.weight[0].reshape(self.layer.outputs, -1).T * self.scale
-        found: Array = held[self.order].reshape(len(self.order), -1)
+        found: Array = self.flat[self.order].reshape(len(self.order), -1)
+        return found
+
+    @property
+    def flat(self) -> Array:
+        """The original weights, times what each output counts: (features, outputs)."""
+        found: Array = self.layer.weight[0].reshape(self.layer.outputs, -1).T * self.scale
         return found
 
     def fitted(

@@ -14,14 +14,13 @@ from scipy import linalg
 from redir.channels.coupling import Coupling
 from redir.channels.removal import without
 from redir.cost import macs, parameters
-from redir.ir import Node, Port, Value
+from redir.ir import Graph, Node, Port, Value
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS, Factoring
 from redir.statistics.moments import Moments
 
-_COUNTS = {MULTIPLY_ADDS: macs, PARAMETERS: parameters}
 _STEPS = 512  # in which channels are taken out: one at a time, or a few where there are more
 _SMALL = 1e-6  # of the mean energy of a channel, given to each: there may be too few samples
 
@@ -111,8 +110,13 @@ def _readers(coupling: Coupling, groups: set[int]) -> Iterator[Node]:
 
 def _saved(coupling: Coupling, port: Port) -> Mapping[str, int]:
     """What a graph costs less without the first channel of a port."""
-    before, after = coupling.graph, without(coupling, coupling.group(port)[:1].tolist())
-    return {price: count(before) - count(after) for price, count in _COUNTS.items()}
+    after = _counted(without(coupling, coupling.group(port)[:1].tolist()))
+    return {price: count - after[price] for price, count in _counted(coupling.graph).items()}
+
+
+@lru_cache(maxsize=2)  # one graph is compared with others
+def _counted(graph: Graph) -> Mapping[str, int]:
+    return {MULTIPLY_ADDS: macs(graph), PARAMETERS: parameters(graph)}
 
 
 def _eliminated(gram: Array, weights: Array) -> tuple[Array, Array]:

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from redir import ops
 from redir.channels.coupling import Coupling
 from redir.channels.removal import without
 from redir.ir import Graph, Node, Port, Value
@@ -22,11 +21,10 @@ from redir.passes.factorize.forms import Aimed, Factoring
 from redir.passes.factorize.narrower import Narrowed
 from redir.runtime.onnxruntime import runner
 from redir.statistics.moments import Moments, Places, drawn_places, features, targets
-from redir.statistics.walk import Batches, Held, distance, outputs, walk
+from redir.statistics.walk import Batches, Held, walk
 
 Aim: TypeAlias = "Callable[[Array], Array]"
 
-_NOISE = 0.01  # of the variance of a layer's result, by which its weight in the outputs is found
 _SAMPLES = 20_000  # of a layer, or as many for each of its features as this:
 _PER_FEATURE = 4
 
@@ -57,9 +55,12 @@ class Choice:
 
 
 def observed(
-    graph: Graph, batches: Batches, forms: Mapping[Node, Factoring], seed: int
+    graph: Graph, batches: Batches, forms: Mapping[Node, Factoring], seed: int, apart: int = 0
 ) -> dict[Node, Seen]:
     """What flows through the layers of ``forms``; which form it is does not matter.
+
+    The first batches, as many as ``apart``, stay out of the moments: what these lead to is judged
+    on them.
 
     Raises:
         Unsupported: the graph cannot be run.
@@ -82,7 +83,8 @@ def observed(
         places = [drawn_places(rng, form.layer, y, count) for (y,) in made]
         wanted = _joined(targets(form.layer, y, p) for (y,), p in zip(made, places, strict=True))
         spread, wanted = wanted.std(0), wanted * form.scale.astype(wanted.dtype)
-        moments = Moments.of(_read(form, operands, places), wanted)
+        kept = _read(form, operands[apart:], places[apart:])
+        moments = Moments.of(kept, wanted[-len(kept) :], form.flat)
         seen[node] = Seen(places, wanted, moments, spread, behind(graph, form.layer))
         return made
 
@@ -102,7 +104,7 @@ def solved(
         (form, rank), was = (plan[node].form, plan[node].rank), seen[node]
         read = _read(form, operands, was.places)
         aim = _aim(form.layer, was, held)
-        moments = Moments.of(read, aim(was.targets))
+        moments = Moments.of(read, aim(was.targets), form.flat)
         aimed = _aimed(form, read, moments, aim) if was.behind.clips else None
         made[node] = form.fitted(rank, moments, was.moments, aimed)
         x = Value(form.layer.x.type)
@@ -133,19 +135,6 @@ def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:
     return without(coupling, np.concatenate(gone).tolist())
 
 
-def sensitivity(
-    graph: Graph, some: Batches, seen: Mapping[Node, Seen], seed: int
-) -> dict[Node, float]:
-    """How much an error of each layer moves the outputs: the root of what a little noise does."""
-    found, plain = dict[Node, float](), outputs(graph, some)
-    for number, (node, was) in enumerate(seen.items()):
-        rng = np.random.default_rng([seed, number])
-        moved = outputs(_noisy(graph, node, was.spread, rng), some)
-        far = sum(distance(plain[n], moved[n]) for n in plain)
-        found[node] = float(np.sqrt(far / _NOISE))
-    return found
-
-
 def _aim(layer: Linear, was: Seen, held: Held) -> Aim:
     """What the results of a layer should be, from what they are."""
     flows = was.behind
@@ -173,18 +162,3 @@ def _read(form: Factoring, operands: Sequence[Sequence[Any]], places: Sequence[P
 
 def _joined(parts: Any) -> Array:
     return np.concatenate(list(parts))
-
-
-def _noisy(graph: Graph, node: Node, spread: Array, rng: np.random.Generator) -> Graph:
-    """The graph with noise added to the result of a node, the same for every example."""
-    y = node.outputs[0].type
-    shape = [1, *(y.size(axis) or 1 for axis in range(1, len(y.shape or ())))]
-    along = [1] * len(shape)
-    along[1 if node.op == ops.Conv else -1] = -1
-    noise = rng.standard_normal(shape) * spread.reshape(along) * np.sqrt(_NOISE)
-    added = ops.constant(noise.astype(y.dtype))
-
-    def visit(old: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-        return [ops.Add(old.on(inputs).outputs[0], added)] if old is node else None
-
-    return transform(graph, visit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,13 +11,22 @@ import numpy as np
 from redir.cost.allocation import Option, allocated
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
+from redir.passes.factorize.effects import Effect, effects
 from redir.passes.factorize.forms import Factoring
-from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, sensitivity, solved
+from redir.passes.factorize.narrower import Narrower
+from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.ways import all_factorings
 from redir.statistics import Source
-from redir.statistics.walk import Batches, cut, some
+from redir.statistics.walk import Batches, cut, distance, outputs, some
 
 _EXAMPLES = 64  # on which outputs are compared
+
+NOISE, MEASURED = "noise", "measured"
+RULES: Mapping[str, Callable[[Effect, float], float]] = {
+    NOISE: lambda effect, error: float(np.sqrt(effect.noise)) * error,
+    MEASURED: lambda effect, error: effect.moved_by(error),
+}
+"""What an error of a layer counts when forms are chosen."""
 
 Choices = Mapping[Node, Choice]
 """The layers that are factored, and how."""
@@ -27,26 +36,28 @@ Choices = Mapping[Node, Choice]
 class Study:
     """A graph with the layers that may be factored, what flows through them, and what that says.
 
-    ``ways`` are the forms of each layer, ``seen`` what was seen of it, ``weights`` how much an
-    error in it moves the outputs, and ``errors`` what each form is estimated to lose at each rank.
+    ``ways`` are the forms of each layer, ``seen`` what was seen of it, ``effects`` what an error in
+    it does to the outputs, and ``errors`` what each form is estimated to lose at each rank.
     """
 
     graph: Graph
     batches: Batches
     ways: Mapping[Node, Sequence[Factoring]]
     seen: Mapping[Node, Seen]
-    weights: Mapping[Node, float]
+    effects: Mapping[Node, Effect]
     errors: Mapping[Factoring, Array]
 
-    def plan(self, price: str, saved: float, forms: Sequence[str], align: int) -> Choices:
-        """What errs least of all that saves so much of the ``price``: macs or parameters."""
-        options = {n: list(self._options(n, price, forms, align)) for n in self.ways}
+    def plan(
+        self, price: str, saved: float, forms: Sequence[str], align: int, rule: str = NOISE
+    ) -> Choices:
+        """What errs least by a rule of all that saves so much of the ``price``."""
+        options = {n: list(self._options(n, price, forms, align, rule)) for n in self.ways}
         now = sum(found[0].cost for found in options.values())
         chosen = allocated(options, now - saved)
         return {n: o.what for n, o in chosen.items() if o.what is not None}
 
     def _options(
-        self, node: Node, price: str, forms: Sequence[str], align: int
+        self, node: Node, price: str, forms: Sequence[str], align: int, rule: str
     ) -> Iterator[Option[Choice | None]]:
         """The layer as it is, and each form of it that costs less."""
         dense = self.ways[node][0].dense(price)
@@ -56,7 +67,7 @@ class Study:
             for rank in range(step, form.full + 1, step):
                 cost = form.cost(rank, price)
                 if cost < dense:
-                    error = self.weights[node] * float(self.errors[form][rank])
+                    error = RULES[rule](self.effects[node], float(self.errors[form][rank]))
                     yield Option(Choice(form, rank), cost, error)
 
     def saved(self, plan: Choices, price: str) -> int:
@@ -68,8 +79,15 @@ class Study:
 
     def drift(self, plan: Choices) -> float:
         """How far the outputs are estimated to go under a plan, as a share of their spread."""
-        each = [self.weights[n] ** 2 * self.errors[c.form][c.rank] for n, c in plan.items()]
-        return float(np.sqrt(np.sum(each)))
+        each = (self.effects[n].moved_by(self.errors[c.form][c.rank]) for n, c in plan.items())
+        return float(np.sqrt(sum(each)))
+
+    def deviation(self, plan: Choices) -> float:
+        """How far outputs go, in shares of their variance, if each layer is solved by itself."""
+        made = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in plan.items()}
+        graphs = self.graph, rebuilt(self.graph, made)
+        before, after = (outputs(graph, self.some) for graph in graphs)
+        return sum(distance(array, after[name]) for name, array in before.items())
 
     @property
     def some(self) -> Batches:
@@ -97,7 +115,15 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     if not ways:
         return None
     batches = cut(graph, source.batches(graph, examples, seed))
-    seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed)
+    judged = some(batches, _EXAMPLES)
+    apart = len(judged) if len(judged) < len(batches) else 0
+    seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
     errors = {f: f.errors(seen[n].moments) for n, forms in ways.items() for f in forms}
-    weights = sensitivity(graph, some(batches, _EXAMPLES), seen, seed)
-    return Study(graph, batches, ways, seen, weights, errors)
+    shown = {n: (form := _shown(forms), errors[form]) for n, forms in ways.items()}
+    found = effects(graph, judged, shown, seen, seed)
+    return Study(graph, batches, ways, seen, found, errors)
+
+
+def _shown(forms: Sequence[Factoring]) -> Factoring:
+    """The form by which it is seen what an error of a layer does."""
+    return forms[-1] if isinstance(forms[-1], Narrower) else forms[0]

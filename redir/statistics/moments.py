@@ -25,16 +25,26 @@ class Moments:
     mean: Array
     target: Array
     energy: float
+    unseen: Array | float = 0.0
 
     @classmethod
-    def of(cls, features: Array, targets: Array) -> Moments:
-        """The moments of rows of features and of targets."""
+    def of(cls, features: Array, targets: Array, weights: Array | None = None) -> Moments:
+        """The moments of rows of features and of targets.
+
+        Where few rows are many features, correlations are chance: with the ``weights`` of the
+        layer, so much of them is left out as is (Schafer and Strimmer, 2005).
+        """
         mean, target = features.mean(0, dtype=np.float64), targets.mean(0, dtype=np.float64)
         a, y = features - mean.astype(features.dtype), targets - target.astype(targets.dtype)
         count = max(len(a), 1)
-        gram, cross = (a.T @ b / count for b in (a, y))
+        gram, cross = ((a.T @ b / count).astype(np.float64) for b in (a, y))
         energy = float(np.square(y, dtype=np.float64).sum()) / count
-        return cls(gram.astype(np.float64), cross.astype(np.float64), mean, target, energy)
+        if weights is None:
+            return cls(gram, cross, mean, target, energy)
+        less = _chance(a, gram) * (np.diag(np.diag(gram)) - gram)
+        unseen = less @ weights
+        energy += float(np.sum(weights * unseen))
+        return cls(gram + less, cross + unseen, mean, target, energy, unseen)
 
     def aimed(self, features: Array, targets: Array) -> Moments:
         """These moments, with other targets of the same rows of features."""
@@ -42,7 +52,7 @@ class Moments:
         y, mean = targets - target.astype(targets.dtype), self.mean.astype(features.dtype)
         cross = ((features - mean).T @ y / max(len(y), 1)).astype(np.float64)
         energy = float(np.square(y, dtype=np.float64).sum()) / max(len(y), 1)
-        return replace(self, cross=cross, target=target, energy=energy)
+        return replace(self, cross=cross + self.unseen, target=target, energy=energy)
 
     def mixed(self, other: Moments, share: float) -> Moments:
         """These moments with a ``share`` of ``other``; the means stay these."""
@@ -55,6 +65,15 @@ class Moments:
         missed = self.energy - 2 * np.sum(weights * self.cross)
         missed += np.sum((self.gram @ weights) * weights)
         return max(float(missed), 0.0) / (self.energy or 1.0)
+
+
+def _chance(rows: Array, gram: Array) -> float:
+    """The share of the correlations of features that as few rows as these give by chance."""
+    squares = np.square(rows, dtype=np.float64)
+    pairs = np.square(squares.sum(1)).mean() - np.square(squares).sum(1).mean()
+    seen = np.square(gram).sum() - np.square(np.diag(gram)).sum()
+    chance = (pairs - seen) / max(len(rows) - 1, 1)
+    return float(np.clip(chance / seen, 0, 1)) if seen > 0 else 0.0
 
 
 Places = tuple[Array, ...]

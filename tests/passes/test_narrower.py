@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 import redir
 from redir import ops
@@ -20,7 +21,7 @@ from redir.passes.factorize.solving import Choice, observed, rebuilt, solved
 from redir.passes.factorize.ways import all_factorings
 from redir.pipeline import Pipeline
 from redir.runtime.onnxruntime import runner
-from redir.testing import check_pass, graphs
+from redir.testing import check_pass
 from tests.helpers import const, placeholder
 
 RNG = np.random.default_rng(0)
@@ -209,8 +210,15 @@ def test_what_an_output_holds_stays() -> None:
     assert not narrowings(Graph({"x": IMAGE}, {"y": pointwise(WIDE, 5), "z": WIDE}))
 
 
+def two_layers(inputs: int, hidden: int, outputs: int) -> Graph:
+    x = placeholder("n", inputs)
+    between = ops.Relu(ops.Gemm(x, normal(hidden, inputs), transB=1))
+    return Graph({"x": x}, {"y": ops.Gemm(between, normal(outputs, hidden), transB=1)})
+
+
 def test_keeps_its_promises() -> None:
-    check_pass(ONLY, graphs("conv", "gemm"), max_examples=10)
+    sizes = st.integers(2, 8)
+    check_pass(ONLY, st.builds(two_layers, sizes, sizes, sizes), max_examples=5)
 
 
 @pytest.mark.parametrize("kind", GRAPHS)

@@ -71,3 +71,29 @@ def test_moments_are_mixed_by_shares() -> None:
     a, b = (Moments.of(RNG.normal(size=(50, 2)), RNG.normal(size=(50, 1))) for _ in "ab")
     assert np.allclose(a.mixed(b, 0.25).gram, 0.75 * a.gram + 0.25 * b.gram)
     assert a.mixed(b, 0.25).mean is a.mean
+
+
+def test_of_few_rows_correlations_are_chance() -> None:
+    read, weights = RNG.normal(size=(40, 60)), RNG.normal(size=(60, 3))
+    few, more = (Moments.of(r, r @ weights, weights) for r in (read, RNG.normal(size=(8000, 60))))
+    other = RNG.normal(size=(5000, 60))
+    told = [np.linalg.solve(m.gram + 1e-9 * np.eye(60), m.cross) for m in (few, more)]
+    assert np.allclose(told[0], weights)
+    assert np.allclose(told[1], weights)
+    seen = Moments.of(read, read @ weights).gram
+    true = other.T @ other / len(other)
+    assert np.square(few.gram - true).sum() < 0.5 * np.square(seen - true).sum()
+
+
+def test_of_many_rows_correlations_stay() -> None:
+    read, weights = RNG.normal(size=(20000, 5)) @ RNG.normal(size=(5, 8)), RNG.normal(size=(8, 2))
+    plain, less = Moments.of(read, read @ weights), Moments.of(read, read @ weights, weights)
+    assert np.allclose(plain.gram, less.gram, rtol=1e-2, atol=1e-2)
+
+
+def test_other_targets_of_the_same_rows_are_shrunk_alike() -> None:
+    read, weights = RNG.normal(size=(40, 30)), RNG.normal(size=(30, 2))
+    moments = Moments.of(read, 0 * (read @ weights), weights)
+    again, straight = moments.aimed(read, read @ weights), Moments.of(read, read @ weights, weights)
+    assert np.allclose(again.cross, straight.cross)
+    assert np.allclose(again.target, straight.target)

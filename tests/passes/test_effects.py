@@ -1,0 +1,98 @@
+"""Effects: what an error of a layer does to the outputs, and how plans are chosen by it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.cost import macs
+from redir.ir import Graph, Node, Value, evaluate
+from redir.ir.tensor import Array
+from redir.passes.factorize import Factorize
+from redir.passes.factorize.effects import Rest, effects
+from redir.passes.factorize.solving import observed
+from redir.passes.factorize.study import RULES, Study, study
+from redir.passes.factorize.ways import all_factorings
+from redir.pipeline import Place
+from redir.statistics import source
+from redir.statistics.walk import walk
+from tests.helpers import const, placeholder
+
+RNG = np.random.default_rng(0)
+IMAGE = placeholder("n", 3, 6, 6)
+
+
+def conv(x: Value, size: int, scale: float = 1.0) -> Value:
+    weights = const(scale * RNG.normal(size=(6, x.type.size(1) or 0, size, size)))
+    return ops.Conv(x, weights, pads=(size // 2,) * 4)
+
+
+def network() -> Graph:
+    """A loud branch and a quiet one, and a sum."""
+    stem = ops.Relu(conv(IMAGE, 3))
+    loud, quiet = ops.Relu(conv(stem, 3)), ops.Relu(conv(stem, 3, 1e-3))
+    return Graph({"x": IMAGE}, {"y": ops.Add(loud, quiet), "z": stem})
+
+
+GRAPH = network()
+LAYERS = [node for node in GRAPH.nodes if node.op == ops.Conv]
+BATCHES = [{"x": RNG.normal(size=(n, 3, 6, 6)).astype(np.float32)} for n in (8, 4)]
+
+
+def known() -> Study:
+    found = study(GRAPH, source("drawn"), 64, 0, "")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_rest_of_a_graph_computes_the_same(place: int) -> None:
+    made, layer = list[dict[str, Array]](), LAYERS[place]
+
+    def step(node: Node, _: object, held: object) -> None:
+        rest = [Rest.behind(GRAPH, node, held)] * (node is layer)  # type: ignore[arg-type]
+        made.extend(r.outputs(lambda x: node.on((x, *node.inputs[1:])).outputs[0]) for r in rest)
+
+    walk(GRAPH, BATCHES, step)
+    wanted = [evaluate(GRAPH, batch) for batch in BATCHES]
+    for name in GRAPH.outputs:
+        whole = np.concatenate([np.ravel(w[name]) for w in wanted])
+        np.testing.assert_allclose(made[0][name], whole, atol=1e-4)
+
+
+def test_more_error_moves_the_outputs_further() -> None:
+    for effect in known().effects.values():
+        moved = [effect.moved_by(error) for error in np.linspace(0, 1, 21)]
+        assert moved[0] == 0
+        assert moved == sorted(moved)
+        assert moved[-1] > 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_quiet_layer_counts_less(rule: str) -> None:
+    _, loud, quiet = (known().effects[layer] for layer in LAYERS)
+    assert RULES[rule](quiet, 0.1) < 0.01 * RULES[rule](loud, 0.1)
+
+
+def test_what_is_measured_is_what_the_form_does() -> None:
+    ways = {n: forms[0] for n, forms in all_factorings(GRAPH).items()}
+    seen = observed(GRAPH, BATCHES, ways, 0)
+    losses = {n: (form, form.errors(seen[n].moments)) for n, form in ways.items()}
+    found = effects(GRAPH, BATCHES, losses, seen, 0)
+    last = LAYERS[1]  # its error is the error of the output, but for a Relu
+    error = found[last].errors[1]
+    assert found[last].moved[1] == pytest.approx(error, rel=1)
+
+
+def test_of_two_plans_the_one_that_deviates_least_is_taken() -> None:
+    half, found = Factorize(macs=0.5, statistics="drawn", examples=64), known()
+    plans = [half._by(found, Place(GRAPH), rule) for rule in RULES]
+    least = min(found.deviation(plan) for plan in plans)
+    assert found.deviation(half._choices(found, Place(GRAPH))) == least
+
+
+def test_a_plan_that_changes_little_deviates_little() -> None:
+    found, formed = known(), ("reduce", "spatial")
+    slight, harsh = (found.plan("macs", s * macs(GRAPH), formed, 1) for s in (0.01, 0.7))
+    assert 0 < found.deviation(slight) < 0.1 < found.deviation(harsh)
