@@ -16,7 +16,7 @@ from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.plan import Plan
 from redir.passes.factorize.search import furthest, losing, nearest, within
 from redir.passes.factorize.study import NOISE, RULES, Choices, Study, study
-from redir.passes.factorize.ways import DENSE, FACTORED, FORMS, factorings
+from redir.passes.factorize.ways import DENSE, FACTORED, FORMS, all_factorings, factorings
 from redir.pipeline import Pass, Place
 from redir.runtime.open_sizes import Shapes
 from redir.statistics import Source, source
@@ -149,18 +149,18 @@ class Factorize(Pass):
         """What is known of a graph, None where nothing is to be done, or can be.
 
         Raises:
-            BadInput: there is a plan for it all the same.
+            BadInput: there is a plan that is not for it.
         """
         if 1 in (self.macs, self.params, self.bytes, self.speed):
             return None
-        why = "no layer of it may be factored"
+        if self.plan:  # which is refused before statistics are taken, for these take long
+            self._plan.choices(graph, all_factorings(graph, self.ignore))
         try:
-            found = study(graph, source(self.statistics), self.examples, self.seed, self.ignore)
+            return study(graph, source(self.statistics), self.examples, self.seed, self.ignore)
         except Unsupported as error:  # what cannot be run is left alone
-            found, why = None, str(error)
-        if found is None and self.plan and self._plan.lines:
-            raise BadInput(f"plan: it is not for this model: {why}")
-        return found
+            if self.plan:
+                raise BadInput(f"plan: the model cannot be run: {error}") from None
+            return None
 
     @property
     def _plan(self) -> Plan:
@@ -168,7 +168,7 @@ class Factorize(Pass):
 
     def _choices(self, found: Study, place: Place) -> Choices:
         if self.plan:
-            return self._plan.choices(found)
+            return self._plan.choices(found.graph, found.ways)
         shared = any(target in COUNTED for target in self._targets())
         plans = [self._by(found, place, rule) for rule in (RULES if shared else [NOISE])]
         return min(plans, key=found.deviation) if len(plans) > 1 else plans[0]

@@ -84,17 +84,17 @@ class Plan:
         lines = tuple(_line(study, names[n], n, plan.get(n), unit) for n in study.ways)
         return cls(lines, unit=unit, deviation=study.drift(plan))
 
-    def choices(self, study: Study) -> Choices:
-        """What the lines say of the layers of a graph.
+    def choices(self, graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> Choices:
+        """What the lines say of the layers of a graph that may be factored in some ``ways``.
 
         Raises:
             BadInput: there is no such layer, or it does not take the form, or not at that rank.
         """
-        known = layers(study.graph)
+        known = layers(graph)
         for line in (line for line in self.lines if line.layer not in known):
             raise BadInput(f"plan: the model has no layer {_quoted(line.layer)} at that point")
         chosen = ((known[line.layer], line) for line in self.lines if line.form is not None)
-        return {node: _choice(study.ways.get(node, ()), line) for node, line in chosen}
+        return {node: _choice(ways.get(node, ()), line) for node, line in chosen}
 
     def changed(self, layer: str, form: str | None = None, rank: int | None = None) -> Plan:
         """The plan with another form and rank for a layer, or with the layer as it is."""

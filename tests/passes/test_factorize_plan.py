@@ -143,17 +143,23 @@ def test_refuses_what_does_not_fit_the_model(why: str) -> None:
         quick(plan=Plan((WRONG[why],)))(GRAPH)
 
 
+def test_refuses_it_before_statistics_are_taken() -> None:
+    plan = Plan((Line("Conv", "spatial", 10),))
+    with pytest.raises(BadInput, match="has a rank from 1 to 9"):
+        Factorize(statistics="no-such-file.npz", plan=plan)(GRAPH)
+
+
 def test_refuses_a_plan_for_a_model_that_has_no_layers() -> None:
     x = placeholder("n", 3)
-    with pytest.raises(BadInput, match="not for this model: no layer"):
-        Factorize(plan=PLAN)(Graph({"x": x}, {"y": ops.Relu(x)}))
+    with pytest.raises(BadInput, match="no layer 'Conv'"):
+        quick(plan=PLAN)(Graph({"x": x}, {"y": ops.Relu(x)}))
 
 
 def test_refuses_a_plan_for_a_model_that_cannot_be_run() -> None:
     x = placeholder("n", 3, 8, 7)
     y = ops.opaque("Mystery", "custom", 1, [x.type])(x)
-    with pytest.raises(BadInput, match="not for this model: "):
-        quick(plan=PLAN)(Graph({"x": x}, {"y": block(y, 4)}))
+    with pytest.raises(BadInput, match="the model cannot be run: "):
+        quick(plan=Plan((Line("Conv", "spatial", 2),)))(Graph({"x": x}, {"y": block(y, 4)}))
 
 
 @pytest.mark.parametrize("option", [{"macs": 0.5}, {"forms": "spatial"}])
