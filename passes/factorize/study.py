@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from redir.cost import macs
 from redir.cost.allocation import Option, allocated
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
@@ -19,7 +20,8 @@ from redir.passes.factorize.ways import all_factorings
 from redir.statistics import Source
 from redir.statistics.walk import Batches, cut, distance, outputs, some
 
-_EXAMPLES = 64  # on which outputs are compared
+_EXAMPLES, _LEAST = 64, 8  # on which outputs are compared
+_WORK = 2e12  # multiply-adds of those, times layers: a few minutes on a core
 
 NOISE, MEASURED = "noise", "measured"
 RULES: Mapping[str, Callable[[Effect, float], float]] = {
@@ -36,12 +38,14 @@ Choices = Mapping[Node, Choice]
 class Study:
     """A graph with the layers that may be factored, what flows through them, and what that says.
 
+    Plans are ``judged`` on some of the examples, which moments leave out if there are enough.
     ``ways`` are the forms of each layer, ``seen`` what was seen of it, ``effects`` what an error in
     it does to the outputs, and ``errors`` what each form is estimated to lose at each rank.
     """
 
     graph: Graph
     batches: Batches
+    judged: Batches
     ways: Mapping[Node, Sequence[Factoring]]
     seen: Mapping[Node, Seen]
     effects: Mapping[Node, Effect]
@@ -86,7 +90,7 @@ class Study:
         """How far outputs go, in shares of their variance, if each layer is solved by itself."""
         made = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in plan.items()}
         graphs = self.graph, rebuilt(self.graph, made)
-        before, after = (outputs(graph, self.some) for graph in graphs)
+        before, after = (outputs(graph, self.judged) for graph in graphs)
         return sum(distance(array, after[name]) for name, array in before.items())
 
     @property
@@ -115,13 +119,24 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     if not ways:
         return None
     batches = cut(graph, source.batches(graph, examples, seed))
-    judged = some(batches, _EXAMPLES)
+    judged = _judged(graph, batches, len(ways))
     apart = len(judged) if len(judged) < len(batches) else 0
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
     errors = {f: f.errors(seen[n].moments) for n, forms in ways.items() for f in forms}
     shown = {n: (form := _shown(forms), errors[form]) for n, forms in ways.items()}
     found = effects(graph, judged, shown, seen, seed)
-    return Study(graph, batches, ways, seen, found, errors)
+    return Study(graph, batches, judged, ways, seen, found, errors)
+
+
+def _judged(graph: Graph, batches: Batches, layers: int) -> Batches:
+    """The first examples, a quarter at most, and so few that measuring all layers takes minutes."""
+    total = sum(max(map(len, batch.values()), default=1) for batch in batches)
+    most = _WORK / max(layers * macs(graph), 1)
+    count = max(int(min(_EXAMPLES, total / 4, most)), _LEAST)
+    first, *others = some(batches, count)
+    if others or any(v.type.size(0) is not None for v in graph.inputs.values() if v.rank):
+        return [first, *others]
+    return [{name: array[:count] for name, array in first.items()}]
 
 
 def _shown(forms: Sequence[Factoring]) -> Factoring:

@@ -96,3 +96,17 @@ def test_a_plan_that_changes_little_deviates_little() -> None:
     found, formed = known(), ("reduce", "spatial")
     slight, harsh = (found.plan("macs", s * macs(GRAPH), formed, 1) for s in (0.01, 0.7))
     assert 0 < found.deviation(slight) < 0.1 < found.deviation(harsh)
+
+
+def test_plans_are_judged_on_a_quarter_of_the_examples() -> None:
+    found = known()
+    assert sum(len(batch["x"]) for batch in found.judged) == 16
+    assert np.array_equal(found.judged[0]["x"], found.batches[0]["x"][:16])
+
+
+def test_what_plans_are_judged_on_is_not_in_the_moments() -> None:
+    ways = {n: forms[0] for n, forms in all_factorings(GRAPH).items()}
+    apart, alone = observed(GRAPH, BATCHES, ways, 0, 1), observed(GRAPH, BATCHES[1:], ways, 0)
+    layer = LAYERS[0]
+    assert np.allclose(apart[layer].moments.gram, alone[layer].moments.gram, rtol=1e-4)
+    assert len(apart[layer].targets) == 12 * 36
