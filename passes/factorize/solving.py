@@ -11,7 +11,6 @@ import numpy as np
 from redir.channels.coupling import Coupling
 from redir.channels.removal import without
 from redir.ir import Graph, Node, Port, Value
-from redir.ir.interpreter import compute
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear
@@ -21,7 +20,7 @@ from redir.passes.factorize.forms import Aimed, Factoring
 from redir.passes.factorize.narrower import Narrowed
 from redir.runtime.onnxruntime import runner
 from redir.statistics.moments import Moments, Places, drawn_places, features, targets
-from redir.statistics.walk import Batches, Held, walk
+from redir.statistics.walk import Batches, Held, applied, walk
 
 Aim: TypeAlias = "Callable[[Array], Array]"
 
@@ -78,7 +77,7 @@ def observed(
             seen[adds[node]] = replace(was, other=_joined(other))
         if node not in forms:
             return None
-        form, made = forms[node], [compute(node, arrays) for arrays in operands]
+        form, made = forms[node], applied(graph, node, operands)
         count = max(_SAMPLES, _PER_FEATURE * form.order.size) // len(batches)
         places = [drawn_places(rng, form.layer, y, count) for (y,) in made]
         wanted = _joined(targets(form.layer, y, p) for (y,), p in zip(made, places, strict=True))

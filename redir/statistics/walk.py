@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from redir.ir import Graph, Node, Value
+from redir.ir.builtin import is_absent, tensor_of
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
 from redir.runtime.onnxruntime import runner
@@ -26,6 +27,7 @@ The last argument is what else is held just then.
 """
 
 
+_LARGE = 2**16  # numbers that a node reads
 _AT_ONCE = 2**22  # numbers of inputs, about, so that what flows fits into memory
 _MOST = 32  # examples at once
 
@@ -66,12 +68,32 @@ def walk(graph: Graph, batches: Batches, step: Step) -> None:
     for node in graph.nodes:
         operands = [list(each) for each in zip(*(held[v] for v in node.inputs), strict=True)]
         operands = operands or [[] for _ in batches]
-        made = step(node, operands, held) or [compute(node, arrays) for arrays in operands]
+        made = step(node, operands, held) or applied(graph, node, operands)
         held.update(zip(node.outputs, map(list, zip(*made, strict=True)), strict=False))
         left.subtract(node.inputs)
         for value in {*node.inputs, *node.outputs}:
             if not left[value]:
                 held.pop(value, None)
+
+
+def applied(graph: Graph, node: Node, operands: Sequence[list[Any]]) -> list[Sequence[Any]]:
+    """What a node of ``graph`` gives on the operands of several runs.
+
+    Large ones go to onnxruntime, if it is there: the reference kernels take minutes for some.
+
+    Raises:
+        Unsupported: there is no kernel.
+    """
+    if sum(np.size(array) for array in operands[0]) < _LARGE:
+        return [compute(node, arrays) for arrays in operands]
+    given = {v: Value(v.type) for v in node.inputs if tensor_of(v) is None and not is_absent(v)}
+    made = node.on(given.get(v, v) for v in node.inputs)
+    inputs = {f"x{place}": value for place, value in enumerate(given.values())}
+    results = {f"y{place}": value for place, value in enumerate(made.outputs)}
+    run = runner(Graph(inputs, results, opset=graph.opset))
+    feeds = [dict(zip(node.inputs, arrays, strict=True)) for arrays in operands]
+    runs = [run({f"x{i}": feed[v] for i, v in enumerate(given)}) for feed in feeds]
+    return [[found[name] for name in results] for found in runs]
 
 
 def outputs(graph: Graph, batches: Batches) -> dict[str, Array]:
