@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from redir.app.cli import main
+from redir.statistics.sources import Auto
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the snippets read."""
     shutil.copy(ROOT / "redir/demo/digits.onnx", tmp_path / "model.onnx")
     shutil.copy(ROOT / "redir/demo/digits.npz", tmp_path / "images.npz")
+    monkeypatch.setattr(Auto, "choice", lambda *_: "drawn")  # synthetic inputs take their time
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

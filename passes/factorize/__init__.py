@@ -15,7 +15,7 @@ from redir.passes.factorize.budget import COUNTED, sharing
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.plan import Plan
 from redir.passes.factorize.search import furthest, losing, nearest, within
-from redir.passes.factorize.study import NOISE, RULES, Choices, Study, study
+from redir.passes.factorize.study import MEASURED, NOISE, Choices, Study, study
 from redir.passes.factorize.ways import DENSE, FACTORED, FORMS, all_factorings, factorings
 from redir.pipeline import Pass, Place
 from redir.runtime.open_sizes import Shapes
@@ -30,6 +30,7 @@ TARGETS = {
     "max_drop": (0, 100),
 }
 _FAST = 8  # of which runtimes like multiples
+_CLEARLY = 0.5  # as far: plans whose layers are solved alone compare no better than that
 _HALF = 0.5  # of the multiply-adds, where no target is given
 
 
@@ -169,9 +170,12 @@ class Factorize(Pass):
     def _choices(self, found: Study, place: Place) -> Choices:
         if self.plan:
             return self._plan.choices(found.graph, found.ways)
-        shared = any(target in COUNTED for target in self._targets())
-        plans = [self._by(found, place, rule) for rule in (RULES if shared else [NOISE])]
-        return min(plans, key=found.deviation) if len(plans) > 1 else plans[0]
+        usual = self._by(found, place, NOISE)
+        if not any(target in COUNTED for target in self._targets()):
+            return usual
+        other = self._by(found, place, MEASURED)
+        clear = found.deviation(other) < _CLEARLY * found.deviation(usual)
+        return other if clear else usual
 
     def _by(self, found: Study, place: Place, rule: str) -> Choices:
         forms, ((target, value),) = self._forms(), self._targets().items()
