@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from redir.app import demo
 from redir.app.cli import main
-from redir.statistics.sources import Auto
+from redir.cost.models import Latency
+from redir.statistics.sources import Auto, Drawn
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,7 +35,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the snippets read."""
     shutil.copy(ROOT / "redir/demo/digits.onnx", tmp_path / "model.onnx")
     shutil.copy(ROOT / "redir/demo/digits.npz", tmp_path / "images.npz")
+    few = Drawn().batches
     monkeypatch.setattr(Auto, "choice", lambda *_: "drawn")  # synthetic inputs take their time
+    monkeypatch.setattr(Latency, "_measured", lambda *_: 0.4)
+    monkeypatch.setattr(Drawn, "batches", lambda _, graph, __, seed: few(graph, 8, seed))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -63,6 +68,13 @@ def test_the_readme_shows_what_the_demo_prints(capsys: pytest.CaptureFixture[str
     steady = [line.rpartition(" ")[0].rstrip() for line in printed if not line.startswith("best ")]
     assert [line for line in steady if not any(text.startswith(line) for text in shown)] == []
     assert any(line.startswith("best ") for line in shown)
+    head, *rows = (line.split() for line in printed)
+    table = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    assert tuple(table) == demo.MODELS
+    assert table["exact"]["accuracy"] == table["original"]["accuracy"]
+    assert table[demo.SMALLEST]["accuracy"] == table["original"]["accuracy"]
+    assert float(table["best"]["accuracy"][:-1]) > 97
+    assert int(table["best"]["macs"].replace(",", "")) <= 0.3 * 763_520
 
 
 def test_links_between_pages_lead_somewhere() -> None:
