@@ -13,7 +13,7 @@ from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array
 from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.solving import Seen
-from redir.statistics.walk import Batches, Held, distance, outputs, walk
+from redir.statistics.walk import Batches, Held, far, outputs, walk
 
 _NOISE = 0.01  # of the variance of a layer's result
 _ERRORS = (0.02, 0.1, 0.3)  # of a layer, at which what it does is measured
@@ -53,10 +53,10 @@ def effects(
         if node in ways:
             rng = np.random.default_rng([seed, len(found)])
             (form, errors), was, rest = ways[node], seen[node], Rest.behind(graph, node, held)
-            noise = _far(plain, rest.outputs(_noisy(node, was.spread, rng))) / _NOISE
+            noise = far(plain, rest.outputs(_noisy(node, was.spread, rng))) / _NOISE
             ranks = _ranks(errors)
             made = (form.rough(rank, was.moments) for rank in ranks)
-            moved = [_far(plain, rest.outputs(factors.on)) for factors in made]
+            moved = [far(plain, rest.outputs(factors.on)) for factors in made]
             found[node] = _effect(noise, errors[ranks], moved)
         return None
 
@@ -118,7 +118,3 @@ def _noisy(node: Node, spread: Array, rng: np.random.Generator) -> Made:
     noise = rng.standard_normal(shape) * spread.reshape(along) * np.sqrt(_NOISE)
     added = ops.constant(noise.astype(y.dtype))
     return lambda x: ops.Add(node.on((x, *node.inputs[1:])).outputs[0], added)
-
-
-def _far(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
-    return sum(distance(array, after[name]) for name, array in before.items())

@@ -11,7 +11,6 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from scipy import linalg
 
-from redir import ops
 from redir.ir import Value
 from redir.ir.tensor import Array
 from redir.layers.linear import CONVS, Linear
@@ -19,18 +18,16 @@ from redir.passes.factorize.factors import Factors
 from redir.statistics.least_squares import cholesky, solve
 from redir.statistics.moments import Moments
 
-FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
 MULTIPLY_ADDS, PARAMETERS = "macs", "parameters"
 _RIDGE = 0.1  # of the mean energy of a feature, towards what the original weights would say
 _ROUNDS = 2  # of alternating least squares
 _STEPS = 20  # of conjugate gradients in each
-_LEAST = 1e-6  # that an output counts, also where its norm makes nothing of it
-_AIMS = int(__import__("os").environ.get("AIMS", "3"))
+_LEAST = 1e-6  # of the whole: what is less is rounding
+_AIMS = 3  # times that targets which depend on the results are set anew
 _STEPS_OF = 16  # ranks that a thin layer can have, about
 _COARSE = 8  # what ranks of wide layers are multiples of
 _SMALL = 1e-3  # of the mean of a diagonal, in a preconditioner
 _ENOUGH = 1e-8  # of the square of what was missed at first: what is left is rounding
-
 
 Aimed: TypeAlias = "Callable[[Factors], Moments]"
 
@@ -49,6 +46,7 @@ class Factoring:
     scale: Array
     made: ClassVar[type[Factors]] = Factors
     rounds: ClassVar[int] = _ROUNDS
+    picks: ClassVar[bool] = False  # whether what it costs depends on which inputs it reads
 
     @property
     def name(self) -> str:
@@ -185,15 +183,13 @@ class Factoring:
         """Factors of ``rank`` of which the weights are not solved, but cost as much."""
         rng, taps = np.random.default_rng(0), self.order.shape[1]
         second = rng.standard_normal((rank, taps, self.layer.outputs))
-        first = self._guessed(rank, moments)
+        first = np.random.default_rng(1).standard_normal((rank, len(self.order)))
+        if self.picks:
+            first = self._directions(moments)[0][:rank]
         return self._made(first, second, rng.standard_normal(len(self.scale)))
 
-    def _guessed(self, rank: int, moments: Moments) -> Array:
-        del moments
-        return np.random.default_rng(1).standard_normal((rank, len(self.order)))
-
     def rough(self, rank: int, moments: Moments) -> Factors:
-        """Factors of ``rank`` that were not solved for."""
+        """The factors of ``rank`` chosen in one step, as if nothing before the layer changed."""
         return self._behind(self._unit(self._directions(moments)[0][:rank], moments), moments)
 
     def _behind(self, first: Array, new: Moments) -> Factors:

@@ -55,6 +55,7 @@ class Narrower(Factoring):
     saved: Mapping[str, int]
     made: ClassVar[type[Factors]] = Narrowed
     rounds: ClassVar[int] = 0
+    picks: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -69,9 +70,6 @@ class Narrower(Factoring):
     def cost(self, rank: int, price: str) -> int:
         """What the layer costs, less what goes with channels wherever they were."""
         return self.dense(price) - (self.full - rank) * self.saved[price]
-
-    def _guessed(self, rank: int, moments: Moments) -> Array:
-        return self._directions(moments)[0][:rank]
 
     def _directions(self, moments: Moments) -> tuple[Array, Array]:
         """A row for each channel, first what stays longest, and the root of what it counts."""

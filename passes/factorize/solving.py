@@ -65,7 +65,6 @@ def observed(
         Unsupported: the graph cannot be run.
     """
     rng, seen = np.random.default_rng(seed), dict[Node, Seen]()
-
     adds = {b.sum: n for n, form in forms.items() if (b := behind(graph, form.layer)).sum}
 
     def step(node: Node, operands: list[list[Any]], _: Held) -> list[Sequence[Any]] | None:

@@ -18,7 +18,7 @@ from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.ways import all_factorings
 from redir.statistics import Source
-from redir.statistics.walk import Batches, cut, distance, outputs, some
+from redir.statistics.walk import Batches, count_of, cut, far, is_fixed, outputs, some
 
 _EXAMPLES, _LEAST = 64, 8  # on which outputs are compared
 _WORK = 2e12  # multiply-adds of those, times layers: a few minutes on a core
@@ -91,7 +91,7 @@ class Study:
         made = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in plan.items()}
         graphs = self.graph, rebuilt(self.graph, made)
         before, after = (outputs(graph, self.judged) for graph in graphs)
-        return sum(distance(array, after[name]) for name, array in before.items())
+        return far(before, after)
 
     @property
     def some(self) -> Batches:
@@ -130,11 +130,11 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
 
 def _judged(graph: Graph, batches: Batches, layers: int) -> Batches:
     """The first examples, a quarter at most, and so few that measuring all layers takes minutes."""
-    total = sum(max(map(len, batch.values()), default=1) for batch in batches)
+    total = sum(map(count_of, batches))
     most = _WORK / max(layers * macs(graph), 1)
     count = max(int(min(_EXAMPLES, total / 4, most)), _LEAST)
     first, *others = some(batches, count)
-    if others or any(v.type.size(0) is not None for v in graph.inputs.values() if v.rank):
+    if others or is_fixed(graph):
         return [first, *others]
     return [{name: array[:count] for name, array in first.items()}]
 

@@ -21,6 +21,7 @@ class Uneven(Factoring):
     """
 
     made = Depthwise
+    picks = True
 
     @property
     def name(self) -> str:
@@ -54,9 +55,6 @@ class Uneven(Factoring):
         flat = np.concatenate(values)
         order = np.argsort(-flat, kind="stable")
         return np.concatenate(rows)[order], flat[order]
-
-    def _guessed(self, rank: int, moments: Moments) -> Array:
-        return self._directions(moments)[0][:rank]
 
     def _free(self, first: Array) -> Array:
         """A row stays with its input."""

@@ -17,8 +17,6 @@ from redir.passes.factorize.narrower import narrower
 from redir.passes.factorize.uneven import Uneven
 
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
-
-
 DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower")  # which runtimes are fast at
 FORMS = (*DENSE, "uneven-depthwise")
 

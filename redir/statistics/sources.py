@@ -17,6 +17,7 @@ from redir.ir.tensor import Array
 from redir.runtime.inputs import Inputs
 from redir.runtime.open_sizes import fitting_shapes
 from redir.statistics.images import natural
+from redir.statistics.walk import is_fixed
 
 
 @runtime_checkable
@@ -99,7 +100,7 @@ def sizes(graph: Graph, count: int) -> tuple[dict[str, tuple[int, ...]], int]:
         Unsupported: no sizes fit the model.
     """
     shapes = next(fitting_shapes(graph))
-    if any(v.type.size(0) is not None for v in graph.inputs.values() if v.rank):
+    if is_fixed(graph):
         return dict(shapes), min((shape[0] for shape in shapes.values() if shape), default=1)
     return {name: (count, *shape[1:]) for name, shape in shapes.items()}, count
 

@@ -26,7 +26,6 @@ Step = Callable[[Node, list[list[Any]], Held], list[Sequence[Any]] | None]
 The last argument is what else is held just then.
 """
 
-
 _LARGE = 2**16  # numbers that a node reads
 _AT_ONCE = 2**22  # numbers of inputs, about, so that what flows fits into memory
 _MOST = 32  # examples at once
@@ -34,13 +33,23 @@ _MOST = 32  # examples at once
 
 def cut(graph: Graph, batches: Batches) -> Batches:
     """The batches in pieces that fit into memory, where the graph takes any number of examples."""
-    if any(v.type.size(0) is not None for v in graph.inputs.values() if v.rank):
+    if is_fixed(graph):
         return batches
     return [piece for batch in batches for piece in _pieces(batch)]
 
 
+def is_fixed(graph: Graph) -> bool:
+    """Whether a graph says how many examples it takes at once."""
+    return any(v.type.size(0) is not None for v in graph.inputs.values() if v.rank)
+
+
+def count_of(batch: Mapping[str, Array]) -> int:
+    """The examples of a batch."""
+    return max(map(len, batch.values()), default=1)
+
+
 def _pieces(batch: Mapping[str, Array]) -> Batches:
-    count = max(len(array) for array in batch.values())
+    count = count_of(batch)
     each = sum(array.size for array in batch.values()) / count
     step = int(min(max(_AT_ONCE / each, 1), _MOST))
     return [{n: a[i : i + step] for n, a in batch.items()} for i in range(0, count, step)]
@@ -48,7 +57,7 @@ def _pieces(batch: Mapping[str, Array]) -> Batches:
 
 def some(batches: Batches, count: int) -> Batches:
     """The first batches, of about ``count`` examples together, but at least one."""
-    sizes = np.cumsum([max(map(len, batch.values()), default=1) for batch in batches])
+    sizes = np.cumsum(list(map(count_of, batches)))
     return batches[: max(int(np.searchsorted(sizes, count, "right")), 1)]
 
 
@@ -101,6 +110,11 @@ def outputs(graph: Graph, batches: Batches) -> dict[str, Array]:
     run = runner(graph)
     made = [run(batch) for batch in batches]
     return {name: np.concatenate([np.ravel(m[name]) for m in made]) for name in graph.outputs}
+
+
+def far(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
+    """How far all outputs went together: the sum of their distances."""
+    return sum(distance(array, after[name]) for name, array in before.items())
 
 
 def distance(before: Array, after: Array) -> float:
