@@ -53,6 +53,10 @@ class Fault(UserWarning):
         warnings.warn(f"redir's {rule} fails with {what}; please report it", cls, stacklevel=3)
 
 
+class Skipped(UserWarning):
+    """Some of what was given cannot be used, and is left out; the message says how much."""
+
+
 class Broken(RedirError):
     """A pass broke one of its promises; the message carries the counterexample."""
 

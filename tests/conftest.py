@@ -12,7 +12,7 @@ from hypothesis import Phase, settings
 
 from redir.errors import MissingExtra
 
-EXTRAS = ("onnxruntime", "torch", "safetensors", "rich", "matplotlib")
+EXTRAS = ("onnxruntime", "torch", "safetensors", "rich", "matplotlib", "PIL")
 
 settings.register_profile(
     "default", deadline=None, max_examples=15, derandomize=True, print_blob=True

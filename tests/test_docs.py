@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from redir.app import demo
 from redir.app.cli import main
@@ -30,11 +33,21 @@ def commands(page: Path) -> list[list[str]]:
     return [call for call in calls if call[0] == "redir"]
 
 
+def zipped(path: Path) -> None:
+    """Write the first images of the demo as files in a zip archive."""
+    with np.load(ROOT / "redir/demo/digits.npz") as bank, zipfile.ZipFile(path, "w") as archive:
+        for number, image in enumerate(bank["image"][:8, 0]):
+            file = io.BytesIO()
+            Image.fromarray(np.uint8(255 * image)).save(file, "PNG")
+            archive.writestr(f"{number}.png", file.getvalue())
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the snippets read."""
     shutil.copy(ROOT / "redir/demo/digits.onnx", tmp_path / "model.onnx")
     shutil.copy(ROOT / "redir/demo/digits.npz", tmp_path / "images.npz")
+    zipped(tmp_path / "photos.zip")
     few = Drawn().batches
     monkeypatch.setattr(Auto, "choice", lambda *_: "drawn")  # synthetic inputs take their time
     monkeypatch.setattr(Latency, "_measured", lambda *_: 0.4)

@@ -35,6 +35,7 @@ ROOMS_OF = {  # where a package may be imported
     ),
     "onnxruntime": ("redir.runtime.onnxruntime",),
     "matplotlib": ("redir.figures",),
+    "PIL": ("redir.io.image_files", "redir.statistics.preprocessing"),
     "rich": ("redir.app.tables",),
 }
 FILES = sorted(path.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py"))

@@ -53,10 +53,11 @@ class Factorize(Pass):
     what noise in each does to the outputs. Weights are solved by least squares against the
     original's results, layer after layer, on what the layers before give (Zhang et al., TPAMI
     2016). ``statistics`` gives the inputs for that, ``examples`` of them: ``synthetic`` ones, made
-    from what norms remember; ``drawn`` ones; those of an .npz file; or ``auto``. Layers whose name
-    matches ``ignore`` stay. What the passes behind this one remove counts towards a share. A
-    ``plan``, of ``planned`` or in a file of ``redir plan --json``, says what becomes of each layer,
-    in place of a target. This loses accuracy.
+    from what norms remember; ``drawn`` ones; those of an .npz file; images of a folder or a .zip,
+    after the ``preprocess`` of the model; or ``auto``. Layers whose name matches ``ignore`` stay.
+    What the passes behind this one remove counts towards a share. A ``plan``, of ``planned`` or in
+    a file of ``redir plan --json``, says what becomes of each layer, in place of a target. This
+    loses accuracy.
     """
 
     macs: float = 0.0
@@ -69,6 +70,7 @@ class Factorize(Pass):
     cost: str | CostModel = "macs"
     forms: str = "all"
     statistics: str | Source = "auto"
+    preprocess: str = ""
     examples: int = 256
     align: int = 0
     ignore: str = ""
@@ -97,7 +99,12 @@ class Factorize(Pass):
             raise BadPipeline("factorize: max_drop and eval, labelled data, need each other")
         if self.examples < 1 or min(self.align, self.seed) < 0:
             raise BadPipeline("factorize: examples are 1 or more, align and seed 0 or more")
-        source(self.statistics), cost_model(self.cost), self._forms()
+        self.source, cost_model(self.cost), self._forms()
+
+    @property
+    def source(self) -> Source:
+        """Where inputs come from."""
+        return source(self.statistics, self.preprocess)
 
     def _forms(self) -> Sequence[str]:
         if self.forms == "all":
@@ -157,7 +164,7 @@ class Factorize(Pass):
         if self.plan:  # which is refused before statistics are taken, for these take long
             self._plan.choices(graph, all_factorings(graph, self.ignore))
         try:
-            return study(graph, source(self.statistics), self.examples, self.seed, self.ignore)
+            return study(graph, self.source, self.examples, self.seed, self.ignore)
         except Unsupported as error:  # what cannot be run is left alone
             if self.plan:
                 raise BadInput(f"plan: the model cannot be run: {error}") from None

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from redir.app.commands import add_commands
+from redir.app.console import note
 from redir.app.options import Command, Parser
 from redir.app.signals import stoppable
 from redir.atomic import Stopped, discard_all
-from redir.errors import Broken, Fault, RedirError, visible
+from redir.errors import Broken, Fault, RedirError, Skipped, visible
 from redir.ir import limits
 
 
@@ -42,7 +43,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         _print_anything()
         options = _parser().parse_args(argv)
-        with limits.allowing(getattr(options, "max_bytes", 0)), _telling_faults():
+        with limits.allowing(getattr(options, "max_bytes", 0)), _telling(options):
             code: int = options.run(options)
         sys.stdout.flush()
     except Broken as error:
@@ -62,17 +63,20 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 @contextmanager
-def _telling_faults() -> Iterator[None]:
-    """Say in a line what redir's own entries fail on; other warnings are shown as ever."""
+def _telling(options: argparse.Namespace) -> Iterator[None]:
+    """Say redir's own warnings in a line each; others are shown as ever."""
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, Fault):
+        if issubclass(category, Skipped):
+            note(options, f"warning: {message}")
+        elif issubclass(category, Fault):
             print("redir: warning:", visible(str(message)), file=sys.stderr)
         else:
             usual(message, category, *place)
 
     with warnings.catch_warnings():
+        warnings.simplefilter("always", Skipped)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 

@@ -19,6 +19,7 @@ from redir.ir import Graph
 from redir.pipeline import Pipeline
 from redir.runtime import onnxruntime
 from redir.runtime.open_sizes import Shapes
+from redir.statistics.given import Images
 from redir.statistics.sources import AUTO
 from redir.text import parse
 
@@ -129,7 +130,7 @@ def say_saturated(options: argparse.Namespace, graph: Graph) -> None:
 _SOURCES = {
     "synthetic": "inputs made to fit the moments that its norms store; no data is used",
     "drawn": "inputs drawn at random, a guess: without norms and PyTorch nothing better is known; "
-    "inputs of your own, as in --statistics FILE.npz, lose less",
+    "images of your own, as in --statistics FOLDER, or other inputs in FILE.npz, lose less",
 }
 
 
@@ -137,7 +138,13 @@ def with_source(
     options: argparse.Namespace, graph: Graph, pipelines: Sequence[Pipeline]
 ) -> list[Pipeline]:
     """The pipelines with the source of statistics that ``auto`` stands for, which is said."""
-    steps = (step for pipeline in pipelines for step in pipeline.passes)
+    steps = [step for pipeline in pipelines for step in pipeline.passes]
+    held = {s for step in steps if isinstance(s := getattr(step, "source", None), Images)}
+    for images in held:
+        usual = (
+            "" if images.preprocess else ", which is usual: --preprocess says what else it wants"
+        )
+        note(options, f"statistics from images of {images}, as {images.how(graph).text}{usual}")
     if all(getattr(step, "statistics", "") != "auto" for step in steps):
         return list(pipelines)
     name = AUTO.choice(graph)

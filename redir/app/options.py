@@ -75,7 +75,17 @@ TARGETS: Mapping[str, tuple[str, str]] = {
     "max_drop": ("D", "become as small as D points of accuracy on the --eval data allow"),
 }
 HOW: Mapping[str, tuple[Any, str, str]] = {
-    "statistics": (str, "SOURCE", "what flows: auto (default), synthetic, drawn, or a FILE.npz"),
+    "statistics": (
+        str,
+        "SOURCE",
+        "what flows: auto (default), synthetic, drawn, FILE.npz, or a FOLDER or FILE.zip of images",
+    ),
+    "preprocess": (
+        str,
+        "HOW",
+        "what becomes of images: imagenet, unit, symmetric, bytes, mean=M, std=S, bgr, joined by +",
+    ),
+    "examples": (int, "N", "how many inputs flow (default: 256)"),
     "forms": (str, "FORMS", "what layers may become, joined by +: see redir passes (default: all)"),
     "align": (int, "N", "make ranks multiples of N (default: what suits each layer)"),
     "ignore": (str, "GLOB", "leave alone the layers of these names"),

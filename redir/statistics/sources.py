@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
 from redir import ops
-from redir.io import arrays
-from redir.io.plugins import plugin
+from redir.errors import BadPipeline
+from redir.io.plugins import plugin, plugins
 from redir.ir import Graph
 from redir.ir.tensor import Array
 from redir.runtime.inputs import Inputs
 from redir.runtime.open_sizes import fitting_shapes
+from redir.statistics.given import Calibration, Images
 from redir.statistics.images import natural
 from redir.statistics.walk import is_fixed
 
@@ -35,44 +35,33 @@ class Source(Protocol):
         """About ``count`` examples for ``graph``, in batches: inputs by name."""
 
 
-def source(given: str | Source) -> Source:
-    """The source of that name, or of an .npz file.
+_GROUP = "redir.statistics"
+
+
+def source(given: str | Source, preprocess: str = "") -> Source:
+    """The source of that name, of an .npz file, or of a folder or a .zip of images.
+
+    ``preprocess`` is for images: see ``Preprocessing``.
 
     Raises:
-        BadPipeline: there is none.
+        BadPipeline: there is none, or it takes no ``preprocess``.
     """
+    named = not isinstance(given, str) or given in plugins(_GROUP) or given.endswith(".npz")
+    if isinstance(given, str) and not named and (given.endswith(".zip") or Path(given).is_dir()):
+        return Images(given, preprocess)
+    if preprocess:
+        raise BadPipeline(f"preprocess is for a folder or a .zip of images, and {given} is none")
     if not isinstance(given, str):
         return given
     if given.endswith(".npz"):
         return Calibration(given)
-    found: Source = plugin("redir.statistics", given, "source of statistics")
+    if not named:
+        raise BadPipeline(
+            f"no source of statistics is called {given!r}: there are "
+            f"{', '.join(plugins(_GROUP))}, .npz files, and folders and .zip files of images"
+        )
+    found: Source = plugin(_GROUP, given, "source of statistics")
     return found
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Inputs that the user gives: an .npz file with an array for each, examples first."""
-
-    path: str
-
-    def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
-        """Examples of the file, drawn by ``seed``."""
-        held = arrays.examples(self.path, graph)
-        total = min(len(array) for array in held.values())
-        some = np.random.default_rng(seed).permutation(total)[:count]
-        return _cut({name: array[np.sort(some)] for name, array in held.items()}, graph)
-
-    def __str__(self) -> str:
-        return self.path
-
-
-def _cut(held: Mapping[str, Array], graph: Graph) -> Sequence[Mapping[str, Array]]:
-    """All examples at once, or as many at a time as the graph takes."""
-    size = min((n for v in graph.inputs.values() if (n := v.type.size(0))), default=None)
-    if size is None:
-        return [held]
-    total = min(len(a) for a in held.values()) // size
-    return [{n: a[i * size : (i + 1) * size] for n, a in held.items()} for i in range(total)]
 
 
 @dataclass(frozen=True)
