@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from redir.atomic import replacing
 from redir.errors import BadInput
+from redir.io.cache import cache_folder
 from redir.ir import Graph
 from redir.ops import tensor_of
 from redir.runtime.onnxruntime import runtime_version
-
-
-def cache_folder() -> Path:
-    """Where redir keeps what it may lose: ``REDIR_CACHE``, or the user's folder for caches."""
-    if given := os.environ.get("REDIR_CACHE"):
-        return Path(given)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "redir"
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/redir"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "redir"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from redir import ops
 from redir.cost import macs
 from redir.cost.forms import Form, improved, ratios
-from redir.cost.latency_cache import Timings, cache_folder
+from redir.cost.latency_cache import Timings
 from redir.cost.models import (
     BYTES,
     LATENCY,
@@ -211,13 +211,6 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     timings = Timings(tmp_path / "file" / "t.json")
     timings.write("key", 0.5)
     assert timings.read("key") is None
-
-
-def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("REDIR_CACHE", raising=False)
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", "some/where")
-    assert cache_folder() == Path("some/where/redir")
 
 
 class Dearer:

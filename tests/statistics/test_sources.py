@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from redir import ops
 from redir.errors import BadInput, BadPipeline
+from redir.io.cache import Bank
 from redir.ir import Graph
 from redir.ir.interpreter import values
-from redir.statistics import Source, source
+from redir.statistics import Source, source, synthetic
 from redir.statistics.sources import AUTO, DRAWN
 from redir.statistics.synthetic import SYNTHETIC
 from tests.helpers import const, placeholder
@@ -19,15 +22,19 @@ from tests.helpers import const, placeholder
 RNG = np.random.default_rng(0)
 
 
-def net(*shape: int | str, norm: bool = True) -> Graph:
+WEIGHT = RNG.normal(size=(4, 3, 3, 3))
+
+
+def net(*shape: int | str, norm: bool = True, weight: np.ndarray | None = None) -> Graph:
     x = placeholder(*shape)
-    y = ops.Conv(x, const(RNG.normal(size=(4, 3, 3, 3))), pads=(1, 1, 1, 1))
+    w = const(RNG.normal(size=(4, 3, 3, 3)) if weight is None else weight)
+    y = ops.Conv(x, w, pads=(1, 1, 1, 1))
     stored = const([1.0, -2.0, 0.5, 3.0]), const([4.0, 0.25, 1.0, 9.0])
     z = ops.BatchNormalization(y, const(np.ones(4)), const(np.zeros(4)), *stored) if norm else y
     return Graph({"x": x}, {"y": ops.Relu(z)})
 
 
-OPEN, FIXED = net("n", 3, 8, 8), net(2, 3, 8, 8)
+OPEN, FIXED = net("n", 3, 8, 8, weight=WEIGHT), net(2, 3, 8, 8)
 
 
 def test_an_open_batch_takes_all_examples_at_once() -> None:
@@ -68,6 +75,63 @@ def test_synthetic_inputs_give_norms_what_they_remember() -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     drawn, made = (s.batches(OPEN, 32, 0) for s in (DRAWN, SYNTHETIC))
     assert off([b["x"] for b in made]) < 0.2 * off([b["x"] for b in drawn])
+
+
+def entries(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[], list[Path]]:
+    """The files of a cache of its own."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.setenv("REDIR_CACHE", str(folder))
+    return lambda: sorted((folder / "synthetic").iterdir())
+
+
+def test_synthetic_inputs_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = entries(monkeypatch, tmp_path)
+    made = SYNTHETIC.batches(OPEN, 70, 0)
+    assert len(files()) == 1
+    monkeypatch.setattr(synthetic, "_made", None)
+    again = SYNTHETIC.batches(net("n", 3, 8, 8, weight=WEIGHT), 70, 0)
+    assert [b["x"].tobytes() for b in again] == [b["x"].tobytes() for b in made]
+    assert again[0]["x"].dtype == np.float32
+
+
+@pytest.mark.parametrize("change", ["count", "seed", "weight", "method"])
+def test_synthetic_inputs_are_kept_apart(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = entries(monkeypatch, tmp_path)
+    SYNTHETIC.batches(OPEN, 4, 0)
+    monkeypatch.setattr(synthetic, "_METHOD", "other" if change == "method" else synthetic._METHOD)
+    graph = net("n", 3, 8, 8) if change == "weight" else OPEN
+    SYNTHETIC.batches(graph, 5 if change == "count" else 4, int(change == "seed"))
+    assert len(files()) == 2
+
+
+def test_a_damaged_cache_is_as_good_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = entries(monkeypatch, tmp_path)
+    made = SYNTHETIC.batches(OPEN, 4, 0)[0]["x"]
+    (file,) = files()
+    for held in ({"inputs": made}, {"inputs": made[None].astype(float)}, {"other": made}):
+        Bank(file.parent).write(file.stem, held)
+        assert np.array_equal(SYNTHETIC.batches(OPEN, 4, 0)[0]["x"], made)
+    file.write_text("hello")
+    assert np.array_equal(SYNTHETIC.batches(OPEN, 4, 0)[0]["x"], made)
+
+
+def test_making_stops_where_nothing_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    seen = list[float]()
+    far = iter([3.0, 1.0, *[2.0] * 99])
+
+    def off(x: Any, *_: Any) -> Any:
+        seen.append(float(x.detach().sum()))
+        return x.sum() * 0 + next(far)
+
+    monkeypatch.setattr(synthetic, "_off", off)
+    made = synthetic._made(lambda x: x * 1, [(None, None)], np.ones((1, 2)))
+    assert len(seen) == 2 + synthetic._PATIENCE
+    assert float(torch.tensor(made).sum()) == seen[1]
 
 
 def test_auto_is_synthetic_where_norms_remember() -> None:
