@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 CODE = ("redir", "frontends", "passes", "backends")
 FLOORS = (  # the rooms of each, from the ground up; those of one floor do not import each other
     ("redir.errors",),
-    ("redir.atomic", "redir.figures", "redir.ir"),
+    ("redir.atomic", "redir.figures", "redir.progress", "redir.ir"),
     ("redir.ops",),
     ("redir.channels", "redir.layers", "redir.text"),
     ("redir.frontends", "redir.backends"),

@@ -60,7 +60,7 @@ def effects(
             found[node] = _effect(noise, errors[ranks], moved)
         return None
 
-    walk(graph, batches, step)
+    walk(graph, batches, step, "effects of errors")
     return found
 
 

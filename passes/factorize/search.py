@@ -7,6 +7,7 @@ from collections.abc import Callable
 from redir.io import arrays
 from redir.ir import Graph
 from redir.passes.factorize.study import Choices, Study
+from redir.progress import progress
 from redir.runtime.onnxruntime import accuracy, runner
 from redir.statistics.walk import distance, outputs
 
@@ -22,7 +23,7 @@ def furthest(study: Study, planned: Planned, good: Good) -> Choices:
     """The plan that saves most of those whose graphs are ``good``, by bisection, if any."""
     found: Choices = {}
     low, high = 0.0, _MOST
-    for _ in range(_ROUNDS):
+    for _ in progress(range(_ROUNDS), "rounds"):
         middle = (low + high) / 2
         plan = planned(middle)
         if good(study.solved(plan)):
@@ -35,7 +36,7 @@ def furthest(study: Study, planned: Planned, good: Good) -> Choices:
 def nearest(study: Study, planned: Planned, good: Good) -> Choices:
     """The plan that errs least of those whose graphs are ``good``, also unsolved."""
     low, high = 0.0, _MOST
-    for _ in range(_ROUNDS):
+    for _ in progress(range(_ROUNDS), "rounds"):
         middle = (low + high) / 2
         low, high = (low, middle) if good(study.rough(planned(middle))) else (middle, high)
     return planned(high)

@@ -86,7 +86,7 @@ def observed(
         seen[node] = Seen(places, wanted, moments, spread, behind(graph, form.layer))
         return made
 
-    walk(graph, batches, step)
+    walk(graph, batches, step, "what flows")
     return seen
 
 
@@ -109,7 +109,7 @@ def solved(
         run = runner(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
         return [[run({"x": arrays[0]})["y"]] for arrays in operands]
 
-    walk(graph, batches, step)
+    walk(graph, batches, step, "solving")
     return rebuilt(graph, made)
 
 

@@ -17,6 +17,7 @@ from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.ways import all_factorings
+from redir.progress import progress
 from redir.statistics import Source
 from redir.statistics.walk import Batches, count_of, cut, far, is_fixed, outputs, some
 
@@ -122,7 +123,8 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     judged = _judged(graph, batches, len(ways))
     apart = len(judged) if len(judged) < len(batches) else 0
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
-    errors = {f: f.errors(seen[n].moments) for n, forms in ways.items() for f in forms}
+    tried = progress(ways.items(), "forms")
+    errors = {f: f.errors(seen[n].moments) for n, forms in tried for f in forms}
     shown = {n: (form := _shown(forms), errors[form]) for n, forms in ways.items()}
     found = effects(graph, judged, shown, seen, seed)
     return Study(graph, batches, judged, ways, seen, found, errors)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from redir.app.commands import add_commands
-from redir.app.console import note
+from redir.app.console import note, say
 from redir.app.options import Command, Parser
 from redir.app.signals import stoppable
+from redir.app.status import showing
 from redir.atomic import Stopped, discard_all
 from redir.errors import Broken, Fault, RedirError, Skipped, visible
 from redir.ir import limits
@@ -43,7 +44,8 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         _print_anything()
         options = _parser().parse_args(argv)
-        with limits.allowing(getattr(options, "max_bytes", 0)), _telling(options):
+        most = getattr(options, "max_bytes", 0)
+        with limits.allowing(most), _telling(options), showing(options):
             code: int = options.run(options)
         sys.stdout.flush()
     except Broken as error:
@@ -71,7 +73,7 @@ def _telling(options: argparse.Namespace) -> Iterator[None]:
         if issubclass(category, Skipped):
             note(options, f"warning: {message}")
         elif issubclass(category, Fault):
-            print("redir: warning:", visible(str(message)), file=sys.stderr)
+            say(f"redir: warning: {visible(str(message))}")
         else:
             usual(message, category, *place)
 
@@ -90,7 +92,7 @@ def _print_anything() -> None:
 def _fail(message: str, code: int) -> int:
     line = visible(" ".join(message.split()))
     short = line if len(line) <= _LINE else f"{line[: _LINE - 300]} ... {line[-200:]}"
-    print("redir: error:", short, file=sys.stderr)
+    say(f"redir: error: {short}")
     return code
 
 

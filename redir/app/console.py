@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from redir.app.status import STATUS
 from redir.atomic import replacing
 from redir.backends.torch.interface import states
 from redir.channels import families
@@ -71,7 +72,7 @@ def _standard_input() -> Graph:
 def note(options: argparse.Namespace, text: str) -> None:
     """Say something on standard error, unless the command is to be quiet."""
     if not getattr(options, "quiet", False):
-        print("redir:", visible(text), file=sys.stderr)
+        say(f"redir: {visible(text)}")
 
 
 def save(graph: Graph, out: str) -> None:
@@ -84,6 +85,7 @@ def save(graph: Graph, out: str) -> None:
 
 def say(text: str) -> None:
     """Print lines on standard error."""
+    STATUS.wipe()
     print(visible_lines(text), file=sys.stderr)
 
 

@@ -27,6 +27,7 @@ from redir.ir import Graph
 from redir.pipeline import Pipeline
 from redir.pipeline.compress import COUNTS, Result, Target, missed
 from redir.pipeline.sweep import swept
+from redir.progress import progress
 from redir.runtime.open_sizes import parsed_shapes
 
 _MOST = 100  # points
@@ -177,7 +178,8 @@ def _points(
     judge = judging(options, graph)
     how = {"timing": options.timing, "input_shapes": parsed_shapes(options.input)}
     results = swept(graph, [pipeline for _, pipeline, _ in runs], seed=options.seed, **how)
-    for (value, pipeline, file), result in zip(runs, results, strict=True):
+    for value, pipeline, file in progress(runs, "models"):
+        result = next(results)
         found = judge(result.graph)
         target = result.target({name: value}, pipeline, found)
         assert target is not None

@@ -13,6 +13,7 @@ from redir.errors import BadInput
 from redir.ir import Graph
 from redir.ops import tensor_of
 from redir.pipeline.pipeline import Pass, Pipeline
+from redir.progress import progress as told
 
 _LOG = logging.getLogger("redir")
 
@@ -51,7 +52,7 @@ def run(
     _refuse_nan(graph)
     tell, count = progress or (lambda *_: None), len(pipeline.passes)
     records: list[Ran] = []
-    for step, place in pipeline.placed(graph):
+    for step, place in told(list(pipeline.placed(graph)), "passes"):
         tell(str(step), len(records), count)
         start = time.perf_counter()
         after = step.run_at(graph, place)

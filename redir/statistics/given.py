@@ -12,6 +12,7 @@ from redir.io import arrays
 from redir.io.image_files import Album
 from redir.ir import Graph
 from redir.ir.tensor import Array, DType
+from redir.progress import progress
 from redir.runtime.open_sizes import fitting_shapes
 from redir.statistics.preprocessing import BYTES, IMAGENET, UNIT, Preprocessing
 
@@ -59,12 +60,11 @@ class Images:
             Unsupported: no sizes fit the model.
         """
         frame, how = Frame.of(graph), self.how(graph)
-        held = np.empty((count, *frame.shape), frame.dtype)
-        found = 0
-        for image in Album(self.path).images(count, seed, "L" if frame.channels == 1 else "RGB"):
+        held, found = np.empty((count, *frame.shape), frame.dtype), 0
+        images = Album(self.path).images(count, seed, "L" if frame.channels == 1 else "RGB")
+        for image, place in zip(images, progress(range(count), "images"), strict=False):
             made = how.pixels(image, frame.size, frame.channels)
-            held[found] = np.moveaxis(made, 2, frame.axis)
-            found += 1
+            held[place], found = np.moveaxis(made, 2, frame.axis), place + 1
         return _cut({frame.name: held[:found]}, graph)
 
     def how(self, graph: Graph) -> Preprocessing:

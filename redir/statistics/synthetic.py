@@ -16,6 +16,7 @@ from redir.io.models import to_torch
 from redir.ir import Graph, Node
 from redir.ir.builtin import tensor_of
 from redir.ir.tensor import Array
+from redir.progress import progress
 from redir.statistics.images import natural
 from redir.statistics.sources import sizes
 
@@ -60,8 +61,8 @@ class Synthetic:
         if held.shape != whole or held.dtype != np.float32:
             rng, probe = np.random.default_rng(seed), _probe(graph, norms)
             wanted = [_moments(node) for node in norms]
-            made = (_made(probe, wanted, natural(rng, shape)) for _ in range(whole[0]))
-            held = np.stack(list(made))
+            times = progress(range(whole[0]), "synthetic inputs")
+            held = np.stack([_made(probe, wanted, natural(rng, shape)) for _ in times])
             bank.write(key, {"inputs": held})
         return [{name: batch} for batch in held]
 
@@ -97,7 +98,7 @@ def _made(probe: Any, wanted: Sequence[tuple[Any, Any]], start: Array) -> Array:
     images = torch.tensor(start, dtype=torch.float32, requires_grad=True)
     steps = torch.optim.Adam([images], _RATE)
     found, least, waited = images.detach().clone(), np.inf, 0
-    for _ in range(_STEPS):
+    for _ in progress(range(_STEPS), "steps"):
         seen = probe(images)
         parts = [_off(x, *m) for x, m in zip(_values(seen), wanted, strict=True)]
         off = torch.stack(parts).mean()

@@ -12,6 +12,7 @@ from redir.ir import Graph, Node, Value
 from redir.ir.builtin import is_absent, tensor_of
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
+from redir.progress import progress
 from redir.runtime.onnxruntime import runner
 
 Batches = Sequence[Mapping[str, Array]]
@@ -61,10 +62,10 @@ def some(batches: Batches, count: int) -> Batches:
     return batches[: max(int(np.searchsorted(sizes, count, "right")), 1)]
 
 
-def walk(graph: Graph, batches: Batches, step: Step) -> None:
+def walk(graph: Graph, batches: Batches, step: Step, what: str) -> None:
     """Compute every node of ``graph``, unless ``step(node, operands, held)`` gives its results.
 
-    An array is dropped after its last use.
+    An array is dropped after its last use. ``what`` says what this is for, where it takes long.
 
     Raises:
         Unsupported: an operator has no kernel.
@@ -74,7 +75,7 @@ def walk(graph: Graph, batches: Batches, step: Step) -> None:
         value: [batch[name] if name in batch else graph.defaults[name].array for batch in batches]
         for name, value in graph.inputs.items()
     }
-    for node in graph.nodes:
+    for node in progress(graph.nodes, what):
         operands = [list(each) for each in zip(*(held[v] for v in node.inputs), strict=True)]
         operands = operands or [[] for _ in batches]
         made = step(node, operands, held) or applied(graph, node, operands)

@@ -54,7 +54,7 @@ def test_the_rest_of_a_graph_computes_the_same(place: int) -> None:
         rest = [Rest.behind(GRAPH, node, held)] * (node is layer)  # type: ignore[arg-type]
         made.extend(r.outputs(lambda x: node.on((x, *node.inputs[1:])).outputs[0]) for r in rest)
 
-    walk(GRAPH, BATCHES, step)
+    walk(GRAPH, BATCHES, step, "what flows")
     wanted = [evaluate(GRAPH, batch) for batch in BATCHES]
     for name in GRAPH.outputs:
         whole = np.concatenate([np.ravel(w[name]) for w in wanted])

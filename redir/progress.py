@@ -1,0 +1,54 @@
+"""How far a long run is, told to whoever wants to hear it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple, TypeVar
+
+_Item = TypeVar("_Item")
+
+
+class Level(NamedTuple):
+    """Of ``what``, so many of ``total`` are ``done``."""
+
+    what: str
+    done: int
+    total: int
+
+
+Levels = tuple[Level, ...]
+Hear = Callable[[Levels], object]
+"""Is told what runs, the whole before its parts; nothing where all is done."""
+
+_hear: ContextVar[Hear | None] = ContextVar("hear", default=None)
+_levels: ContextVar[Levels] = ContextVar("levels", default=())
+
+
+@contextmanager
+def heard(hear: Hear) -> Iterator[None]:
+    """Tell ``hear`` how far what runs in the block is."""
+    before, levels = _hear.set(hear), _levels.set(())
+    try:
+        yield
+    finally:
+        _hear.reset(before)
+        _levels.reset(levels)
+        hear(())
+
+
+def progress(items: Collection[_Item], what: str) -> Iterator[_Item]:
+    """The items, one after the other, saying how far it is with them."""
+    hear, above = _hear.get(), _levels.get()
+    if hear is None:
+        yield from items
+        return
+    try:
+        for done, item in enumerate(items):
+            _levels.set((*above, Level(what, done, len(items))))
+            hear(_levels.get())
+            yield item
+    finally:
+        _levels.set(above)
+        hear(above)
