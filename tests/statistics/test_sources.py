@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,16 @@ RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(4, 3, 3, 3))
 
 
-def net(*shape: int | str, norm: bool = True, weight: np.ndarray | None = None) -> Graph:
+def net(
+    *shape: int | str,
+    norm: bool = True,
+    weight: np.ndarray | None = None,
+    var: Sequence[float] = (4.0, 0.25, 1.0, 9.0),
+) -> Graph:
     x = placeholder(*shape)
     w = const(RNG.normal(size=(4, 3, 3, 3)) if weight is None else weight)
     y = ops.Conv(x, w, pads=(1, 1, 1, 1))
-    stored = const([1.0, -2.0, 0.5, 3.0]), const([4.0, 0.25, 1.0, 9.0])
+    stored = const([1.0, -2.0, 0.0, 3.0]), const(var)
     z = ops.BatchNormalization(y, const(np.ones(4)), const(np.zeros(4)), *stored) if norm else y
     return Graph({"x": x}, {"y": ops.Relu(z)})
 
@@ -129,7 +134,7 @@ def test_making_stops_where_nothing_gets_better(monkeypatch: pytest.MonkeyPatch)
         return x.sum() * 0 + next(far)
 
     monkeypatch.setattr(synthetic, "_off", off)
-    made = synthetic._made(lambda x: x * 1, [(None, None)], np.ones((1, 2)))
+    made = synthetic._made(lambda x: x * 1, [(None, None, 0.0)], np.ones((1, 2)))
     assert len(seen) == 2 + synthetic._PATIENCE
     assert float(torch.tensor(made).sum()) == seen[1]
 
@@ -140,6 +145,24 @@ def test_auto_is_synthetic_where_norms_remember() -> None:
     assert np.array_equal(remembered, SYNTHETIC.batches(OPEN, 4, 0)[0]["x"])
     plain = net("n", 3, 8, 8, norm=False)
     assert np.array_equal(AUTO.batches(plain, 4, 0)[0]["x"], DRAWN.batches(plain, 4, 0)[0]["x"])
+
+
+def test_dead_channels_do_not_keep_others_from_their_moments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are 0 on all inputs, and so were in training."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    far, was = list[float](), synthetic._off
+
+    def noted(*given: Any) -> Any:
+        far.append(was(*given).item())
+        return was(*given)
+
+    monkeypatch.setattr(synthetic, "_off", noted)
+    dead = WEIGHT * np.reshape([1, 1, 0, 1], (4, 1, 1, 1))
+    SYNTHETIC.batches(net("n", 3, 8, 8, weight=dead, var=(4, 0.25, 1e-12, 9)), 4, 0)
+    assert np.isfinite(far).all()
+    assert far[-1] < 0.5 * far[0]
 
 
 def test_synthetic_inputs_need_norms() -> None:
