@@ -30,6 +30,8 @@ demo: .venv/dev.stamp  ## compress the model that ships with redir
 
 # Each of the two workers has a core: with more threads they would wait for each other.
 test nightly: export OMP_NUM_THREADS := 1
+# Tests start many processes, each of which would compile all of redir again.
+test nightly: export PYTHONDONTWRITEBYTECODE :=
 
 test: .venv/torch.stamp  ## run the tests
 	$(PYTEST) -n 2 --dist worksteal --ignore=tests/benchmarks
