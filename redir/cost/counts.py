@@ -139,8 +139,9 @@ def _sized(graph: Graph, shapes: Shapes) -> Iterator[tuple[Node, Node]]:
 
     The first size of an input is 1 where it stays open.
     """
-    inputs = {name: Value(_at(v.type, shapes.get(name))) for name, v in graph.inputs.items()}
-    found = concrete(graph, inputs).values
+    at = {name: _at(v.type, shapes.get(name)) for name, v in graph.inputs.items()}
+    new = {name: Value(t) for name, t in at.items() if t != graph.inputs[name].type}
+    found = concrete(graph, new).values
     for node in graph.walk():
         made = found.get(node.outputs[0])
         yield node, node if made is None or made.node is None else made.node

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import onnx
@@ -17,6 +17,8 @@ from redir.ir import Graph, Node, Value, limits
 from redir.ir.builtin import Const, is_absent, tensor_of
 from redir.ir.tensor import NO_DTYPE, UNKNOWN, Array, Tensor, TensorType, Type
 from redir.ops import protos
+
+_Name: TypeAlias = tuple[str, int, str]  # of an operator: also its version and its domain
 
 _SMALL = 1024  # constants of more elements than this never say a shape
 _WORDS = re.compile(r"[\w ,.>+-]*", re.ASCII)
@@ -33,21 +35,37 @@ _RANDOM = frozenset(
 )
 
 
-def no_body(_: Graph) -> onnx.GraphProto:
+def no_body(_: Graph) -> NoReturn:
     """Refuse a graph attribute: only a backend can write one."""
     raise Unsupported("a control-flow body cannot be run on its own")
 
 
 def node_proto(node: Node) -> onnx.NodeProto:
     """The node with its operands called i0, i1 ... and its results o0, o1 ..."""
-    names = ["" if is_absent(v) else f"i{k}" for k, v in enumerate(node.inputs)]
-    proto = helper.make_node(
-        node.op.name, names, [f"o{k}" for k in range(node.arity)], domain=node.op.domain
-    )
-    schema = defs.get_schema(node.op.name, node.op.version, node.op.domain)
+    return _proto(_name(node), _operands(node), node.arity, _stated(node))
+
+
+def _name(node: Node) -> _Name:
+    return node.op.name, node.op.version, node.op.domain
+
+
+def _operands(node: Node) -> tuple[str, ...]:
+    return tuple("" if is_absent(v) else f"i{k}" for k, v in enumerate(node.inputs))
+
+
+def _stated(node: Node) -> dict[str, Any]:
+    """The attributes as a file states them."""
+    return {**node.op.implied(node), **node.attrs}
+
+
+def _proto(
+    op: _Name, operands: Sequence[str], arity: int, attrs: Mapping[str, Any]
+) -> onnx.NodeProto:
+    name, version, domain = op
+    proto = helper.make_node(name, operands, [f"o{k}" for k in range(arity)], domain=domain)
+    schema = defs.get_schema(name, version, domain)
     proto.attribute.extend(
-        protos.attr_to(name, attr, no_body, attr_kind(schema, name))
-        for name, attr in {**node.op.implied(node), **node.attrs}.items()
+        protos.attr_to(name, attr, no_body, attr_kind(schema, name)) for name, attr in attrs.items()
     )
     return proto
 
@@ -142,43 +160,63 @@ def infer(node: Node) -> Sequence[Type]:
         raise IllTyped(f"{node}: version {node.op.version} of it has no {odd}")
     if any(v.type == UNKNOWN and not is_absent(v) for v in node.inputs):
         return [UNKNOWN] * node.arity
-    given = {f"i{k}": v for k, v in enumerate(node.inputs) if not is_absent(v)}
+    if node.bodies:  # which the text of the attributes would spell out
+        return no_body(node.bodies[0])
+    names, attrs = _operands(node), _stated(node)
+    given = {name: v for name, v in zip(names, node.inputs, strict=True) if name}
     told = ((n, t) for n, v in given.items() if (t := tensor_of(v)) and t.array.size <= _SMALL)
     try:
-        found = _inferred(
-            (node.op.name, node.op.version, node.op.domain),
-            node_proto(node).SerializeToString(deterministic=True),
+        return _inferred(
+            _name(node),
+            names,
+            node.arity,
+            _Alike(repr(attrs), attrs),
             tuple((name, v.type) for name, v in given.items()),
-            tuple(protos.tensor_to(t, name).SerializeToString() for name, t in told),
+            tuple((name, _Alike(t.digest, t.array.copy())) for name, t in told),
         )
     except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
         types = ", ".join(str(v.type) for v in node.inputs)
         reason = str(error).strip().splitlines()[0]
         raise IllTyped(f"{node}: operands ({types}) do not fit: {reason}") from None
-    try:
-        return [UNKNOWN if t is None else protos.type_from(t) for t in found]
-    except ValueError as error:  # of an operand without an element type
-        raise IllTyped(f"{node}: onnx infers {error}") from None
+    except IllTyped as error:
+        raise IllTyped(f"{node}: {error}") from None
 
 
-@lru_cache(maxsize=1024)  # passes make the same node again and again
+@dataclass(frozen=True)
+class _Alike:
+    """What is equal to another where both are spelled alike."""
+
+    text: str
+    what: Any = field(compare=False)
+
+
+@lru_cache(maxsize=2048)  # passes make the same node again and again
 def _inferred(
-    op: tuple[str, int, str],
-    node: bytes,
+    op: _Name,
+    names: tuple[str, ...],
+    arity: int,
+    attrs: _Alike,
     operands: tuple[tuple[str, Type], ...],
-    told: tuple[bytes, ...],
-) -> Sequence[onnx.TypeProto | None]:
-    """The output types of a node on operands of these types, of which some numbers are told."""
-    name, version, domain = op
-    proto, tensors = onnx.NodeProto.FromString(node), map(onnx.TensorProto.FromString, told)
+    told: tuple[tuple[str, _Alike], ...],
+) -> Sequence[Type]:
+    """The output types of a node on operands of these types, of which some numbers are told.
+
+    Raises:
+        IllTyped: inference gives what is no type.
+    """
+    proto, (name, version, domain) = _proto(op, names, arity, attrs.what), op
     found = shape_inference.infer_node_outputs(
         defs.get_schema(name, version, domain),
         proto,
         {name: protos.type_to(t) for name, t in operands},
-        {t.name: t for t in tensors},
+        {name: protos.tensor_to(Tensor.take(held.what), name) for name, held in told},
         opset_imports=[helper.make_opsetid(domain, version)],
     )
-    return [found.get(name) for name in proto.output]
+    types = (found.get(name) for name in proto.output)
+    try:
+        return tuple(UNKNOWN if t is None else protos.type_from(t) for t in types)
+    except ValueError as error:  # of an operand without an element type
+        raise IllTyped(f"onnx infers {error}") from None
 
 
 def evaluate(node: Node, *arrays: Array | None) -> Sequence[Any]:
@@ -246,14 +284,12 @@ def _plain(result: Any, type_: Type) -> Any:
 def _kernel(node: Node) -> tuple[Any, Sequence[str]]:
     """The evaluator that runs the node, and the names of its operands."""
     types = tuple(protos.type_to(v.type).SerializeToString() for v in node.inputs)
-    op, proto = (node.op.name, node.op.version, node.op.domain), node_proto(node)
-    return _evaluator(op, proto.SerializeToString(deterministic=True), types)
+    proto = node_proto(node).SerializeToString(deterministic=True)
+    return _evaluator(_name(node), proto, types)
 
 
 @lru_cache(maxsize=256)  # a node runs on one sample after the other
-def _evaluator(
-    op: tuple[str, int, str], node: bytes, types: tuple[bytes, ...]
-) -> tuple[Any, Sequence[str]]:
+def _evaluator(op: _Name, node: bytes, types: tuple[bytes, ...]) -> tuple[Any, Sequence[str]]:
     """The kernel of the operator's version, or of the newest where onnx has none so old.
 
     An operator that has none, and that onnx defines by others, is run by those.
