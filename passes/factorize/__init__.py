@@ -188,11 +188,10 @@ class Factorize(Pass):
         forms, ((target, value),) = self._forms(), self._targets().items()
         align = self.align or (_FAST if forms is DENSE else 0)
 
-        def planned(price: str, saved: float) -> Choices:
-            return found.plan(price, saved, forms, align, rule)
+        planned, whole = found.planner(self._unit, forms, align, rule), macs(found.graph)
 
         def saving(share: float) -> Choices:
-            return planned(MULTIPLY_ADDS, share * macs(found.graph))
+            return planned(share * whole)
 
         if target in COUNTED:
             return sharing(found, target, value, place, planned)

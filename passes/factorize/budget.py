@@ -31,8 +31,8 @@ COUNTED = {
     "bytes": Counted(PARAMETERS, nbytes, 4),  # those that are factored are float32
 }
 
-Planned = Callable[[str, float], Choices]
-"""The plan that saves so much of a price."""
+Planned = Callable[[float], Choices]
+"""The plan that saves so much."""
 
 
 def sharing(study: Study, target: str, share: float, place: Place, planned: Planned) -> Choices:
@@ -41,9 +41,14 @@ def sharing(study: Study, target: str, share: float, place: Place, planned: Plan
     whole = counted.of(place.original)
     short, enough = 0.0, inf  # savings that were too small, and those that were not
     asked = counted.of(study.graph) - share * whole
+
+    def left(plan: Choices) -> int:
+        return counted.of(place.behind.run(study.rough(plan)))
+
     for _ in range(_ROUNDS):
-        plan = planned(counted.price, asked / counted.each)
-        lacking = counted.of(place.behind.run(study.rough(plan))) - share * whole
+        plan = planned(asked / counted.each)
+        known = [lacking for lacking, other in tried if other == plan]
+        lacking = known[0] if known else left(plan) - share * whole
         settled = bool(tried) and plan == tried[-1][1]
         tried.append((lacking, plan))
         if settled or -_CLOSE * whole <= lacking <= 0:

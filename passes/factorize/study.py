@@ -52,14 +52,18 @@ class Study:
     effects: Mapping[Node, Effect]
     errors: Mapping[Factoring, Array]
 
-    def plan(
-        self, price: str, saved: float, forms: Sequence[str], align: int, rule: str = NOISE
-    ) -> Choices:
+    def planner(
+        self, price: str, forms: Sequence[str], align: int, rule: str = NOISE
+    ) -> Callable[[float], Choices]:
         """What errs least by a rule of all that saves so much of the ``price``."""
         options = {n: list(self._options(n, price, forms, align, rule)) for n in self.ways}
         now = sum(found[0].cost for found in options.values())
-        chosen = allocated(options, now - saved)
-        return {n: o.what for n, o in chosen.items() if o.what is not None}
+
+        def plan(saved: float) -> Choices:
+            chosen = allocated(options, now - saved)
+            return {n: o.what for n, o in chosen.items() if o.what is not None}
+
+        return plan
 
     def _options(
         self, node: Node, price: str, forms: Sequence[str], align: int, rule: str

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import numpy as np
+
+from redir.ir.tensor import Array
+
 Key = TypeVar("Key")
 What = TypeVar("What")
 
-_ROUNDS = 100  # of bisection, after which the multiplier is exact
+_ROUNDS = 100  # of bisection: mostly the multiplier is exact before
 
 
 @dataclass(frozen=True)
@@ -31,25 +35,42 @@ def allocated(
     layer at a time, where it saves most error for its cost. Where even the cheapest options cost
     more than the budget, they are taken.
     """
-    high = 1e-12
-    while _cost(_at(options, high)) > budget and high < 1e12:  # noqa: PLR2004 - as good as free
+    ways = {key: _Ways.of(found) for key, found in options.items()}
+    low, high = 0.0, 1e-12
+    while _cost(_at(ways, high)) > budget and high < 1e12:  # noqa: PLR2004 - as good as free
         high *= 2
-    low = 0.0
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
-        low, high = (low, middle) if _cost(_at(options, middle)) <= budget else (middle, high)
-    return _filled(options, _at(options, high), budget)
+        if middle in {low, high}:
+            break
+        low, high = (low, middle) if _cost(_at(ways, middle)) <= budget else (middle, high)
+    return _filled(options, _at(ways, high), budget)
+
+
+@dataclass(frozen=True)
+class _Ways(Generic[What]):
+    """The options of a layer, the cheapest first, and their costs and errors as arrays."""
+
+    options: Sequence[Option[What]]
+    costs: Array
+    errors: Array
+
+    @classmethod
+    def of(cls, options: Sequence[Option[What]]) -> _Ways[What]:
+        found = sorted(options, key=lambda option: option.cost)
+        return cls(found, np.array([o.cost for o in found]), np.array([o.error for o in found]))
+
+    def best(self, price: float) -> Option[What]:
+        """The option that is best at a price of a unit of cost, of several the cheapest."""
+        return self.options[int(np.argmin(self.errors + price * self.costs))]
 
 
 def _cost(chosen: Mapping[Key, Option[What]]) -> float:
     return sum(option.cost for option in chosen.values())
 
 
-def _at(options: Mapping[Key, Sequence[Option[What]]], price: float) -> dict[Key, Option[What]]:
-    return {
-        key: min(found, key=lambda o: (o.error + price * o.cost, o.cost))
-        for key, found in options.items()
-    }
+def _at(ways: Mapping[Key, _Ways[What]], price: float) -> dict[Key, Option[What]]:
+    return {key: found.best(price) for key, found in ways.items()}
 
 
 def _filled(

@@ -94,7 +94,7 @@ def test_of_two_plans_the_one_that_deviates_least_is_taken() -> None:
 
 def test_a_plan_that_changes_little_deviates_little() -> None:
     found, formed = known(), ("reduce", "spatial")
-    slight, harsh = (found.plan("macs", s * macs(GRAPH), formed, 1) for s in (0.01, 0.7))
+    slight, harsh = map(found.planner("macs", formed, 1), (0.01 * macs(GRAPH), 0.7 * macs(GRAPH)))
     assert 0 < found.deviation(slight) < 0.1 < found.deviation(harsh)
 
 
