@@ -11,6 +11,7 @@ from redir.ir import Graph
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.study import Choices, Study
 from redir.pipeline import Place
+from redir.progress import progress
 
 _ROUNDS = 8  # of planning: neighbours save less together than alone, and passes behind save too
 _CLOSE = 0.005  # of the whole, that may be left unused
@@ -45,7 +46,7 @@ def sharing(study: Study, target: str, share: float, place: Place, planned: Plan
     def left(plan: Choices) -> int:
         return counted.of(place.behind.run(study.rough(plan)))
 
-    for _ in range(_ROUNDS):
+    for _ in progress(range(_ROUNDS), "plans"):
         plan = planned(asked / counted.each)
         known = [lacking for lacking, other in tried if other == plan]
         lacking = known[0] if known else left(plan) - share * whole

@@ -143,10 +143,9 @@ def with_source(
     steps = [step for pipeline in pipelines for step in pipeline.passes]
     held = {s for step in steps if isinstance(s := getattr(step, "source", None), Images)}
     for images in held:
-        usual = (
-            "" if images.preprocess else ", which is usual: --preprocess says what else it wants"
-        )
-        note(options, f"statistics from images of {images}, as {images.how(graph).text}{usual}")
+        how, usual = images.how(graph).text, " (the usual; --preprocess names another)"
+        told = f"statistics from images of {images}, preprocessed as {how}"
+        note(options, told if images.preprocess else told + usual)
     if all(getattr(step, "statistics", "") != "auto" for step in steps):
         return list(pipelines)
     name = AUTO.choice(graph)

@@ -38,13 +38,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_is_said_what_is_usual(redir: Redir) -> None:
     done = redir(f"plan good.onnx {QUICK} --statistics photos")
     assert done.code == 0
-    assert "statistics from images of photos, as imagenet, which is usual: --preproc" in done.err
+    assert (
+        "of photos, preprocessed as imagenet (the usual; --preprocess names another)\n" in done.err
+    )
 
 
 def test_it_is_said_what_was_asked(redir: Redir) -> None:
     done = redir(f"compress good.onnx out.onnx {QUICK} --statistics photos --preprocess unit+bgr")
     assert done.code == 0
-    assert "redir: statistics from images of photos, as unit+bgr\n" in done.err
+    assert "redir: statistics from images of photos, preprocessed as unit+bgr\n" in done.err
     assert done.out.splitlines()[5].endswith("statistics: photos")
 
 
