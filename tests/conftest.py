@@ -25,6 +25,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 gc.disable()  # what collection makes stays
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest tests come first, so that no worker waits for another in the end."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
+
+
 def pytest_collection_finish() -> None:
     """Search for garbage only among what tests make: torch alone is a million objects."""
     gc.freeze()
