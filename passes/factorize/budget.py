@@ -14,7 +14,7 @@ from redir.pipeline import Place
 from redir.progress import progress
 
 _ROUNDS = 8  # of planning: neighbours save less together than alone, and passes behind save too
-_CLOSE = 0.005  # of the whole, that may be left unused
+_CLOSE = 0.005  # of the whole, that may be left unused; savings are found to within it
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ def sharing(study: Study, target: str, share: float, place: Place, planned: Plan
         lacking = known[0] if known else left(plan) - share * whole
         settled = bool(tried) and plan == tried[-1][1]
         tried.append((lacking, plan))
-        if settled or -_CLOSE * whole <= lacking <= 0:
-            break
         short, enough = (asked, enough) if lacking > 0 else (short, asked)
+        if settled or -_CLOSE * whole <= lacking <= 0 or enough - short <= _CLOSE * whole:
+            break
         asked = counted.each * study.saved(plan, counted.price) + lacking
         if enough < inf and not short < asked < enough:
-            asked = (short + enough) / 2
+            asked = max((short + enough) / 2, enough - 2 * abs(lacking))
     return _nearest(tried)
 
 
