@@ -15,19 +15,17 @@ from redir.ir import Value
 from redir.ir.tensor import Array
 from redir.layers.linear import CONVS, Linear
 from redir.passes.factorize.factors import Factors
+from redir.passes.factorize.rows import Blocks, best_rows
 from redir.statistics.least_squares import cholesky, solve
 from redir.statistics.moments import Moments
 
 MULTIPLY_ADDS, PARAMETERS = "macs", "parameters"
 _RIDGE = 0.1  # of the mean energy of a feature, towards what the original weights would say
 _ROUNDS = 2  # of alternating least squares
-_STEPS = 20  # of conjugate gradients in each
 _LEAST = 1e-6  # of the whole: what is less is rounding
 _AIMS = 3  # times that targets which depend on the results are set anew
 _STEPS_OF = 16  # ranks that a thin layer can have, about
 _COARSE = 8  # what ranks of wide layers are multiples of
-_SMALL = 1e-3  # of the mean of a diagonal, in a preconditioner
-_ENOUGH = 1e-8  # of the square of what was missed at first: what is left is rounding
 
 Aimed: TypeAlias = "Callable[[Factors], Moments]"
 
@@ -172,7 +170,7 @@ class Factoring:
         gram, cross = self._gram(both), self._cross(both)
         for _ in range(self.rounds):
             second = self._second(first, both)
-            found = _first(first, second, gram, cross, self._free(first))
+            found = best_rows(first, second, gram, cross, self._free(first))
             first = self._unit(found, both)
         made = self._behind(first, new)
         for _ in range(_AIMS):
@@ -213,9 +211,9 @@ class Factoring:
         found += (factors.bias * self.scale).astype(read.dtype)
         return found
 
-    def _free(self, first: Array) -> Array:
+    def _free(self, _: Array) -> Blocks:
         """Which weights of the first layer may be any."""
-        return np.ones(first.shape, bool)
+        return [(slice(None), slice(None))]
 
     def _second(self, first: Array, moments: Moments) -> Array:
         """The best weights (rank, second taps, outputs) behind the rows of a first layer."""
@@ -245,45 +243,6 @@ def _over(values: Array) -> Array:
     """One over each value, as a column; 0 for those that are only rounding."""
     held = values > _LEAST * values.max(initial=0)
     found: Array = (held / np.where(held, values, 1))[:, None]
-    return found
-
-
-def _first(first: Array, second: Array, gram: Array, cross: Array, free: Array) -> Array:
-    """The best rows of the first layer before a ``second``, by conjugate gradients."""
-    pairs = np.einsum("rto,suo->turs", second, second, optimize=True)
-    wanted = np.einsum("rto,pto->rp", second, cross, optimize=True)
-    taps = range(gram.shape[1])
-    left = _inverse(sum(pairs[t, t] for t in taps))
-    right = _inverse(sum(gram[:, t, :, t] for t in taps) / gram.shape[1])
-    wanted = wanted * free
-
-    def applied(rows: Array) -> Array:
-        parts = (pairs[t, u] @ (rows @ gram[:, u, :, t]) for t in taps for u in taps)
-        return free * sum(parts, start=np.zeros_like(rows))
-
-    found, rest = first, wanted - applied(first)
-    if not np.abs(rest).max() > _LEAST * np.abs(wanted).max():
-        return first
-    move = better = free * (left @ rest @ right)
-    size = float(np.sum(rest * better))
-    enough = _ENOUGH * size
-    for _ in range(_STEPS):
-        along = applied(move)
-        curve = float(np.sum(move * along))
-        if not size > enough or not curve > 0:
-            break
-        found = found + size / curve * move
-        rest = rest - size / curve * along
-        better = free * (left @ rest @ right)
-        size, before = float(np.sum(rest * better)), size
-        move = better + size / before * move
-    return found
-
-
-def _inverse(matrix: Array) -> Array:
-    found: Array = np.linalg.inv(
-        matrix + (_SMALL * np.trace(matrix) / len(matrix) + 1e-30) * np.eye(len(matrix))
-    )
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from redir.ir.tensor import Array
 from redir.passes.factorize.factors import Depthwise
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
+from redir.passes.factorize.rows import Blocks
 from redir.statistics.least_squares import root
 from redir.statistics.moments import Moments
 
@@ -56,8 +57,9 @@ class Uneven(Factoring):
         order = np.argsort(-flat, kind="stable")
         return np.concatenate(rows)[order], flat[order]
 
-    def _free(self, first: Array) -> Array:
+    def _free(self, first: Array) -> Blocks:
         """A row stays with its input."""
-        held = first.reshape(len(first), self.layer.channels, -1)
-        found: Array = np.repeat(np.abs(held).sum(2, keepdims=True) > 0, held.shape[2], 2)
-        return found.reshape(first.shape)
+        taps = prod(self.layer.kernel)
+        held = np.abs(first.reshape(len(first), -1, taps)).sum(2) > 0
+        found = enumerate(map(np.flatnonzero, held.T))
+        return [(rows, slice(c * taps, (c + 1) * taps)) for c, rows in found if len(rows)]
