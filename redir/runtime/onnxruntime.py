@@ -16,7 +16,7 @@ import numpy as np
 
 from redir import ops
 from redir.atomic import temporary_folder
-from redir.backends.onnx import save
+from redir.backends.onnx import save, to_proto
 from redir.errors import MissingExtra, OutOfSteps, TooLarge, Unsupported
 from redir.ir import Graph, Node, Value, limits
 from redir.ir.interpreter import evaluate
@@ -75,17 +75,28 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
         options.add_session_config_entry(*EXACT_PRODUCTS)
     guard = Guard.of(graph)
     guard.check({})
-    with temporary_folder() as folder:
-        path = folder / "model.onnx"
-        save(graph, path)
+    with _written(graph, stored) as model:
         try:
-            made = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+            made = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
         except Exception as error:
             raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
     names = tuple(output.name for output in made.get_outputs())
     return Session(made, names, guard, _PATIENCE + stored / _BYTES_A_SECOND)
 
 
+@contextmanager
+def _written(graph: Graph, stored: int) -> Iterator[str | bytes]:
+    """``graph``, which stores so many bytes, as onnxruntime reads it: a file if it is large."""
+    if stored < _SMALL:
+        yield to_proto(graph).SerializeToString()
+        return
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
+        save(graph, path)
+        yield str(path)
+
+
+_SMALL = 2**20  # bytes that may be in memory twice
 _PATIENCE = 20.0  # seconds that any model may run for
 _BYTES_A_SECOND = 10**7  # of the constants of a larger model, which may run for longer
 
