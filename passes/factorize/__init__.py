@@ -52,12 +52,12 @@ class Factorize(Pass):
     (0: of 8 where time counts, else of what suits a layer), and chosen for all layers at once, by
     what noise in each does to the outputs. Weights are solved by least squares against the
     original's results, layer after layer, on what the layers before give (Zhang et al., TPAMI
-    2016). ``statistics`` gives the inputs for that, ``examples`` of them: ``synthetic`` ones, made
-    from what norms remember; ``drawn`` ones; those of an .npz file; images of a folder or a .zip,
-    after the ``preprocess`` of the model; or ``auto``. Layers whose name matches ``ignore`` stay.
-    What the passes behind this one remove counts towards a share. A ``plan``, of ``planned`` or in
-    a file of ``redir plan --json``, says what becomes of each layer, in place of a target. This
-    loses accuracy.
+    2016). ``statistics`` gives the inputs for that, ``examples`` of them (0: as many as the layers
+    need, often 256): ``synthetic`` ones, made from what norms remember; ``drawn`` ones; those of an
+    .npz file; images of a folder or a .zip, after the ``preprocess`` of the model; or ``auto``.
+    Layers whose name matches ``ignore`` stay. What the passes behind this one remove counts towards
+    a share. A ``plan``, of ``planned`` or in a file of ``redir plan --json``, says what becomes of
+    each layer, in place of a target. This loses accuracy.
     """
 
     macs: float = 0.0
@@ -71,7 +71,7 @@ class Factorize(Pass):
     forms: str = "all"
     statistics: str | Source = "auto"
     preprocess: str = ""
-    examples: int = 256
+    examples: int = 0
     align: int = 0
     ignore: str = ""
     seed: int = 0
@@ -97,8 +97,8 @@ class Factorize(Pass):
                 raise BadPipeline(f"factorize: {name} is above {low} and at most {high}: {value}")
         if bool(self.max_drop) != bool(self.eval):
             raise BadPipeline("factorize: max_drop and eval, labelled data, need each other")
-        if self.examples < 1 or min(self.align, self.seed) < 0:
-            raise BadPipeline("factorize: examples are 1 or more, align and seed 0 or more")
+        if min(self.examples, self.align, self.seed) < 0:
+            raise BadPipeline("factorize: examples, align and seed are 0 or more")
         self.source, cost_model(self.cost), self._forms()
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import ceil, prod
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -26,6 +26,7 @@ _LEAST = 1e-6  # of the whole: what is less is rounding
 _AIMS = 3  # times that targets which depend on the results are set anew
 _STEPS_OF = 16  # ranks that a thin layer can have, about
 _COARSE = 8  # what ranks of wide layers are multiples of
+_OF_UNKNOWNS = 4  # places that are enough to solve for one
 
 Aimed: TypeAlias = "Callable[[Factors], Moments]"
 
@@ -74,6 +75,12 @@ class Factoring:
         held = np.arange(self.layer.channels * prod(kernel)).reshape(self.layer.channels, *kernel)
         rows = self.layer.channels * prod(kernel[a] for a in self.first)
         return held.transpose(0, *(a + 1 for a in axes)).reshape(rows, -1)
+
+    @property
+    def examples(self) -> int:
+        """How many give a few times as many places as an output of the layer has weights."""
+        places = self._places[1] / (self.layer.y.type.size(0) or 1)
+        return ceil(_OF_UNKNOWNS * self.order.size / max(places, 1))
 
     def dense(self, price: str) -> int:
         """What the layer costs as it is: see ``cost``."""

@@ -21,8 +21,10 @@ from redir.progress import progress
 from redir.statistics import Source
 from redir.statistics.walk import Batches, count_of, cut, far, is_fixed, outputs, some
 
-_EXAMPLES, _LEAST = 64, 8  # on which outputs are compared
+_JUDGED, _LEAST = 64, 2  # examples on which outputs are compared
 _WORK = 2e12  # multiply-adds of those, times layers: a few minutes on a core
+_USUAL, _MOST = 256, 1024  # examples
+_CHEAP = 1e12  # multiply-adds of as many as are usual: half a minute on a core
 
 NOISE, MEASURED = "noise", "measured"
 RULES: Mapping[str, Callable[[Effect, float], float]] = {
@@ -101,7 +103,7 @@ class Study:
     @property
     def some(self) -> Batches:
         """A few of the examples, on which outputs are compared."""
-        return some(self.batches, _EXAMPLES)
+        return some(self.batches, _JUDGED)
 
     def rough(self, plan: Choices) -> Graph:
         """The graph under a plan, its weights not solved: what takes as long."""
@@ -115,7 +117,9 @@ class Study:
 
 @lru_cache(maxsize=1)
 def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -> Study | None:
-    """What ``examples`` of a source tell of a graph; None if no layer of it may be factored.
+    """What ``examples`` of a source tell of a graph, 0 being as many as its layers need.
+
+    None if no layer of it may be factored.
 
     Raises:
         Unsupported: the graph cannot be run.
@@ -123,7 +127,8 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     ways = all_factorings(graph, ignore)
     if not ways:
         return None
-    batches = cut(graph, source.batches(graph, examples, seed))
+    count = examples or _enough(graph, ways)
+    batches = cut(graph, source.batches(graph, count, seed))
     judged = _judged(graph, batches, len(ways))
     apart = len(judged) if len(judged) < len(batches) else 0
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
@@ -134,11 +139,18 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     return Study(graph, batches, judged, ways, seen, found, errors)
 
 
+def _enough(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> int:
+    """The usual number of examples, but fewer where these take long, and more if layers need it."""
+    cheap = int(min(_USUAL, _CHEAP / max(macs(graph), 1)))
+    needed = max(forms[0].examples for forms in ways.values())
+    return max(cheap, min(needed, _MOST), _LEAST)
+
+
 def _judged(graph: Graph, batches: Batches, layers: int) -> Batches:
     """The first examples, a quarter at most, and so few that measuring all layers takes minutes."""
     total = sum(map(count_of, batches))
     most = _WORK / max(layers * macs(graph), 1)
-    count = max(int(min(_EXAMPLES, total / 4, most)), _LEAST)
+    count = max(int(min(_JUDGED, total / 4, most)), _LEAST)
     first, *others = some(batches, count)
     if others or is_fixed(graph):
         return [first, *others]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from math import prod
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from redir.passes.factorize.uneven import Uneven
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
 DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower")  # which runtimes are fast at
 FORMS = (*DENSE, "uneven-depthwise")
+_FEATURES = 10_000  # that an output reads: moments of more take gigabytes
 
 
 def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring] | str:
@@ -62,4 +64,6 @@ def _obstacle(graph: Graph, layer: Linear) -> str | None:
         return "its pads follow the size of what it reads"
     if any(v.type.shape is None or None in sizes_within(v) for v in (layer.x, layer.y)):
         return "the sizes of what it reads are not known"
+    if layer.channels * prod(layer.kernel) > _FEATURES:
+        return f"each of its outputs reads more than {_FEATURES:,} numbers"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ The last argument is what else is held just then.
 """
 
 _LARGE = 2**16  # numbers that a node reads
-_AT_ONCE = 2**22  # numbers of inputs, about, so that what flows fits into memory
+_AT_ONCE = 2**22  # numbers in a value, about, so that what flows fits into memory
 _MOST = 32  # examples at once
 
 
@@ -36,7 +37,13 @@ def cut(graph: Graph, batches: Batches) -> Batches:
     """The batches in pieces that fit into memory, where the graph takes any number of examples."""
     if is_fixed(graph):
         return batches
-    return [piece for batch in batches for piece in _pieces(batch)]
+    largest = max((_size(v) for node in graph.nodes for v in node.outputs), default=1)
+    return [piece for batch in batches for piece in _pieces(batch, largest)]
+
+
+def _size(value: Value) -> int:
+    """The numbers of a value in one example, as far as they are known."""
+    return prod(size or 1 for size in (value.type.shape or ())[1:] if isinstance(size, int))
 
 
 def is_fixed(graph: Graph) -> bool:
@@ -49,9 +56,9 @@ def count_of(batch: Mapping[str, Array]) -> int:
     return max(map(len, batch.values()), default=1)
 
 
-def _pieces(batch: Mapping[str, Array]) -> Batches:
+def _pieces(batch: Mapping[str, Array], largest: int) -> Batches:
     count = count_of(batch)
-    each = sum(array.size for array in batch.values()) / count
+    each = max(largest, sum(array.size for array in batch.values()) / count)
     step = int(min(max(_AT_ONCE / each, 1), _MOST))
     return [{n: a[i : i + step] for n, a in batch.items()} for i in range(0, count, step)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import redir
 from redir import ops
 from redir.check.guarantees import constants
 from redir.cost import macs
-from redir.errors import BadPipeline
+from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Value, evaluate
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
@@ -23,6 +25,7 @@ from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.ways import factorings
 from redir.pipeline import Pipeline
 from redir.runtime.onnxruntime import runner
+from redir.statistics import Source
 from redir.statistics.moments import Moments, drawn_places, features, targets
 from redir.testing import check_pass, graphs
 from tests.helpers import const, ints, operators, placeholder
@@ -175,6 +178,7 @@ LEFT_ALONE = {
     "a factor": ops.Gemm(ROWS, normal(6, 4), normal(4), alpha=2.0),
     "open sizes": conv(placeholder("n", 3, "h", 7), 5, (3, 3)),
     "a bias that flows": ops.Gemm(ROWS, normal(6, 4), placeholder(4)),
+    "moments that take gigabytes": ops.MatMul(placeholder("n", 10_001), normal(10_001, 2)),
     "a layer that is none": ops.Relu(IMAGE),
 }
 
@@ -220,7 +224,7 @@ def test_what_was_factored_can_be_compressed_again() -> None:
     assert macs(QUICK(once)) < 0.7 * macs(once)
 
 
-@pytest.mark.parametrize("spec", ["macs=-1", "macs=1.1", "align=-1", "examples=0", "seed=-1"])
+@pytest.mark.parametrize("spec", ["macs=-1", "macs=1.1", "align=-1", "examples=-1", "seed=-1"])
 def test_refuses(spec: str) -> None:
     with pytest.raises(BadPipeline, match="factorize"):
         Pipeline.parse(f"factorize{{{spec}}}")
@@ -229,6 +233,34 @@ def test_refuses(spec: str) -> None:
 def test_refuses_statistics_that_there_are_not() -> None:
     with pytest.raises(BadPipeline, match="no source of statistics is called"):
         Pipeline.parse("factorize{statistics=dreams}")
+
+
+@dataclass(frozen=True)
+class Asked(Source):
+    """Notes how many inputs are asked for, and has none."""
+
+    asked: list[int] = field(default_factory=list, hash=False)
+
+    def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
+        self.asked.append(count)
+        raise Unsupported(f"{graph} with {seed}")
+
+
+@pytest.mark.parametrize(
+    ("y", "count"),
+    [
+        (LAYERS["square"], 256),
+        (ops.MatMul(placeholder("n", 100), normal(100, 4)), 400),
+        (ops.MatMul(placeholder("n", 400), normal(400, 4)), 1024),
+        (conv(placeholder("n", 4, 2000, 2000), 600, (4, 4)), 6),
+        (conv(placeholder("n", 4, 4000, 4000), 600, (6, 6)), 2),
+    ],
+)
+def test_as_many_examples_are_taken_as_layers_need(y: Value, count: int) -> None:
+    assert y.node is not None
+    source = Asked()
+    Factorize(statistics=source)(of(y, y.node.inputs[0]))
+    assert source.asked == [count]
 
 
 def test_a_reshape_between_is_walked_too() -> None:
