@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 import numpy as np
 from scipy import linalg
@@ -16,7 +16,7 @@ from redir.ir.tensor import Array
 from redir.layers.linear import CONVS, Linear
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.rows import Blocks, best_rows
-from redir.statistics.least_squares import cholesky, solve
+from redir.statistics.least_squares import System, cholesky, solve
 from redir.statistics.moments import Moments
 
 MULTIPLY_ADDS, PARAMETERS = "macs", "parameters"
@@ -28,7 +28,16 @@ _STEPS_OF = 16  # ranks that a thin layer can have, about
 _COARSE = 8  # what ranks of wide layers are multiples of
 _OF_UNKNOWNS = 4  # places that are enough to solve for one
 
-Aimed: TypeAlias = "Callable[[Factors], Moments]"
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """What a layer ``read`` (samples, features), and what its results should be, by what they are.
+
+    Results are (samples, outputs), times what each output counts.
+    """
+
+    read: Array
+    aim: Callable[[Array], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,25 +173,24 @@ class Factoring:
         return found
 
     def fitted(
-        self, rank: int, new: Moments, old: Moments, aimed: Aimed | None = None, mix: float = 0.2
+        self, rank: int, new: Moments, old: Moments, flow: Flow | None = None, mix: float = 0.2
     ) -> Factors:
         """The factors of ``rank`` whose results are nearest to the targets of ``new``.
 
         ``new`` are the moments of what the layer reads in the network so far, with the original's
         results for targets; ``old`` those of the original. Rows are chosen on a mix of both.
-        Where the targets depend on the results, ``aimed`` gives the moments with the new ones.
+        Where the targets depend on the results, ``flow`` gives them.
         """
         both = new.mixed(old, mix)
         first = self._unit(self._directions(both)[0][:rank], both)
-        gram, cross = self._gram(both), self._cross(both)
+        gram, cross = self._gram(both), both.cross[self.order]
         for _ in range(self.rounds):
-            second = self._second(first, both)
-            found = best_rows(first, second, gram, cross, self._free(first))
+            system, prior = self._behind(first, both, gram)
+            second = system.solved(_reduced(first, cross), prior)
+            shaped = second.reshape(rank, self.order.shape[1], -1)
+            found = best_rows(first, shaped, gram, cross, self._free(first))
             first = self._unit(found, both)
-        made = self._behind(first, new)
-        for _ in range(_AIMS):
-            made = self._behind(first, aimed(made)) if aimed else made
-        return made
+        return self._solved(first, new, flow)
 
     def guess(self, rank: int, moments: Moments) -> Factors:
         """Factors of ``rank`` of which the weights are not solved, but cost as much."""
@@ -195,49 +203,55 @@ class Factoring:
 
     def rough(self, rank: int, moments: Moments) -> Factors:
         """The factors of ``rank`` chosen in one step, as if nothing before the layer changed."""
-        return self._behind(self._unit(self._directions(moments)[0][:rank], moments), moments)
+        return self._solved(self._unit(self._directions(moments)[0][:rank], moments), moments)
 
-    def _behind(self, first: Array, new: Moments) -> Factors:
+    def _solved(self, first: Array, new: Moments, flow: Flow | None = None) -> Factors:
         """The factors with the best second layer behind ``first``."""
-        second, (size, taps) = self._second(first, new), self.order.shape
-        means = first @ new.mean[self.order.reshape(-1)].reshape(size, taps)
-        bias = new.target - means.reshape(-1) @ second.reshape(len(first) * taps, -1)
-        return self._made(first, second / self.scale, bias / self.scale)
+        system, prior = self._behind(first, new, self._gram(new))
+        mean = self._between(first, new.mean[None])[0]
+        found, target = system.solved(_reduced(first, new.cross[self.order]), prior), new.target
+        if flow is not None:
+            between = (self._between(first, flow.read) - mean).astype(flow.read.dtype)
+            unseen = _reduced(first, new.unseen[self.order])
+            for _ in range(_AIMS):
+                aim = flow.aim((between @ found + target).astype(between.dtype))
+                target = aim.mean(0, dtype=np.float64)
+                cross = between.T @ (aim - target.astype(aim.dtype)) / len(between)
+                found = system.solved(cross + unseen, prior)
+        shaped = found.reshape(len(first), self.order.shape[1], -1)
+        return self._made(first, shaped / self.scale, (target - mean @ found) / self.scale)
+
+    def _between(self, first: Array, read: Array) -> Array:
+        """What the first layer gives for ``read``: (samples, rank and second taps)."""
+        rows = first.T.astype(read.dtype)
+        parts = [read[:, places] @ rows for places in self.order.T]
+        return np.stack(parts, 2).reshape(len(read), -1)
 
     def _made(self, first: Array, second: Array, bias: Array) -> Factors:
         mine = tuple(self.is_first(axis) for axis in range(len(self.layer.kernel)))
         return self.made(self.layer, mine, first, second, bias)
 
-    def results(self, factors: Factors, read: Array) -> Array:
-        """What the factors give for ``read`` (samples, features), times what each output counts."""
-        flat, (size, taps) = self.order.reshape(-1), self.order.shape
-        parts = read[:, flat].reshape(len(read), size, taps)
-        between = np.einsum("npt,rp->nrt", parts, factors.first.astype(read.dtype), optimize=True)
-        second = (factors.second * self.scale).reshape(len(factors.first) * taps, -1)
-        found: Array = between.reshape(len(read), -1) @ second.astype(read.dtype)
-        found += (factors.bias * self.scale).astype(read.dtype)
-        return found
-
     def _free(self, _: Array) -> Blocks:
         """Which weights of the first layer may be any."""
         return [(slice(None), slice(None))]
 
-    def _second(self, first: Array, moments: Moments) -> Array:
-        """The best weights (rank, second taps, outputs) behind the rows of a first layer."""
-        rank, taps = len(first), self.order.shape[1]
-        gram, metric = self._gram(moments), self._first_moments(moments)
+    def _behind(self, first: Array, moments: Moments, gram: Array) -> tuple[System, Array]:
+        """What solves for weights behind the rows of a first layer, and what they should be near.
+
+        Both are of (rank and second taps, outputs).
+        """
         seen = np.einsum("rp,ptqu,sq->rtsu", first, gram, first, optimize=True)
-        cross = np.einsum("rp,pto->rto", first, self._cross(moments), optimize=True)
-        told = first @ metric
+        told = first @ self._first_moments(moments)
         wanted = told @ self.weights
         prior = solve(told @ first.T, wanted, np.zeros_like(wanted), 0)
-        size = (rank * taps, -1)
-        found = solve(seen.reshape(*size), cross.reshape(*size), prior.reshape(*size), _RIDGE)
-        return found.reshape(rank, taps, -1)
+        size = len(first) * self.order.shape[1]
+        return System(seen.reshape(size, size), _RIDGE), prior.reshape(size, -1)
 
-    def _cross(self, moments: Moments) -> Array:
-        found: Array = moments.cross[self.order]
-        return found
+
+def _reduced(first: Array, cross: Array) -> Array:
+    """Moments of features and targets, as moments of what rows of a first layer make of these."""
+    found: Array = np.einsum("rp,pto->rto", first, cross, optimize=True)
+    return found.reshape(-1, cross.shape[2])
 
 
 def _spectrum(matrix: Array) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from redir.ir.tensor import Array
 from redir.layers.linear import Linear
 from redir.passes.factorize.behind import Behind, behind
 from redir.passes.factorize.factors import Factors
-from redir.passes.factorize.forms import Aimed, Factoring
+from redir.passes.factorize.forms import Factoring, Flow
 from redir.passes.factorize.narrower import Narrowed
 from redir.runtime.onnxruntime import runner
 from redir.statistics.moments import Moments, Places, drawn_places, features, targets
@@ -103,8 +103,8 @@ def solved(
         read = _read(form, operands, was.places)
         aim = _aim(form.layer, was, held)
         moments = Moments.of(read, aim(was.targets), form.flat)
-        aimed = _aimed(form, read, moments, aim) if was.behind.clips else None
-        made[node] = form.fitted(rank, moments, was.moments, aimed)
+        flow = Flow(read, aim) if was.behind.clips else None
+        made[node] = form.fitted(rank, moments, was.moments, flow)
         x = Value(form.layer.x.type)
         run = runner(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
         return [[run({"x": arrays[0]})["y"]] for arrays in operands]
@@ -146,11 +146,6 @@ def _aim(layer: Linear, was: Seen, held: Held) -> Aim:
         return lambda _: was.targets
     wanted = wanted + flows.shift.astype(wanted.dtype)
     return lambda now: flows.aim(wanted, given, now)
-
-
-def _aimed(form: Factoring, read: Array, moments: Moments, aim: Aim) -> Aimed:
-    """The moments with the targets that some factors give rise to."""
-    return lambda factors: moments.aimed(read, aim(form.results(factors, read)))
 
 
 def _read(form: Factoring, operands: Sequence[Sequence[Any]], places: Sequence[Places]) -> Array:

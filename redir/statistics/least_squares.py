@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from scipy import linalg
 
@@ -10,24 +13,51 @@ from redir.ir.tensor import Array
 _LEAST = 1e-9  # of the mean energy of a feature: what no ridge may be below
 
 
-def solve(gram: Array, cross: Array, prior: Array, ridge: float) -> Array:
-    """The weights (features, outputs) that map features to targets best.
+@dataclass(frozen=True, eq=False)
+class System:
+    """Least squares for features of one ``gram`` (features, features), E f f', and any targets.
 
-    ``gram`` (features, features) is E f f', ``cross`` (features, outputs) is E f y'. They minimise
-    E |y - w'f|^2 + r |w - prior|^2, where r is ``ridge`` times the mean energy of a feature: what
-    the moments say nothing of stays as ``prior`` has it, also where there are fewer samples than
-    features.
+    They minimise E |y - w'f|^2 + r |w - prior|^2, where r is ``ridge`` times the mean energy of a
+    feature: what the moments say nothing of stays as ``prior`` has it, also where there are fewer
+    samples than features.
     """
-    energy = float(np.trace(gram)) / max(len(gram), 1)
-    if energy <= 0:
-        return prior
-    kept = gram + max(ridge, _LEAST) * energy * np.eye(len(gram))
-    missed = cross - gram @ prior
-    try:
-        step: Array = linalg.cho_solve(linalg.cho_factor(kept), missed)
-    except linalg.LinAlgError:  # of rounding
-        step = linalg.pinvh(kept) @ missed
-    return prior + step
+
+    gram: Array
+    ridge: float
+
+    def solved(self, cross: Array, prior: Array) -> Array:
+        """The weights (features, outputs) that map features to targets best.
+
+        ``cross`` (features, outputs) is E f y'.
+        """
+        if self._energy <= 0:
+            return prior
+        missed = cross - self.gram @ prior
+        try:
+            step: Array = linalg.cho_solve(self._factor, missed)
+        except linalg.LinAlgError:  # of rounding
+            step = linalg.pinvh(self._kept) @ missed
+        return prior + step
+
+    @property
+    def _energy(self) -> float:
+        return float(np.trace(self.gram)) / max(len(self.gram), 1)
+
+    @property
+    def _kept(self) -> Array:
+        least = max(self.ridge, _LEAST) * self._energy
+        found: Array = self.gram + least * np.eye(len(self.gram))
+        return found
+
+    @cached_property
+    def _factor(self) -> tuple[Array, bool]:
+        found: tuple[Array, bool] = linalg.cho_factor(self._kept)
+        return found
+
+
+def solve(gram: Array, cross: Array, prior: Array, ridge: float) -> Array:
+    """The weights that map features to targets best: see ``System``."""
+    return System(gram, ridge).solved(cross, prior)
 
 
 def cholesky(matrix: Array) -> Array:

@@ -17,7 +17,8 @@ class Moments:
 
     ``gram`` (features, features), ``cross`` (features, outputs); ``mean`` (features,) and
     ``target`` (outputs,) are what was taken off; ``energy`` is that of the targets. A feature is
-    a tap of an input: inputs first, then the kernel in order.
+    a tap of an input: inputs first, then the kernel in order. ``unseen`` is what ``cross`` holds
+    beyond what was seen: see ``of``.
     """
 
     gram: Array
@@ -25,7 +26,7 @@ class Moments:
     mean: Array
     target: Array
     energy: float
-    unseen: Array | float = 0.0
+    unseen: Array
 
     @classmethod
     def of(cls, features: Array, targets: Array, weights: Array | None = None) -> Moments:
@@ -40,19 +41,11 @@ class Moments:
         gram, cross = ((a.T @ b / count).astype(np.float64) for b in (a, y))
         energy = float(np.square(y, dtype=np.float64).sum()) / count
         if weights is None:
-            return cls(gram, cross, mean, target, energy)
+            return cls(gram, cross, mean, target, energy, np.zeros_like(cross))
         less = _chance(a, gram) * (np.diag(np.diag(gram)) - gram)
         unseen = less @ weights
         energy += float(np.sum(weights * unseen))
         return cls(gram + less, cross + unseen, mean, target, energy, unseen)
-
-    def aimed(self, features: Array, targets: Array) -> Moments:
-        """These moments, with other targets of the same rows of features."""
-        target = targets.mean(0, dtype=np.float64)
-        y, mean = targets - target.astype(targets.dtype), self.mean.astype(features.dtype)
-        cross = ((features - mean).T @ y / max(len(y), 1)).astype(np.float64)
-        energy = float(np.square(y, dtype=np.float64).sum()) / max(len(y), 1)
-        return replace(self, cross=cross + self.unseen, target=target, energy=energy)
 
     def mixed(self, other: Moments, share: float) -> Moments:
         """These moments with a ``share`` of ``other``; the means stay these."""

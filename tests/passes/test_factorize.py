@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +21,10 @@ from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Value, evaluate
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
-from redir.passes.factorize.forms import Factoring
+from redir.passes.factorize.forms import Factoring, Flow
 from redir.passes.factorize.ways import factorings
 from redir.pipeline import Pipeline
 from redir.runtime.onnxruntime import runner
-from redir.statistics import Source
 from redir.statistics.moments import Moments, drawn_places, features, targets
 from redir.testing import check_pass, graphs
 from tests.helpers import const, ints, operators, placeholder
@@ -104,6 +103,23 @@ def test_multiply_adds_are_those_that_are_counted(kind: str) -> None:
         made = of(form.fitted(1, moments, moments).on(form.layer.x), form.layer.x)
         assert macs(made) == form.cost(1, "macs")
         assert macs(of(form.layer.y, form.layer.x)) == form.dense("macs")
+
+
+def always(aim: Array) -> Callable[[Array], Array]:
+    return lambda _: aim
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_targets_that_flow_are_met_as_others_are(kind: str) -> None:
+    for form in forms(LAYERS[kind]):
+        held, moments, made = seen(form, 30)
+        places = drawn_places(RNG, form.layer, made, 30)
+        read, wanted = features(form.layer, held, places), targets(form.layer, made, places)
+        fewer = Moments.of(read, wanted, form.flat)
+        plain = form.fitted(2, fewer, moments)
+        moved = form.fitted(2, fewer, moments, Flow(read, always(wanted + 1)))
+        np.testing.assert_allclose(moved.second, plain.second, atol=1e-6)
+        np.testing.assert_allclose(moved.bias, plain.bias + 1, atol=1e-6)
 
 
 def test_a_kernel_is_cut_in_three_ways() -> None:
@@ -235,11 +251,11 @@ def test_refuses_statistics_that_there_are_not() -> None:
         Pipeline.parse("factorize{statistics=dreams}")
 
 
-@dataclass(frozen=True)
-class Asked(Source):
+@dataclass(frozen=True, eq=False)
+class Asked:
     """Notes how many inputs are asked for, and has none."""
 
-    asked: list[int] = field(default_factory=list, hash=False)
+    asked: list[int] = field(default_factory=list)
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
         self.asked.append(count)

@@ -89,11 +89,3 @@ def test_of_many_rows_correlations_stay() -> None:
     read, weights = RNG.normal(size=(20000, 5)) @ RNG.normal(size=(5, 8)), RNG.normal(size=(8, 2))
     plain, less = Moments.of(read, read @ weights), Moments.of(read, read @ weights, weights)
     assert np.allclose(plain.gram, less.gram, rtol=1e-2, atol=1e-2)
-
-
-def test_other_targets_of_the_same_rows_are_shrunk_alike() -> None:
-    read, weights = RNG.normal(size=(40, 30)), RNG.normal(size=(30, 2))
-    moments = Moments.of(read, 0 * (read @ weights), weights)
-    again, straight = moments.aimed(read, read @ weights), Moments.of(read, read @ weights, weights)
-    assert np.allclose(again.cross, straight.cross)
-    assert np.allclose(again.target, straight.target)
