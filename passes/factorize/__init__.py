@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from redir.check.guarantees import SAME_INTERFACE, Guarantee
 from redir.cost import macs, total
 from redir.cost.forms import no_dearer, unless_dearer
 from redir.cost.models import BYTES, LATENCY, MACS, CostModel, cost_model
-from redir.errors import BadInput, BadPipeline, Unsupported
+from redir.errors import BadInput, BadPipeline, TooLarge, Unsupported
 from redir.ir import Graph
 from redir.passes.factorize.budget import COUNTED, sharing
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
@@ -106,18 +106,24 @@ class Factorize(Pass):
         """Where inputs come from."""
         return source(self.statistics, self.preprocess)
 
+    @property
+    def asked(self) -> Mapping[str, float]:
+        """The target, unless a plan says what is to be done."""
+        given = {name: value for name in TARGETS if (value := getattr(self, name))}
+        return {} if self.plan else given or {"macs": _HALF}
+
+    @property
+    def _timed(self) -> bool:
+        """Whether time counts."""
+        return bool(self.speed) or cost_model(self.cost).measured
+
     def _forms(self) -> Sequence[str]:
         if self.forms == "all":
-            return DENSE if self.speed or cost_model(self.cost).measured else FORMS
+            return DENSE if self._timed else FORMS
         found = self.forms.split("+")
         for name in set(found) - set(FORMS):
             raise BadPipeline(f"factorize: there is no form {name!r}, but {', '.join(FORMS)}")
         return found
-
-    def _targets(self) -> dict[str, float]:
-        """What is asked for."""
-        given = {name: value for name in TARGETS if (value := getattr(self, name))}
-        return given or {"macs": _HALF}
 
     def run(self, graph: Graph) -> Graph:
         """See what flows, choose forms and ranks, and solve."""
@@ -140,10 +146,10 @@ class Factorize(Pass):
         plan, after = Plan(()), graph
         if found is not None:
             choices = self._choices(found, place)
-            plan, after = Plan.of(found, choices, self._unit), found.rough(choices)
+            plan, after = Plan.of(found, choices, self._unit), found.unsolved(choices)
         return replace(
             plan,
-            target={} if self.plan else self._targets(),
+            target=self.asked,
             statistics=str(self.statistics),
             before=total(place.original, shapes),
             after=total(place.behind.run(after), shapes),
@@ -158,6 +164,7 @@ class Factorize(Pass):
 
         Raises:
             BadInput: there is a plan that is not for it.
+            TooLarge: to run it takes too much memory, or time.
         """
         if 1 in (self.macs, self.params, self.bytes, self.speed):
             return None
@@ -165,6 +172,8 @@ class Factorize(Pass):
             self._plan.choices(graph, all_factorings(graph, self.ignore))
         try:
             return study(graph, self.source, self.examples, self.seed, self.ignore)
+        except TooLarge:  # about which something can be done
+            raise
         except Unsupported as error:  # what cannot be run is left alone
             if self.plan:
                 raise BadInput(f"plan: the model cannot be run: {error}") from None
@@ -178,15 +187,15 @@ class Factorize(Pass):
         if self.plan:
             return self._plan.choices(found.graph, found.ways)
         usual = self._by(found, place, NOISE)
-        if not any(target in COUNTED for target in self._targets()):
+        if not any(target in COUNTED for target in self.asked):
             return usual
         other = self._by(found, place, MEASURED)
         clear = found.deviation(other) < _CLEARLY * found.deviation(usual)
         return other if clear else usual
 
     def _by(self, found: Study, place: Place, rule: str) -> Choices:
-        forms, ((target, value),) = self._forms(), self._targets().items()
-        align = self.align or (_FAST if forms is DENSE else 0)
+        forms, ((target, value),) = self._forms(), self.asked.items()
+        align = self.align or (_FAST if self._timed else 0)
 
         planned, whole = found.planner(self._unit, forms, align, rule), macs(found.graph)
 

@@ -44,7 +44,7 @@ def sharing(study: Study, target: str, share: float, place: Place, planned: Plan
     asked = counted.of(study.graph) - share * whole
 
     def left(plan: Choices) -> int:
-        return counted.of(place.behind.run(study.rough(plan)))
+        return counted.of(place.behind.run(study.unsolved(plan)))
 
     for _ in progress(range(_ROUNDS), "plans"):
         plan = planned(asked / counted.each)

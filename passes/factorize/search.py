@@ -38,7 +38,7 @@ def nearest(study: Study, planned: Planned, good: Good) -> Choices:
     low, high = 0.0, _MOST
     for _ in progress(range(_ROUNDS), "rounds"):
         middle = (low + high) / 2
-        low, high = (low, middle) if good(study.rough(planned(middle))) else (middle, high)
+        low, high = (low, middle) if good(study.unsolved(planned(middle))) else (middle, high)
     return planned(high)
 
 

@@ -18,9 +18,8 @@ from redir.passes.factorize.behind import Behind, behind
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import Factoring, Flow
 from redir.passes.factorize.narrower import Narrowed
-from redir.runtime.onnxruntime import runner
 from redir.statistics.moments import Moments, Places, drawn_places, features, targets
-from redir.statistics.walk import Batches, Held, applied, walk
+from redir.statistics.walk import Batches, Held, applied, running, walk
 
 Aim: TypeAlias = "Callable[[Array], Array]"
 
@@ -106,7 +105,7 @@ def solved(
         flow = Flow(read, aim) if was.behind.clips else None
         made[node] = form.fitted(rank, moments, was.moments, flow)
         x = Value(form.layer.x.type)
-        run = runner(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
+        run = running(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
         return [[run({"x": arrays[0]})["y"]] for arrays in operands]
 
     walk(graph, batches, step, "solving")

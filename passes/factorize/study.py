@@ -105,7 +105,7 @@ class Study:
         """A few of the examples, on which outputs are compared."""
         return some(self.batches, _JUDGED)
 
-    def rough(self, plan: Choices) -> Graph:
+    def unsolved(self, plan: Choices) -> Graph:
         """The graph under a plan, its weights not solved: what takes as long."""
         made = {n: c.form.guess(c.rank, self.seen[n].moments) for n, c in plan.items()}
         return rebuilt(self.graph, made)

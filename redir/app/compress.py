@@ -25,7 +25,6 @@ from redir.app.options import (
     check_seed,
     chosen,
     judging,
-    targets,
 )
 from redir.channels.coupling import Coupling, blocked
 from redir.cost.models import LATENCY
@@ -59,7 +58,7 @@ def _refuse(options: argparse.Namespace) -> None:
 
 def _compress(options: argparse.Namespace) -> int:
     _refuse(options)
-    asked, pipeline = targets(options), chosen(options)
+    pipeline = chosen(options)
     graph = load(options, options.model)
     outputs.check(own_files(options, graph), options.out, options.json)
     judge = judging(options, graph)
@@ -68,7 +67,7 @@ def _compress(options: argparse.Namespace) -> int:
     result = compress.run(
         graph, pipeline, seed=options.seed, timing=options.timing, input_shapes=shapes
     )
-    why = compress.missed(result.before, result.after, asked)
+    why = compress.missed(result.before, result.after, pipeline.asked, result.times)
     if why:
         raise Broken(why)
     _say_pinned(options, result.graph)
@@ -78,7 +77,7 @@ def _compress(options: argparse.Namespace) -> int:
     accuracy = judge(result.graph)
     if accuracy is not None:
         summary["accuracy"] = dict(accuracy)
-    target = result.target(asked, pipeline, accuracy)
+    target = result.target(pipeline, accuracy)
     if target is not None:
         summary["target"] = asdict(target)
     save(result.graph, options.out)

@@ -114,8 +114,8 @@ def _sweep(options: argparse.Namespace) -> int:
     graph = load(options, options.model)
     _check(options, graph, files)
     pipelines = with_source(options, graph, pipelines)
-    runs = list(zip(values, pipelines, files, strict=True))
-    points = list(_points(options, graph, name, runs))
+    runs = list(zip(pipelines, files, strict=True))
+    points = list(_points(options, graph, runs))
     first = points[0].result
     say_counted(options, graph, first.sizes)
     summary = {
@@ -170,20 +170,17 @@ def _check(options: argparse.Namespace, graph: Graph, files: Sequence[str | None
 
 
 def _points(
-    options: argparse.Namespace,
-    graph: Graph,
-    name: str,
-    runs: Sequence[tuple[float, Pipeline, str | None]],
+    options: argparse.Namespace, graph: Graph, runs: Sequence[tuple[Pipeline, str | None]]
 ) -> Iterator[_Point]:
     judge = judging(options, graph)
     how = {"timing": options.timing, "input_shapes": parsed_shapes(options.input)}
-    results = swept(graph, [pipeline for _, pipeline, _ in runs], seed=options.seed, **how)
-    for value, pipeline, file in progress(runs, "models"):
+    results = swept(graph, [pipeline for pipeline, _ in runs], seed=options.seed, **how)
+    for pipeline, file in progress(runs, "models"):
         result = next(results)
         found = judge(result.graph)
-        target = result.target({name: value}, pipeline, found)
+        target = result.target(pipeline, found)
         assert target is not None
-        why = missed(result.before, result.after, {name: value})
+        why = missed(result.before, result.after, pipeline.asked, result.times)
         note(options, tables.told(target))
         if file and not why:
             save(result.graph, file)

@@ -23,7 +23,6 @@ from redir.runtime.open_sizes import Shapes
 
 Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
 COUNTS = {"macs": "macs", "params": "parameters", "bytes": "bytes"}  # targets, by what is counted
-_TARGETS = (*COUNTS, "speed", "error", "max_drop")
 _CLOSE = 0.01  # within which a target is met
 _WORST: tuple[Outcome, ...] = ("fail", "differs", "skipped", "vacuous", "pass")
 
@@ -122,15 +121,12 @@ class Result:
             "map": dict(self.map),
         }
 
-    def target(
-        self, asked: Mapping[str, Any], pipeline: Pipeline, accuracy: Mapping[str, float] | None
-    ) -> Target | None:
-        """The target that was ``asked`` of ``pipeline``, if one was."""
-        name = next((name for name in asked if name in _TARGETS), None)
-        if name is None:
-            return None
-        sources = (s for step in pipeline.passes if (s := getattr(step, "statistics", None)))
-        return Target(name, asked[name], self._reached(name, accuracy), str(next(sources, "")))
+    def target(self, pipeline: Pipeline, accuracy: Mapping[str, float] | None) -> Target | None:
+        """The target that was asked of ``pipeline``, if one was."""
+        for name, value in pipeline.asked.items():
+            sources = (s for step in pipeline.passes if (s := getattr(step, "statistics", None)))
+            return Target(name, value, self._reached(name, accuracy), str(next(sources, "")))
+        return None
 
     def _reached(self, name: str, accuracy: Mapping[str, float] | None) -> float | None:
         if name in COUNTS:
@@ -180,8 +176,12 @@ def run(
     )
 
 
-def missed(before: Cost, after: Cost, asked: Mapping[str, Any]) -> str | None:
-    """Why a target is not met, if it is not: a share of a count that was asked for, and is left."""
+def missed(
+    before: Cost, after: Cost, asked: Mapping[str, float], times: Times | None = None
+) -> str | None:
+    """Why a target is not met, if it is not: the share that is left of a count, or the speed."""
+    if times and asked.get("speed", 0) * times.low > 1:
+        return f"it is {1 / times.ratio:.3g} times as fast, where {asked['speed']:g} was asked"
     for name, count in COUNTS.items():
         old, new = getattr(before, count), getattr(after, count)
         if asked.get(name) and new > (asked[name] + _CLOSE) * old:

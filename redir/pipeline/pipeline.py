@@ -41,6 +41,11 @@ class Pass:
         """What the pass promises with these options: mostly a plain class attribute."""
         return ()
 
+    @property
+    def asked(self) -> Mapping[str, float]:
+        """The target that is to be reached, under its name, by a pass that has one."""
+        return {}
+
     def run(self, graph: Graph) -> Graph:
         """The rewritten graph: ``graph`` itself if there was nothing to do."""
         raise NotImplementedError
@@ -85,6 +90,11 @@ class Pipeline(Pass):
     """Passes one after the other: itself a pass."""
 
     passes: tuple[Pass, ...] = ()
+
+    @property
+    def asked(self) -> Mapping[str, float]:
+        """The target of the last pass that has one."""
+        return next((found for step in reversed(self.passes) if (found := step.asked)), {})
 
     def run(self, graph: Graph) -> Graph:
         """Run each pass on what the one before it gave."""

@@ -14,7 +14,7 @@ from redir.ir.builtin import is_absent, tensor_of
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
 from redir.progress import progress
-from redir.runtime.onnxruntime import runner
+from redir.runtime.onnxruntime import Run, runner
 
 Batches = Sequence[Mapping[str, Array]]
 """Inputs by name: those of several runs."""
@@ -107,15 +107,24 @@ def applied(graph: Graph, node: Node, operands: Sequence[list[Any]]) -> list[Seq
     made = node.on(given.get(v, v) for v in node.inputs)
     inputs = {f"x{place}": value for place, value in enumerate(given.values())}
     results = {f"y{place}": value for place, value in enumerate(made.outputs)}
-    run = runner(Graph(inputs, results, opset=graph.opset))
+    run = running(Graph(inputs, results, opset=graph.opset))
     feeds = [dict(zip(node.inputs, arrays, strict=True)) for arrays in operands]
     runs = [run({f"x{i}": feed[v] for i, v in enumerate(given)}) for feed in feeds]
     return [[found[name] for name in results] for found in runs]
 
 
+def running(graph: Graph) -> Run:
+    """What computes a graph, and whose results may be kept.
+
+    Those of onnxruntime count towards the memory that it may take.
+    """
+    run = runner(graph)
+    return lambda feeds: {name: np.array(found) for name, found in run(feeds).items()}
+
+
 def outputs(graph: Graph, batches: Batches) -> dict[str, Array]:
     """The outputs of a graph by name, those of all batches one after the other, as one row each."""
-    run = runner(graph)
+    run = running(graph)
     made = [run(batch) for batch in batches]
     return {name: np.concatenate([np.ravel(m[name]) for m in made]) for name in graph.outputs}
 

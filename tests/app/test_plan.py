@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import redir as api
+from redir.cost import total
 from redir.errors import BadPipeline
 from redir.io import models
 from redir.ir import Graph, Value
@@ -212,15 +213,39 @@ def test_compress_says_that_time_did_not_follow(
 def test_a_speed_is_reached_where_the_time_fell(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="it measures the times")
     monkeypatch.setattr(compress, "time_pairs", lambda *_: Times.of([(1.0, 0.5)] * 3))
-    pipeline = compress.chosen(macs=0.5, statistics="drawn", align=1)
-    result = compress.run(network(), pipeline)
-    assert result.target({"speed": 3.0}, pipeline, None) == Target("speed", 3, 2, "drawn")
+    result = compress.run(network(), compress.chosen(macs=0.5, statistics="drawn", align=1))
+    asked = compress.chosen(speed=3.0, statistics="drawn")
+    assert result.target(asked, None) == Target("speed", 3, 2, "drawn")
+
+
+@pytest.mark.parametrize(
+    ("times", "why"),
+    [
+        ([2.0, 2.1, 2.2], None),
+        ([1.8, 2.0, 2.1], None),
+        ([1.5, 1.5, 1.6], "it is 1.5 times as fast, where 2 was asked"),
+    ],
+)
+def test_a_speed_is_missed_where_few_runs_reach_it(times: list[float], why: str | None) -> None:
+    cost = total(network())
+    found = Times.of([(speed, 1.0) for speed in times])
+    assert compress.missed(cost, cost, {"speed": 2.0}, found) == why
+
+
+def test_a_target_inside_a_pipeline_must_be_reached(redir: Redir) -> None:
+    done = redir("compress good.onnx out.onnx -p factorize{macs=0.001,statistics=drawn},cse")
+    assert done.code == 1
+    assert "of the macs are left, where 0.001 was asked" in done.err
 
 
 def test_what_was_not_measured_is_not_reached() -> None:
     pipeline = compress.chosen(macs=0.5, statistics="drawn", align=1)
     result = compress.run(network(), pipeline, timing=False)
-    asked = ({"speed": 2.0}, {"error": 0.1}, {"max_drop": 1.0})
-    found = [result.target(each, pipeline, None) for each in asked]
+    asked = ({"speed": 2.0}, {"error": 0.1}, {"max_drop": 1.0, "eval": "x.npz"})
+    found = [result.target(compress.chosen(**each), None) for each in asked]
     assert [target and target.reached for target in found] == [None] * 3
-    assert result.target({"align": 1}, pipeline, None) is None
+
+
+def test_without_a_target_nothing_is_reached() -> None:
+    result = compress.run(network(), compress.chosen(), timing=False)
+    assert result.target(compress.chosen(), None) is None
