@@ -17,8 +17,9 @@ from redir.ir import Graph, Node
 from redir.ir.builtin import tensor_of
 from redir.ir.tensor import Array
 from redir.progress import progress
-from redir.statistics.images import natural
+from redir.statistics.images import moved, natural
 from redir.statistics.sources import sizes
+from redir.statistics.walk import size_of
 
 try:
     import torch
@@ -26,8 +27,10 @@ except ImportError:  # the extra is optional
     if not TYPE_CHECKING:
         torch = None
 
-_METHOD = 2  # raise it with whatever changes what is made: what is in caches is of another
-_BATCH = 64  # examples that are made together
+_METHOD = 3  # raise it with whatever changes what is made: what is in caches is of another
+_BATCH = 64  # examples that are made together, if they fit into memory:
+_AT_ONCE = 2**26  # numbers of all values, about a gigabyte with what gradients need
+_ALL = 2**28  # numbers of the values of all that are made: about ten minutes on a core
 _STEPS = 80  # of Adam at most
 _PATIENCE = 20  # of them, which may bring nothing: MobileNetV2 takes 11 to get better again
 _RATE = 0.1
@@ -40,7 +43,8 @@ class Synthetic:
     """Inputs optimised so that every BatchNormalization sees the mean and variance it stored.
 
     It needs no data: the moments are what the model remembers of its training (Yin et al.,
-    DeepInversion, CVPR 2020). It starts from drawn images. What was made is kept in the cache.
+    DeepInversion, CVPR 2020). It starts from drawn images. What was made is kept in the cache. Of
+    a large model few are made, and the others are copies of these that are moved a little.
     """
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
@@ -55,8 +59,11 @@ class Synthetic:
         norms = [node for node in graph.nodes if _is_norm(node)]
         if not norms or len(graph.inputs) != 1:
             raise BadInput("synthetic inputs need norms with constant moments, and one input")
-        ((name, shape),) = sizes(graph, min(count, _BATCH))[0].items()
-        whole = (-(-count // shape[0]), *shape)
+        each = max(sum(size_of(v) for n in graph.nodes if n.inputs for v in n.outputs), 1)
+        together = max(min(count, _BATCH, _AT_ONCE // each), 1)
+        ((name, shape),) = sizes(graph, together)[0].items()
+        made = min(count, max(_ALL // each, 1))
+        whole = (-(-made // shape[0]), *shape)
         bank, key = Bank(cache_folder() / "synthetic"), _key(graph, whole, seed)
         held = (bank.read(key) or {}).get("inputs", np.zeros(0))
         if held.shape != whole or held.dtype != np.float32:
@@ -65,10 +72,18 @@ class Synthetic:
             times = progress(range(whole[0]), "synthetic inputs")
             held = np.stack([_made(probe, wanted, natural(rng, shape)) for _ in times])
             bank.write(key, {"inputs": held})
-        return [{name: batch} for batch in held]
+        return [{name: batch} for batch in _copied(held, -(-count // shape[0]), seed)]
 
     def __str__(self) -> str:
         return "synthetic"
+
+
+def _copied(batches: Array, count: int, seed: int) -> Sequence[Array]:
+    """So many batches: those there are, (batches, examples, ...), then copies that are moved."""
+    rng, found = np.random.default_rng(seed), list(batches)
+    while len(found) < count:
+        found.append(moved(rng, batches[len(found) % len(batches)]))
+    return found
 
 
 def _key(graph: Graph, shape: tuple[int, ...], seed: int) -> str:
@@ -128,8 +143,8 @@ def _off(x: Any, mean: Any, var: Any, epsilon: float) -> Any:
     A variance that is small beside ``epsilon`` does not matter: dead channels have none at all.
     """
     axes = [axis for axis in range(x.ndim) if axis != 1]
-    seen, spread = x.mean(axes), x.var(axes, unbiased=False) + epsilon
-    wanted = var + epsilon
+    spread, seen = torch.var_mean(x, axes, correction=0)
+    spread, wanted = spread + epsilon, var + epsilon
     return ((seen - mean).square() / wanted).mean() + (spread / wanted).log().square().mean()
 
 

@@ -37,11 +37,11 @@ def cut(graph: Graph, batches: Batches) -> Batches:
     """The batches in pieces that fit into memory, where the graph takes any number of examples."""
     if is_fixed(graph):
         return batches
-    largest = max((_size(v) for node in graph.nodes for v in node.outputs), default=1)
+    largest = max((size_of(v) for node in graph.nodes for v in node.outputs), default=1)
     return [piece for batch in batches for piece in _pieces(batch, largest)]
 
 
-def _size(value: Value) -> int:
+def size_of(value: Value) -> int:
     """The numbers of a value in one example, as far as they are known."""
     return prod(size or 1 for size in (value.type.shape or ())[1:] if isinstance(size, int))
 

@@ -99,6 +99,19 @@ def test_synthetic_inputs_are_made_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert again[0]["x"].dtype == np.float32
 
 
+def test_of_a_large_model_few_inputs_are_made_and_the_others_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries(monkeypatch, tmp_path)
+    monkeypatch.setattr(synthetic, "_ALL", 5000)
+    monkeypatch.setattr(synthetic, "_AT_ONCE", 2000)
+    batches = [batch["x"] for batch in SYNTHETIC.batches(OPEN, 20, 0)]
+    assert [len(batch) for batch in batches] == [2] * 10
+    made, copies = batches[:3], batches[3:]
+    assert len({batch.tobytes() for batch in batches}) == 10
+    assert np.isin(copies, made).all()
+
+
 @pytest.mark.parametrize("change", ["count", "seed", "weight", "method"])
 def test_synthetic_inputs_are_kept_apart(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
