@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections import OrderedDict, defaultdict
@@ -763,17 +762,6 @@ def test_compress_takes_a_module_in_place_of_surgery(outer: Any) -> None:
             tensor = tensor.index_select(int(axis), torch.tensor(kept))
         assert tensor.shape == new[entry["name"]].shape
     small.train()(*examples())["logits"].sum().backward()
-
-
-def test_the_example_regains_accuracy(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    script = Path(__file__).parents[2] / "docs" / "examples" / "finetune_digits.py"
-    command = [sys.executable, str(script), "--out", str(tmp_path / "small.py")]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    whole, pruned, trained = (float(n) for n in re.findall(r"\d\.\d{4}", done.stdout))
-    assert pruned < trained <= 1
-    assert trained > whole - 0.05
-    assert (tmp_path / "small.safetensors").exists()
 
 
 class Masked(nn.Module):  # type: ignore[misc]
