@@ -13,18 +13,20 @@ from redir.cost.allocation import Option, allocated
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
 from redir.passes.factorize.effects import Effect, effects
-from redir.passes.factorize.forms import Factoring
+from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.ways import all_factorings
 from redir.progress import progress
 from redir.statistics import Source
-from redir.statistics.walk import Batches, count_of, cut, far, is_fixed, outputs, some
+from redir.statistics.walk import Batches, count_of, cut, far, is_fixed, outputs, size_of, some
 
 _JUDGED, _LEAST = 64, 2  # examples on which outputs are compared
 _WORK = 2e12  # multiply-adds of those, times layers: a few minutes on a core
 _USUAL, _MOST = 256, 1024  # examples
 _CHEAP = 1e12  # multiply-adds of as many as are usual: half a minute on a core
+_NUMBERS = 2**27  # of inputs, at most: half a gigabyte
+_MATTERS = 0.02  # of the multiply-adds, from which on it counts what a layer needs
 
 NOISE, MEASURED = "noise", "measured"
 RULES: Mapping[str, Callable[[Effect, float], float]] = {
@@ -140,10 +142,16 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
 
 
 def _enough(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> int:
-    """The usual number of examples, but fewer where these take long, and more if layers need it."""
+    """The usual number of examples, but fewer where these take long, and more if layers need it.
+
+    Layers that cost next to nothing do not count, nor what would fill the memory.
+    """
+    all_forms = [forms[0] for forms in ways.values()]
+    matters = _MATTERS * sum(form.dense(MULTIPLY_ADDS) for form in all_forms)
+    needed = max(form.examples for form in all_forms if form.dense(MULTIPLY_ADDS) >= matters)
     cheap = int(min(_USUAL, _CHEAP / max(macs(graph), 1)))
-    needed = max(forms[0].examples for forms in ways.values())
-    return max(cheap, min(needed, _MOST), _LEAST)
+    fits = _NUMBERS // max(sum(map(size_of, graph.inputs.values())), 1)
+    return max(min(max(cheap, min(needed, _MOST)), fits), _LEAST)
 
 
 def _judged(graph: Graph, batches: Batches, layers: int) -> Batches:

@@ -270,12 +270,21 @@ class Asked:
         (ops.MatMul(placeholder("n", 400), normal(400, 4)), 1024),
         (conv(placeholder("n", 4, 2000, 2000), 600, (4, 4)), 6),
         (conv(placeholder("n", 4, 4000, 4000), 600, (6, 6)), 2),
+        (conv(placeholder("n", 3, 4000, 4000), 2, (1, 1)), 2),
     ],
 )
 def test_as_many_examples_are_taken_as_layers_need(y: Value, count: int) -> None:
     assert y.node is not None
     source = Asked()
     Factorize(statistics=source)(of(y, y.node.inputs[0]))
+    assert source.asked == [count]
+
+
+@pytest.mark.parametrize(("kernel", "count"), [(2, 1024), (5, 256)])
+def test_what_a_layer_needs_counts_if_it_matters(kernel: int, count: int) -> None:
+    x, source = placeholder("n", 3, 7 + kernel, 7 + kernel), Asked()
+    flat = ops.Reshape(conv(x, 4, (kernel, kernel)), ints(-1, 256))
+    Factorize(statistics=source)(of(ops.MatMul(flat, normal(256, 1)), x))
     assert source.asked == [count]
 
 
