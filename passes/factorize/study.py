@@ -22,9 +22,9 @@ from redir.statistics import Source
 from redir.statistics.walk import Batches, count_of, cut, far, is_fixed, outputs, size_of, some
 
 _JUDGED, _LEAST = 64, 2  # examples on which outputs are compared
-_WORK = 2e12  # multiply-adds of those, times layers: a few minutes on a core
+_WORK = 1e12  # multiply-adds of those, times layers: a minute or two on a core
 _USUAL, _MOST = 256, 1024  # examples
-_CHEAP = 1e12  # multiply-adds of as many as are usual: half a minute on a core
+_CHEAP = 2.5e11  # multiply-adds of as many as are usual: seconds on a core
 _NUMBERS = 2**27  # of inputs, at most: half a gigabyte
 _MATTERS = 0.02  # of the multiply-adds, from which on it counts what a layer needs
 

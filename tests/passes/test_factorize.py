@@ -268,7 +268,7 @@ class Asked:
         (LAYERS["square"], 256),
         (ops.MatMul(placeholder("n", 100), normal(100, 4)), 400),
         (ops.MatMul(placeholder("n", 400), normal(400, 4)), 1024),
-        (conv(placeholder("n", 4, 2000, 2000), 600, (4, 4)), 6),
+        (conv(placeholder("n", 4, 1000, 1000), 600, (4, 4)), 6),
         (conv(placeholder("n", 4, 4000, 4000), 600, (6, 6)), 2),
         (conv(placeholder("n", 3, 4000, 4000), 2, (1, 1)), 2),
     ],
