@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -17,27 +17,31 @@ from redir.layers.linear import CONVS, Linear
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.rows import Blocks, best_rows
 from redir.statistics.least_squares import System, cholesky, solve
-from redir.statistics.moments import Moments
+from redir.statistics.moments import Moments, Places, features
 
 MULTIPLY_ADDS, PARAMETERS = "macs", "parameters"
-_RIDGE = 0.1  # of the mean energy of a feature, towards what the original weights would say
+RIDGE = 0.1  # of the mean energy of a feature, towards what the original weights would say
 _ROUNDS = 2  # of alternating least squares
 _LEAST = 1e-6  # of the whole: what is less is rounding
-_AIMS = 3  # times that targets which depend on the results are set anew
+AIMS = 3  # times that targets which depend on the results are set anew
 _STEPS_OF = 16  # ranks that a thin layer can have, about
 _COARSE = 8  # what ranks of wide layers are multiples of
-_OF_UNKNOWNS = 4  # places that are enough to solve for one
+SAMPLES = 20_000  # of a layer, or as many for each of its features as this:
+_OF_UNKNOWNS = 4  # which is enough to solve for one
 
 
 @dataclass(frozen=True, eq=False)
 class Flow:
     """What a layer ``read`` (samples, features), and what its results should be, by what they are.
 
-    Results are (samples, outputs), times what each output counts.
+    Results are (samples, outputs), times what each output counts. ``operands`` are the arrays that
+    samples of ``read`` are from, and ``places`` where.
     """
 
     read: Array
     aim: Callable[[Array], Array]
+    operands: Sequence[Array] = ()
+    places: Sequence[Places] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,7 @@ class Factoring:
     made: ClassVar[type[Factors]] = Factors
     rounds: ClassVar[int] = _ROUNDS
     picks: ClassVar[bool] = False  # whether what it costs depends on which inputs it reads
+    flows: ClassVar[bool] = False  # whether it is solved on what flows, and not by moments alone
 
     @property
     def name(self) -> str:
@@ -90,6 +95,19 @@ class Factoring:
         """How many give a few times as many places as an output of the layer has weights."""
         places = self._places[1] / (self.layer.y.type.size(0) or 1)
         return ceil(_OF_UNKNOWNS * self.order.size / max(places, 1))
+
+    @property
+    def samples(self) -> int:
+        """How many are taken of the layer."""
+        return max(SAMPLES, _OF_UNKNOWNS * self.order.size)
+
+    def read(self, x: Array, places: Places) -> Array:
+        """What moments are taken of, at some places of the result: (samples, features)."""
+        return features(self.layer, x, places)
+
+    def seen(self, read: Array, targets: Array) -> Moments:
+        """The moments of what was read, with ``targets`` times what each output counts."""
+        return Moments.of(read, targets, self.flat)
 
     def dense(self, price: str) -> int:
         """What the layer costs as it is: see ``cost``."""
@@ -213,13 +231,15 @@ class Factoring:
         if flow is not None:
             between = (self._between(first, flow.read) - mean).astype(flow.read.dtype)
             unseen = _reduced(first, new.unseen[self.order])
-            for _ in range(_AIMS):
-                aim = flow.aim((between @ found + target).astype(between.dtype))
-                target = aim.mean(0, dtype=np.float64)
-                cross = between.T @ (aim - target.astype(aim.dtype)) / len(between)
+            for _ in range(AIMS):
+                target, cross = aimed(flow, between, found, target)
                 found = system.solved(cross + unseen, prior)
-        shaped = found.reshape(len(first), self.order.shape[1], -1)
-        return self._made(first, shaped / self.scale, (target - mean @ found) / self.scale)
+        return self._second(first, found, target - mean @ found)
+
+    def _second(self, first: Array, second: Array, bias: Array) -> Factors:
+        """The factors, of a second layer (rank and second taps, outputs) and a bias."""
+        shaped = second.reshape(len(first), self.order.shape[1], -1)
+        return self._made(first, shaped / self.scale, bias / self.scale)
 
     def _between(self, first: Array, read: Array) -> Array:
         """What the first layer gives for ``read``: (samples, rank and second taps)."""
@@ -241,11 +261,26 @@ class Factoring:
         Both are of (rank and second taps, outputs).
         """
         seen = np.einsum("rp,ptqu,sq->rtsu", first, gram, first, optimize=True)
+        size = len(first) * self.order.shape[1]
+        return System(seen.reshape(size, size), RIDGE), self._told(first, moments)
+
+    def _told(self, first: Array, moments: Moments) -> Array:
+        """What the original weights say of those behind a first layer: (rank and taps, outputs)."""
         told = first @ self._first_moments(moments)
         wanted = told @ self.weights
-        prior = solve(told @ first.T, wanted, np.zeros_like(wanted), 0)
-        size = len(first) * self.order.shape[1]
-        return System(seen.reshape(size, size), _RIDGE), prior.reshape(size, -1)
+        found = solve(told @ first.T, wanted, np.zeros_like(wanted), 0)
+        return found.reshape(len(first) * self.order.shape[1], -1)
+
+
+def aimed(flow: Flow, between: Array, second: Array, target: Array) -> tuple[Array, Array]:
+    """The mean of what results should be, and the moments of that with what is ``between``.
+
+    ``between`` (samples, rank and second taps) has no mean, ``target`` (outputs,) is what comes on
+    top of what ``second`` makes of it.
+    """
+    aim = flow.aim((between @ second + target).astype(between.dtype))
+    mean = aim.mean(0, dtype=np.float64)
+    return mean, between.T @ (aim - mean.astype(aim.dtype)) / len(between)
 
 
 def _reduced(first: Array, cross: Array) -> Array:

@@ -18,13 +18,10 @@ from redir.passes.factorize.behind import Behind, behind
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import Factoring, Flow
 from redir.passes.factorize.narrower import Narrowed
-from redir.statistics.moments import Moments, Places, drawn_places, features, targets
+from redir.statistics.moments import Moments, Places, drawn_places, targets
 from redir.statistics.walk import Batches, Held, applied, running, walk
 
 Aim: TypeAlias = "Callable[[Array], Array]"
-
-_SAMPLES = 20_000  # of a layer, or as many for each of its features as this:
-_PER_FEATURE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +73,12 @@ def observed(
         if node not in forms:
             return None
         form, made = forms[node], applied(graph, node, operands)
-        count = max(_SAMPLES, _PER_FEATURE * form.order.size) // len(batches)
+        count = form.samples // len(batches)
         places = [drawn_places(rng, form.layer, y, count) for (y,) in made]
         wanted = _joined(targets(form.layer, y, p) for (y,), p in zip(made, places, strict=True))
         spread, wanted = wanted.std(0), wanted * form.scale.astype(wanted.dtype)
         kept = _read(form, operands[apart:], places[apart:])
-        moments = Moments.of(kept, wanted[-len(kept) :], form.flat)
+        moments = form.seen(kept, wanted[-len(kept) :])
         seen[node] = Seen(places, wanted, moments, spread, behind(graph, form.layer))
         return made
 
@@ -101,9 +98,10 @@ def solved(
         (form, rank), was = (plan[node].form, plan[node].rank), seen[node]
         read = _read(form, operands, was.places)
         aim = _aim(form.layer, was, held)
-        moments = Moments.of(read, aim(was.targets), form.flat)
-        flow = Flow(read, aim) if was.behind.clips else None
-        made[node] = form.fitted(rank, moments, was.moments, flow)
+        moments = form.seen(read, aim(was.targets))
+        flow = Flow(read, aim, [arrays[0] for arrays in operands], was.places)
+        flow_on = flow if was.behind.clips or form.flows else None
+        made[node] = form.fitted(rank, moments, was.moments, flow_on)
         x = Value(form.layer.x.type)
         run = running(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
         return [[run({"x": arrays[0]})["y"]] for arrays in operands]
@@ -149,7 +147,7 @@ def _aim(layer: Linear, was: Seen, held: Held) -> Aim:
 
 def _read(form: Factoring, operands: Sequence[Sequence[Any]], places: Sequence[Places]) -> Array:
     pairs = zip(operands, places, strict=True)
-    return _joined(features(form.layer, arrays[0], where) for arrays, where in pairs)
+    return _joined(form.read(arrays[0], where) for arrays, where in pairs)
 
 
 def _joined(parts: Any) -> Array:

@@ -16,11 +16,11 @@ from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
 from redir.passes.factorize.narrower import narrower
 from redir.passes.factorize.uneven import Uneven
+from redir.passes.factorize.wide import FEATURES, Wide
 
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
 DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower")  # which runtimes are fast at
 FORMS = (*DENSE, "uneven-depthwise")
-_FEATURES = 10_000  # that an output reads: moments of more take gigabytes
 
 
 def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring] | str:
@@ -37,6 +37,8 @@ def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring
     if why is not None:
         return why
     axes, scale = [a for a, k in enumerate(layer.kernel) if k > 1], behind(graph, layer).scale
+    if _is_wide(layer):
+        return [Wide(layer, frozenset(), scale)]
     found = [Factoring(layer, frozenset(axes[:n]), scale) for n in range(len(axes) + 1)]
     return [*found, Uneven(layer, frozenset(axes), scale)] if axes else found
 
@@ -64,6 +66,10 @@ def _obstacle(graph: Graph, layer: Linear) -> str | None:
         return "its pads follow the size of what it reads"
     if any(v.type.shape is None or None in sizes_within(v) for v in (layer.x, layer.y)):
         return "the sizes of what it reads are not known"
-    if layer.channels * prod(layer.kernel) > _FEATURES:
-        return f"each of its outputs reads more than {_FEATURES:,} numbers"
+    if _is_wide(layer) and (prod(layer.kernel) == 1 or layer.channels > FEATURES):
+        return f"each of its outputs reads more than {FEATURES:,} numbers"
     return None
+
+
+def _is_wide(layer: Linear) -> bool:
+    return layer.channels * prod(layer.kernel) > FEATURES

@@ -92,11 +92,29 @@ def features(layer: Linear, x: Array, places: Places) -> Array:
     if layer.node.op not in CONVS:
         found: Array = np.moveaxis(x, layer.x_axis, -1)[places]
         return found
-    rank = x.ndim - 2
-    strides, dilations, pads = window(layer)
-    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
-    taps = list(_taps(padded, places, layer.kernel, strides, dilations))
+    strides, dilations, _ = window(layer)
+    taps = list(_taps(_padded(layer, x), places, layer.kernel, strides, dilations))
     return np.stack(taps, 2).reshape(len(places[0]), -1)
+
+
+def channels(layer: Linear, x: Array, places: Places) -> Array:
+    """Of what a convolution reads at some places, each input at one tap: (samples, inputs).
+
+    Taps take turns.
+    """
+    strides, dilations, _ = window(layer)
+    taps = np.array(list(np.ndindex(*layer.kernel)))
+    turn = taps[np.arange(len(places[0])) % len(taps)].T
+    steps = zip(places[1:], strides, turn, dilations, strict=True)
+    found: Array = _padded(layer, x)[
+        (places[0], slice(None), *(p * s + t * d for p, s, t, d in steps))
+    ]
+    return found
+
+
+def _padded(layer: Linear, x: Array) -> Array:
+    rank, (_, _, pads) = x.ndim - 2, window(layer)
+    return np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
 
 
 def window(layer: Linear) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
