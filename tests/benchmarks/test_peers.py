@@ -1,0 +1,33 @@
+"""redir keeps more of a network than its peers, before anything is trained on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OWN = ("redir, no data", "redir, 256 images")
+ABSENT = [name for name in ("torch", "torch_pruning", "onnxsim") if find_spec(name) is None]
+
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.skipif(bool(ABSENT), reason=f"needs {ABSENT}, as tests/benchmarks/peers.py says"),
+]
+
+
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize("name", ["cifar10-resnet20", "cifar10-resnet32"])
+def test_redir_keeps_more_than_its_peers(name: str, tmp_path: Path) -> None:
+    # torch warns, which is an error among tests
+    command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.peers", str(tmp_path), name]
+    print(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["methods"]
+    right = {method: [point["accuracy"] for point in points] for method, points in found.items()}
+    ours = [min(pair) for pair in zip(*(right.pop(own) for own in OWN), strict=True)]
+    theirs = [max(row) for row in zip(*right.values(), strict=True)]
+    assert [mine for mine, other in zip(ours, theirs, strict=True) if mine <= other] == []
