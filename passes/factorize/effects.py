@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from redir import ops
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Node
 from redir.ir.tensor import Array
 from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.solving import Seen
+from redir.statistics.rest import Made, Rest
 from redir.statistics.walk import Batches, Held, far, outputs, walk
 
 _NOISE = 0.01  # of the variance of a layer's result
 _ERRORS = (0.02, 0.1, 0.3)  # of a layer, at which what it does is measured
 
 Ways = Mapping[Node, tuple[Factoring, Array]]
-Made = Callable[[Value], Value]
-"""What stands for a layer, on what it reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,39 +73,6 @@ def _ranks(errors: Array) -> list[int]:
     """The ranks at which a form loses about so much: the first loses least."""
     found = {int(np.sum(errors > error)) for error in _ERRORS}
     return sorted((n for n in found if n < len(errors) and 0 < errors[n] < 1), reverse=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Rest:
-    """What is computed from one node of a graph on, of what is held just before it."""
-
-    graph: Graph
-    nodes: Sequence[Node]
-    held: Held
-
-    @classmethod
-    def behind(cls, graph: Graph, node: Node, held: Held) -> Rest:
-        """What is computed from a node on."""
-        flows = {v: arrays for v, arrays in held.items() if v.node is None or v.node.inputs}
-        return cls(graph, graph.nodes[graph.nodes.index(node) :], flows)
-
-    def outputs(self, made: Made) -> dict[str, Array]:
-        """The outputs of the graph where ``made`` stands for the first node."""
-        known = {value: Value(value.type) for value in self.held}
-        env, (first, *others) = dict(known), self.nodes
-        env[first.outputs[0]] = made(env[first.inputs[0]])
-        for node in (node for node in others if node.inputs):
-            new = node.on(env.get(v, v) for v in node.inputs)
-            env.update(zip(node.outputs, new.outputs, strict=True))
-        made_of = {name: env.get(v, v) for name, v in self.graph.outputs.items()}
-        named = {f"held {place}": value for place, value in enumerate(self.held)}
-        declared = {name: known[value] for name, value in named.items()}
-        whole = replace(self.graph, inputs=declared, outputs=made_of, defaults={})
-        read = {name: value for name, value in declared.items() if whole.uses[value]}
-        arrays = ({name: self.held[named[name]] for name in read}).items()
-        count = len(next(iter(self.held.values())))
-        feeds = [{name: held[place] for name, held in arrays} for place in range(count)]
-        return outputs(replace(whole, inputs=read), feeds)
 
 
 def _noisy(node: Node, spread: Array, rng: np.random.Generator) -> Made:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from redir.check.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
+from redir.cost import multiplications
+from redir.cost.allocation import Chosen, settled
 from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Value
 from redir.ir.interpreter import values
-from redir.ir.rewriter import map_constants
-from redir.ir.tensor import Array, Tensor, is_floating
+from redir.ir.tensor import Array
 from redir.layers.density import RULES, Cells
-from redir.layers.linear import Linear, linear, output_axis
+from redir.layers.linear import Linear, linear
 from redir.layers.output_error import error_bound, measured_error, relative_error, second_moments
 from redir.ops import tensor_of
+from redir.passes.hash.budget import BANDWIDTHS, options, with_others
 from redir.passes.hash.cells import cells_of, hashed, widest
 from redir.passes.hash.figures import draw_density, draw_distinct
-from redir.pipeline import Pass
+from redir.passes.hash.parts import Along, Granularity, alongs, joined, parts
+from redir.pipeline import Pass, Place
+from redir.progress import progress
 from redir.runtime.inputs import normal_feeds
+from redir.statistics import Source, source
+from redir.statistics.effects import weighed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +50,14 @@ def _zeros(before: Graph, after: Graph) -> str | None:
     return "a weight that was 0 is not any more" if gone else None
 
 
+def _dearer(before: Graph, after: Graph) -> str | None:
+    old, new = (sum(multiplications(graph)) for graph in (before, after))
+    return f"{old} multiplications became {new}" if new > old else None
+
+
 _FEWER = Guarantee("no more distinct values, zeros stay", _distinct)
 _ZEROS = Guarantee("zeros stay", _zeros)
+_NO_DEARER = Guarantee("no more multiplications", _dearer)
 
 
 @dataclass(frozen=True)
@@ -55,14 +67,22 @@ class Hash(Pass):
     ``bandwidth`` is a multiple of Silverman's rule, or one of the rules silverman, scott and
     median-gap; ``error`` chooses it instead, for each layer the widest that moves its output by no
     more than that share. ``contrast`` drops a peak that stands out by less than that share of the
-    highest. ``granularity``: each ``tensor`` has its values, or each output ``channel`` has.
+    highest. ``granularity``: each ``tensor`` has its values, or each output ``channel`` has, or the
+    weights that read each ``input`` have; ``auto`` is tensor, but input under ``multiplications``.
+    That is a target, and goes before the others: this share of the model's multiplications with
+    distinct weights is left, by wide bandwidths in layers that its outputs feel least. That is seen
+    on inputs of ``statistics``, ``examples`` of them (0: 32), images after ``preprocess``.
     Moves the constant weights of Conv, ConvTranspose, Gemm and MatMul, a shared one once.
     """
 
     bandwidth: float | str = 0.05
     contrast: float = 0.0
     error: float | None = None
-    granularity: Literal["tensor", "channel"] = "tensor"
+    granularity: Granularity = "auto"
+    multiplications: float = 0.0
+    statistics: str | Source = "drawn"
+    preprocess: str = ""
+    examples: int = 0
 
     def __post_init__(self) -> None:
         """Refuse options that make no sense."""
@@ -78,25 +98,66 @@ class Hash(Pass):
             raise BadPipeline(f"hash: error must be above 0 and below 1, not {self.error}")
         if self.error is not None and self.bandwidth != Hash.bandwidth:
             raise BadPipeline("hash: error chooses the bandwidth: give one of the two")
-        if self.granularity not in {"tensor", "channel"}:
-            raise BadPipeline(f"hash: granularity {self.granularity!r} is not tensor or channel")
+        if self.granularity not in get_args(Granularity):
+            known = ", ".join(get_args(Granularity))
+            raise BadPipeline(f"hash: granularity {self.granularity!r} is none of {known}")
+        if not 0 <= self.multiplications <= 1:
+            raise BadPipeline(
+                f"hash: multiplications is above 0 and at most 1: {self.multiplications}"
+            )
+        if self.examples < 0:
+            raise BadPipeline(f"hash: examples is 0 or more: {self.examples}")
+        assert self.source
 
     @property
     def guarantees(self) -> tuple[Guarantee, ...]:
         """What is promised with these options."""
         return _promises(self)
 
+    @property
+    def asked(self) -> Mapping[str, float]:
+        """The share of the multiplications, if it is given."""
+        return {"multiplications": self.multiplications} if self.multiplications else {}
+
+    @property
+    def source(self) -> Source:
+        """Where inputs come from."""
+        return source(self.statistics, self.preprocess)
+
     def run(self, graph: Graph) -> Graph:
         """Hash each weight tensor on its own."""
-        axes = _axes(graph, self.granularity)
+        return self.run_at(graph, Place(graph))
 
-        def moved(value: Value, tensor: Tensor) -> Tensor | None:
-            if value not in axes:
-                return None
-            new = Tensor.take(self.moved(tensor.array, axes[value]))
-            return None if new == tensor else new
+    def run_at(self, graph: Graph, place: Place) -> Graph:
+        """``run``, so that a share that is asked for is left behind the last pass."""
+        found = self.alongs(graph)
+        weights = {v: t.array for v in found if (t := tensor_of(v)) is not None}
+        if not self.multiplications:
+            return with_others(graph, {v: self.moved(a, found[v]) for v, a in weights.items()})
+        steps = (replace(self, bandwidth=b, error=None, multiplications=0.0) for b in BANDWIDTHS)
+        made = progress([(step, v) for step in steps for v in weights], "bandwidths")
+        moved = iter([step.moved(weights[v], found[v]) for step, v in made])
+        levels = [dict(zip(weights, moved, strict=False)) for _ in BANDWIDTHS]
+        return with_others(graph, self._sharing(graph, [weights, *levels], place))
 
-        return map_constants(graph, moved)
+    def _sharing(
+        self, graph: Graph, levels: Sequence[Mapping[Value, Array]], place: Place
+    ) -> Mapping[Value, Array]:
+        """The weights under which a share of what the run began with is left at its end."""
+
+        def left(chosen: Chosen[Value, Array]) -> int:
+            others = {value: option.what for value, option in chosen.items()}
+            return sum(multiplications(place.behind.run(with_others(graph, others))))
+
+        found = options(graph, levels)
+        found = weighed(graph, found, self.source, self.examples, place.original)
+        chosen = settled(found, left, self.multiplications * sum(multiplications(place.original)))
+        return {value: option.what for value, option in chosen.items()}
+
+    def alongs(self, graph: Graph) -> dict[Value, Along]:
+        """The weights to hash, and which of each are hashed together."""
+        usual: Granularity = "input" if self.multiplications else "tensor"
+        return alongs(graph, usual if self.granularity == "auto" else self.granularity)
 
     def figures(self, before: Graph, after: Graph) -> Mapping[str, Figure]:
         """The distinct values of each layer, and the density of the layer of most weights."""
@@ -107,22 +168,22 @@ class Hash(Pass):
             pictures["density"] = draw_density(weights, width, self.contrast)
         return pictures
 
-    def moved(self, weights: Array, axis: int | None) -> Array:
-        """The weights of one tensor, hashed: each channel of ``axis`` alone, or all together."""
-        return _stacked([self._hashed(p) for p in _parts(weights, axis)], axis)
+    def moved(self, weights: Array, along: Along) -> Array:
+        """The weights of one tensor, hashed: each part alone."""
+        return joined([self._hashed(p) for p in parts(weights, along)], weights, along)
 
     def cells(self, weights: Array) -> Cells | None:
         """The cells of weights that are hashed together; None where they stay as they are."""
         width = self._bandwidth(weights)
         return None if width is None else cells_of(weights, width, self.contrast)
 
-    def reach(self, weights: Array, axis: int | None) -> Array:
+    def reach(self, weights: Array, along: Along) -> Array:
         """How far each weight may move, in its unit: a bound from its cell alone, like ``weights``.
 
         It is the larger distance from the centre of the cell to its borders, the outermost weights
         being the outermost borders.
         """
-        return _stacked([_reach(p, self.cells(p)) for p in _parts(weights, axis)], axis)
+        return joined([_reach(p, self.cells(p)) for p in parts(weights, along)], weights, along)
 
     def _bandwidth(self, weights: Array) -> float | str | None:
         if self.error is None:
@@ -141,41 +202,18 @@ def _reach(weights: Array, found: Cells | None) -> Array:
     return np.where(flat == 0, 0.0, found.reach[found.index(flat)])
 
 
-def _axes(graph: Graph, granularity: str) -> dict[Value, int | None]:
-    """The weights to hash, each with the axis of its output channels, or None to hash it whole.
-
-    A weight that layers read along different axes is hashed whole.
-    """
-    found: dict[Value, int | None] = {}
-    for node in graph.nodes:
-        for value in node.inputs[1:2] if node.has("layer") else ():
-            tensor = tensor_of(value)
-            if tensor is not None and is_floating(tensor.array.dtype):
-                apart = granularity == "channel" and tensor.array.size > 0
-                axis = output_axis(node, tensor.array) if apart else None
-                found[value] = axis if found.get(value, axis) == axis else None
-    return found
-
-
-def _parts(weights: Array, axis: int | None) -> list[Array]:
-    if axis is None:
-        return [weights]
-    return [part.squeeze(axis) for part in np.split(weights, weights.shape[axis], axis)]
-
-
-def _stacked(parts: list[Array], axis: int | None) -> Array:
-    return parts[0] if axis is None else np.stack(parts, axis)
-
-
 # What it promises
 
 
 def _promises(step: Hash) -> tuple[Guarantee, ...]:
+    order = Guarantee("equal weights stay equal, in order", partial(_disordered, step))
+    if step.multiplications:
+        return (SAME_INTERFACE, CONSTANTS_ONLY, _ZEROS, order, _NO_DEARER)
     return (
         SAME_INTERFACE,
         CONSTANTS_ONLY,
-        _FEWER if step.granularity == "tensor" else _ZEROS,
-        Guarantee("equal weights stay equal, in order", partial(_disordered, step)),
+        _FEWER if step.granularity in {"auto", "tensor"} else _ZEROS,
+        order,
         Guarantee("no weight leaves its cell", partial(_strayed, step)),
         Guarantee("the error of a layer is within its bound", partial(_off, step), numeric=True),
         *(
@@ -188,17 +226,17 @@ def _promises(step: Hash) -> tuple[Guarantee, ...]:
 
 def _moves(step: Hash, before: Graph, after: Graph) -> Iterator[tuple[Value, Array, Array]]:
     """The weights that are hashed, before and after."""
-    axes = _axes(before, step.granularity)
+    found = step.alongs(before)
     for old, new in zip(before.nodes, after.nodes, strict=True):
         value, a, b = old.outputs[0], tensor_of(old.outputs[0]), tensor_of(new.outputs[0])
-        if a is not None and b is not None and value in axes:
+        if a is not None and b is not None and value in found:
             yield value, a.array, b.array
 
 
 def _by_part(step: Hash, before: Graph, after: Graph) -> Iterator[tuple[Array, Array]]:
-    axes = _axes(before, step.granularity)
+    found = step.alongs(before)
     for value, old, new in _moves(step, before, after):
-        yield from zip(_parts(old, axes[value]), _parts(new, axes[value]), strict=True)
+        yield from zip(parts(old, found[value]), parts(new, found[value]), strict=True)
 
 
 def _disordered(step: Hash, before: Graph, after: Graph) -> str | None:
@@ -237,7 +275,7 @@ def _costly(step: Hash, before: Graph, after: Graph) -> str | None:
 
 def _off(step: Hash, before: Graph, after: Graph) -> str | None:
     """Run the graph before, and each layer whose weights moved with what they moved by."""
-    axes = _axes(before, step.granularity)
+    lying = step.alongs(before)
     moves = {v: (a, b) for v, a, b in _moves(step, before, after) if not np.array_equal(a, b)}
     found = (linear(n) for n in before.nodes if n.has("layer") and n.inputs[1] in moves)
     layers = [layer for layer in found if isinstance(layer, Linear)]
@@ -247,7 +285,7 @@ def _off(step: Hash, before: Graph, after: Graph) -> str | None:
         return None  # what cannot be run cannot be refuted
     for layer, x in zip(layers, read, strict=True):
         old, new = moves[layer.held]
-        reach = step.reach(old, axes[layer.held])
+        reach = step.reach(old, lying[layer.held])
         beyond = _beyond(layer, x, new.astype(np.float64) - old.astype(np.float64), reach)
         if beyond > 0:
             return f"the output of {layer.node} is off by {beyond:.3g} more than its bound"

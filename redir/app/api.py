@@ -121,8 +121,7 @@ def plan(
         BadInput: as for ``compress``.
         Unsupported: as for ``compress``.
     """
-    usual = "best" if pipeline is None else None
-    steps = chosen(preset or usual, pipeline, cost, **targets)
+    steps = chosen(preset, pipeline, cost, usual="best", **targets)
     graph = _read(model, args, kwargs, dynamic_shapes)
     return plan_by(steps, graph, example_shapes(graph, input_shapes))
 
@@ -138,7 +137,7 @@ def plan_by(pipeline: Pipeline, graph: Graph, sizes: Shapes) -> Plan:
         if isinstance(step, passes.Factorize):
             before, _ = run(graph, Pipeline(pipeline.passes[:number]))
             return step.planned(before, place, sizes)
-    raise BadPipeline(f"no pass of {pipeline} makes a plan: it is for factorize, as in best")
+    raise BadPipeline(f"no pass of {pipeline} makes a plan: factorize, as in the preset best, does")
 
 
 def _read(model: Any, args: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Graph:

@@ -69,7 +69,8 @@ def add_overridable(command: argparse.ArgumentParser) -> None:
 TARGETS: Mapping[str, tuple[str, str]] = {
     "macs": ("R", "leave this share of the multiply-adds, as in 0.5"),
     "params": ("R", "leave this share of the parameters"),
-    "bytes": ("R", "leave this share of the bytes"),
+    "bytes": ("R", "leave this share of the bytes, weights being stored in palettes"),
+    "multiplications": ("R", "leave this share of the products with distinct weights, by hashing"),
     "speed": ("X", "become this many times as fast in onnxruntime here"),
     "error": ("E", "become as small as outputs within this share of their spread allow"),
     "max_drop": ("D", "become as small as D points of accuracy on the --eval data allow"),
@@ -85,7 +86,7 @@ HOW: Mapping[str, tuple[Any, str, str]] = {
         "HOW",
         "what becomes of images: imagenet, unit, symmetric, bytes, mean=M, std=S, bgr, joined by +",
     ),
-    "examples": (int, "N", "how many inputs flow (default: 256)"),
+    "examples": (int, "N", "how many inputs flow (default: 256; for hash and palettize 32)"),
     "forms": (str, "FORMS", "what layers may become, joined by +: see redir passes (default: all)"),
     "align": (int, "N", "make ranks multiples of N (default: what suits each layer)"),
     "ignore": (str, "GLOB", "leave alone the layers of these names"),
@@ -97,7 +98,7 @@ COST = "what a change must not increase: macs (default), multiplications, bytes 
 def add_pipeline(command: argparse.ArgumentParser, number: Any = float) -> None:
     """Take what is to be done to a model; ``number`` reads how far a target goes."""
     command.add_argument(
-        "--preset", choices=PRESETS, help="passes by name (default: exact; with a target, best)"
+        "--preset", choices=PRESETS, help="passes by name (default: exact, or as the target needs)"
     )
     command.add_argument(
         "-p", "--pipeline", metavar="PIPELINE", help="passes to run instead, separated by commas"
@@ -142,12 +143,12 @@ def check_seed(options: argparse.Namespace) -> None:
         raise BadInput(f"--seed {options.seed}: expected 0 or more")
 
 
-def chosen(options: argparse.Namespace, usual: str | None = None) -> Pipeline:
-    """The pipeline that is asked for, or ``usual``."""
+def chosen(options: argparse.Namespace, usual: str = "exact") -> Pipeline:
+    """The pipeline that is asked for, or that of the preset ``usual``."""
     if options.preset and options.pipeline is not None:
         raise BadInput("--preset and --pipeline are both given: one of them says what to run")
-    preset = options.preset or (usual if options.pipeline is None else None)
-    return compress.chosen(preset, options.pipeline, options.cost, **targets(options))
+    given = options.preset, options.pipeline, options.cost
+    return compress.chosen(*given, usual=usual, **targets(options))
 
 
 def targets(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from math import inf
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ Key = TypeVar("Key")
 What = TypeVar("What")
 
 _ROUNDS = 100  # of bisection: mostly the multiplier is exact before
+_TRIES = 8  # of a budget: what options cost is less than all there is to count
+_CLOSE = 0.001  # of what may be left, that may be left unused
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,35 @@ def allocated(
             break
         low, high = (low, middle) if _cost(_at(ways, middle)) <= budget else (middle, high)
     return _filled(options, _at(ways, high), budget)
+
+
+Chosen: TypeAlias = dict[Key, Option[What]]
+
+
+def settled(
+    options: Mapping[Key, Sequence[Option[What]]],
+    left: Callable[[Chosen[Key, What]], float],
+    most: float,
+) -> Chosen[Key, What]:
+    """The first option for each layer, or what errs least and leaves at most ``most``.
+
+    ``left`` counts what is left of a whole, of which the costs of the options are about a part: a
+    budget for these is corrected until it fits. Where none does, what leaves least is taken.
+    """
+    chosen = {key: found[0] for key, found in options.items()}
+    tried = dict[float, Chosen[Key, What]]()
+    budget, low, high = _cost(chosen), -inf, inf  # of those tried, between what fits and what not
+    for _ in range(_TRIES):
+        over = left(chosen) - most
+        first, tried[over] = not tried, chosen
+        if over <= 0 and (first or over >= -_CLOSE * most):
+            break
+        low, high = (low, budget) if over > 0 else (budget, high)
+        budget = budget - over if low < budget - over < high else (low + high) / 2
+        before, chosen = chosen, allocated(options, budget)
+        if all(chosen[key] is before[key] for key in chosen):
+            break
+    return tried[min(tried, key=lambda over: (over > 0, abs(over)))]
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,12 @@ def nbytes(graph: Graph) -> int:
     return sum(tensor.nbytes for tensor in _tensors(graph))
 
 
+def multiplications(graph: Graph) -> list[int]:
+    """The multiplications of each node, as ``total`` counts them, in the order of ``walk``."""
+    nodes = [at for _, at in _sized(unpacked(graph), example_shapes(graph))]
+    return [_multiplications(at, count) if (count := _macs(at)) else 0 for at in nodes]
+
+
 def parameters(graph: Graph) -> int:
     """The parameters alone, as ``total`` counts them: no weight is looked at."""
     return sum(tensor.array.size for tensor in _tensors(unpacked(graph)))

@@ -15,6 +15,7 @@ from redir.ir import Graph
 from redir.pipeline import runner
 from redir.pipeline.instruments import Outputs, Step
 from redir.pipeline.pipeline import Pass, Pipeline
+from redir.pipeline.presets import USUAL
 from redir.pipeline.presets import preset as preset_named
 from redir.pipeline.renaming import renamed
 from redir.pipeline.runner import Progress
@@ -22,7 +23,12 @@ from redir.runtime.onnxruntime import Times, time_pairs
 from redir.runtime.open_sizes import Shapes
 
 Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
-COUNTS = {"macs": "macs", "params": "parameters", "bytes": "bytes"}  # targets, by what is counted
+COUNTS = {  # targets, by what is counted
+    "macs": "macs",
+    "params": "parameters",
+    "bytes": "bytes",
+    "multiplications": "multiplications",
+}
 _CLOSE = 0.01  # within which a target is met
 _WORST: tuple[Outcome, ...] = ("fail", "differs", "skipped", "vacuous", "pass")
 
@@ -31,13 +37,15 @@ def chosen(
     preset: str | None = None,
     pipeline: Passes | None = None,
     cost: str | CostModel | None = None,
+    *,
+    usual: str = "exact",
     **options: Any,
 ) -> Pipeline:
     """The pipeline given, or else that of the preset, its passes under ``cost`` if that is given.
 
-    Where neither is given it is that of the preset ``exact``, or ``best`` if there are other
-    ``options``: a target and how to reach it, which go to the passes that take them. A pass that
-    names its own cost or target keeps it.
+    Where neither is given it is that of the preset ``usual``, or if there are other ``options``, a
+    target and how to reach it, of the preset for that target: mostly ``best``. They go to the
+    passes that take them. A pass that names its own cost or target keeps it.
 
     Raises:
         BadPipeline: there is no such preset, pass, option or cost model, or both are given, or no
@@ -45,11 +53,12 @@ def chosen(
     """
     if preset is not None and pipeline is not None:
         raise BadPipeline("a preset and a pipeline are both given: one of them says what to run")
-    usual = "best" if options else "exact"
-    found = preset_named(preset or usual) if pipeline is None else _pipeline(pipeline)
+    named = preset or next((USUAL[name] for name in options if name in USUAL), None)
+    named = named or ("best" if options else usual)
+    found = preset_named(named) if pipeline is None else _pipeline(pipeline)
     for name in options:
         if not any(hasattr(step, name) for step in found.passes):
-            raise BadPipeline(f"no pass takes {name}: it is for the preset best, or for factorize")
+            raise BadPipeline(f"no pass takes {name}: it is for another preset, such as best")
     if cost is not None:
         cost_model(cost)  # there is one, even if no pass asks for it
         options["cost"] = cost

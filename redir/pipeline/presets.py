@@ -9,10 +9,13 @@ _CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,cse"
 _LESS = "merge,eliminate-dead-channels,eliminate-identity"
 _HASHED = f"{_CLEAN},hash{{error=0.005}},{_LESS}"
 
+USUAL = {"multiplications": "red++", "bytes": "palettes"}  # by target; for the others best
+
 PRESETS = {
     "exact": f"{_CLEAN},{_LESS}",
     "red": f"{_HASHED},uneven-depthwise{{basis=distinct}}",
     "red++": f"{_HASHED},split-inputs",
+    "palettes": f"{_CLEAN},{_LESS},palettize",
     "best": f"fold-constants,eliminate-identity,factorize,fold-batchnorm,cse,{_LESS}",
 }
 
@@ -22,8 +25,9 @@ def preset(name: str) -> Pipeline:
 
     ``exact`` keeps every output. ``red`` (Yvinec et al., NeurIPS 2021) and ``red++`` (TPAMI 2022)
     hash, within a small error, and merge; then the first separates what kernels are left, the
-    second computes equal products once. ``best`` factors layers until a target is met, and solves
-    their weights; then the exact passes run.
+    second computes equal products once. ``palettes`` stores weights of few values as places in a
+    palette, and makes them few for a target in bytes. ``best`` factors layers until a target is
+    met, and solves their weights; then the exact passes run.
 
     Raises:
         BadPipeline: there is none of that name.

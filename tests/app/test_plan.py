@@ -74,10 +74,11 @@ def test_plan_halves_the_multiply_adds_unless_told_otherwise(redir: Redir) -> No
 
 @pytest.mark.parametrize("target", ["macs", "params", "bytes"])
 def test_a_plan_and_its_execution_agree(redir: Redir, target: str) -> None:
-    plan = redir(f"plan good.onnx --{target} 0.6 {QUICK} --json plan.json")
+    best = f"--preset best --{target} 0.6 {QUICK}"
+    plan = redir(f"plan good.onnx {best} --json plan.json")
     assert plan.code == 0
     made = redir(f"compress good.onnx out.onnx --plan plan.json {QUICK} --json -").json
-    again = redir(f"compress good.onnx again.onnx --{target} 0.6 {QUICK} --json -").json
+    again = redir(f"compress good.onnx again.onnx {best} --json -").json
     held = json.loads(Path("plan.json").read_text())
     assert [held["after"][count] for count in COUNTS] == [made["after"][c] for c in COUNTS]
     assert Path("out.onnx").read_bytes() == Path("again.onnx").read_bytes()

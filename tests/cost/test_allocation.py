@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redir.cost.allocation import Option, allocated
+from redir.cost.allocation import Option, allocated, settled
 
 NUMBERS = st.integers(1, 20).map(float)
 OPTIONS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=4)
@@ -49,3 +49,31 @@ def test_what_errs_least_for_its_cost_is_kept() -> None:
     cheap = [Option("whole", 10, 0), Option("half", 5, 1)]
     chosen = allocated({"a": dear, "b": cheap}, 15)
     assert {key: option.what for key, option in chosen.items()} == {"a": "whole", "b": "half"}
+
+
+@given(LAYERS, st.integers(0, 50), st.floats(0, 1))
+def test_what_is_settled_leaves_no_more_than_asked_if_anything_does(
+    layers: dict[int, list[tuple[float, float]]], other: int, share: float
+) -> None:
+    given_ = options(layers)
+
+    def left(chosen: dict[int, Option[int]]) -> float:
+        return other + 0.7 * sum(option.cost for option in chosen.values())
+
+    least = other + 0.7 * sum(min(o)[0] for o in layers.values())
+    most = share * left({key: found[0] for key, found in given_.items()})
+    assert left(settled(given_, left, most)) <= max(most, least)
+
+
+def test_nothing_is_done_where_all_fits() -> None:
+    given_ = options({0: [(5, 9), (1, 0)]})
+    assert settled(given_, lambda _: 3.0, 3.0)[0].what == 0
+
+
+def test_savings_that_others_take_part_in_are_not_exceeded() -> None:
+    given_ = options({key: [(n, 20 - n) for n in range(20, 0, -1)] for key in range(5)})
+
+    def left(chosen: dict[int, Option[int]]) -> float:
+        return 2 * sum(option.cost for option in chosen.values())
+
+    assert left(settled(given_, left, 100.0)) == 100

@@ -10,12 +10,13 @@ from redir.cost import macs
 from redir.ir import Graph, Node, Value, evaluate
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
-from redir.passes.factorize.effects import Rest, effects
+from redir.passes.factorize.effects import effects
 from redir.passes.factorize.solving import observed
 from redir.passes.factorize.study import RULES, Study, study
 from redir.passes.factorize.ways import all_factorings
 from redir.pipeline import Place
 from redir.statistics import source
+from redir.statistics.rest import Rest
 from redir.statistics.walk import walk
 from tests.helpers import const, placeholder
 

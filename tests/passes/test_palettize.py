@@ -23,7 +23,7 @@ from redir.layers.output_error import relative_error
 from redir.layers.palette import opened, packed, split, unpacked
 from redir.ops import tensor_of
 from redir.passes import palettize
-from redir.passes.palettize import Palettize
+from redir.passes.palettize import Palettize, storing
 from redir.pipeline import Pipeline
 from redir.runtime.onnxruntime import session
 from redir.testing import check_on, check_pass
@@ -368,15 +368,21 @@ def without_zeros(weights: Array, count: int) -> Array:
     return np.where(weights == 0, weights.max(), reduced(weights, count)).astype(weights.dtype)
 
 
-WRONG: dict[str, tuple[str, Any, Palettize]] = {
-    "packs backwards": ("packed", turned, Palettize()),
-    "has a wrong table": ("opened", shifted, Palettize()),
-    "stores what does not pay": ("_bytes", lambda *_: 0, Palettize()),
-    "moves zeros": ("reduced", without_zeros, Palettize(bits=1)),
-    "keeps too many values": ("reduced", lambda w, n: reduced(w, n * 2), Palettize(bits=1)),
+WRONG: dict[str, tuple[Any, str, Any, Palettize]] = {
+    "packs backwards": (storing, "packed", turned, Palettize()),
+    "has a wrong table": (storing, "opened", shifted, Palettize()),
+    "stores what does not pay": (storing, "stored_bytes", lambda *_: 0, Palettize()),
+    "moves zeros": (palettize, "reduced", without_zeros, Palettize(bits=1)),
+    "keeps too many values": (
+        palettize,
+        "reduced",
+        lambda w, n: reduced(w, n * 2),
+        Palettize(bits=1),
+    ),
     "spends more than the error": (
-        "_within",
-        lambda weights, _: {v: reduced(a, 2) for v, a in weights.items()},
+        palettize,
+        "within",
+        lambda found, _: {v: reduced(first.what, 2) for v, (first, *_) in found.items()},
         Palettize(error=0.01),
     ),
 }
@@ -385,8 +391,8 @@ WRONG: dict[str, tuple[str, Any, Palettize]] = {
 @pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("what", WRONG)
 def test_one_that(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, wrong, step = WRONG[what]
-    monkeypatch.setattr(palettize, name, wrong)
+    module, name, wrong, step = WRONG[what]
+    monkeypatch.setattr(module, name, wrong)
     with pytest.raises(Broken, match=r"rebuilt|differs|bytes|zero|values|error|Error"):
         check_pass(step, layers(), 200)
 

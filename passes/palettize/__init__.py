@@ -1,0 +1,226 @@
+"""Store tensors of few distinct values as packed places in a palette."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from redir import ops
+from redir.check.guarantees import (
+    CONSTANTS_ONLY,
+    SAME_INTERFACE,
+    SAME_OUTPUTS,
+    Guarantee,
+    constants,
+)
+from redir.cost import nbytes
+from redir.cost.allocation import Chosen, settled
+from redir.errors import BadPipeline
+from redir.ir import Graph, Node, Value
+from redir.ir.rewriter import Outputs, transform
+from redir.ir.tensor import Array, Tensor, is_floating
+from redir.layers.codebook import reduced
+from redir.layers.output_error import relative_error
+from redir.layers.palette import WIDTHS, least_bits, split, unpacked
+from redir.ops import tensor_of
+from redir.passes.palettize.fewer import options, within
+from redir.passes.palettize.storing import Writer, plan
+from redir.pipeline import Pass, Place
+from redir.statistics import Source, source
+from redir.statistics.effects import weighed
+
+_OLDEST = 6  # operator set: before it, Cast named its type in words
+_WEIGHTS: Mapping[str, slice] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), slice(1, 2)),
+    "MatMul": slice(0, 2),
+    "Gather": slice(0, 1),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), slice(1, 3)),
+}
+
+
+@dataclass(frozen=True)
+class Palettize(Pass):
+    """A tensor of few distinct values becomes places of 1, 2, 4 or 8 bits in a palette of them.
+
+    It is rebuilt by standard operators, which runtimes compute once, when they load the model. A
+    tensor is stored so only where that takes fewer bytes. By itself exact. ``bits`` first reduces
+    each weight to 2^bits values; ``error`` to so few that the mean error of the layers' outputs, a
+    share of them, stays below it; and ``bytes`` to so few that this share of the model's bytes is
+    left, those first of which the model's outputs feel least. That is seen on inputs of
+    ``statistics``, ``examples`` of them (0: 32), images after ``preprocess``. ``bytes`` goes before
+    the others.
+    """
+
+    bits: int | None = None
+    error: float | None = None
+    bytes: float = 0.0
+    statistics: str | Source = "drawn"
+    preprocess: str = ""
+    examples: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse options that make no sense."""
+        if self.bits not in {None, *WIDTHS}:
+            raise BadPipeline(f"palettize: bits must be 1, 2, 4 or 8, not {self.bits}")
+        if self.error is not None and not 0 < self.error < 1:
+            raise BadPipeline(f"palettize: error must be above 0 and below 1, not {self.error}")
+        if self.bits is not None and self.error is not None:
+            raise BadPipeline("palettize: error chooses the bits: give one of the two")
+        if not 0 <= self.bytes <= 1:
+            raise BadPipeline(f"palettize: bytes is above 0 and at most 1: {self.bytes}")
+        if self.examples < 0:
+            raise BadPipeline(f"palettize: examples is 0 or more: {self.examples}")
+        assert self.source
+
+    @property
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """What is promised with these options."""
+        return _promises(self)
+
+    @property
+    def asked(self) -> Mapping[str, float]:
+        """The share of the bytes, if it is given."""
+        return {"bytes": self.bytes} if self.bytes else {}
+
+    @property
+    def source(self) -> Source:
+        """Where inputs come from."""
+        return source(self.statistics, self.preprocess)
+
+    def run(self, graph: Graph) -> Graph:
+        """Reduce what is to be reduced, then store what pays."""
+        return self.run_at(graph, Place(graph))
+
+    def run_at(self, graph: Graph, place: Place) -> Graph:
+        """``run``, so that a share that is asked for is left behind the last pass."""
+        if _version(graph) < _OLDEST:
+            return graph
+        return _stored(graph, self._reduced(graph, place))
+
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """Which weights have too many values to be stored in a palette."""
+        if _version(graph) < _OLDEST:
+            yield f"operator set {_version(graph)} has no Cast to a number of a type"
+        for value, tensor in _weights(graph).items():
+            count = split(tensor.array)[0].size
+            if least_bits(count) is None:
+                name = value.node.name if value.node is not None else ""
+                yield f"{name}: {count} distinct values are more than {2 ** WIDTHS[-1]}"
+
+    def _reduced(self, graph: Graph, place: Place) -> Mapping[Value, Array]:
+        weights = {v: t.array for v, t in _weights(graph).items()}
+        if self.bytes:
+            return self._sharing(graph, weights, place)
+        if self.error is not None:
+            return within(options(weights, range(WIDTHS[-1], 0, -1)), self.error)
+        few = 2 ** (self.bits or 0)
+        return {v: reduced(a, few) for v, a in weights.items()} if self.bits else {}
+
+    def _sharing(
+        self, graph: Graph, weights: Mapping[Value, Array], place: Place
+    ) -> Mapping[Value, Array]:
+        """The weights under which a share of what the run began with is left at its end."""
+
+        def left(chosen: Chosen[Value, Array]) -> int:
+            return nbytes(place.behind.run(_stored(graph, {v: o.what for v, o in chosen.items()})))
+
+        found = options(weights, WIDTHS[::-1])
+        found = weighed(graph, found, self.source, self.examples, place.original)
+        chosen = settled(found, left, self.bytes * nbytes(place.original))
+        return {value: option.what for value, option in chosen.items()}
+
+
+def _stored(graph: Graph, others: Mapping[Value, Array]) -> Graph:
+    """The graph with ``others`` in place of some weights, and in palettes what pays."""
+    held = {v: t.array for v, t in _held(graph).items()} | dict(others)
+    parts = {v: split(a) for v, a in held.items()}
+    widths = plan(held, {v: values.size for v, (values, _) in parts.items()})
+    writer = Writer(_version(graph))
+
+    def visit(node: Node, _: tuple[Value, ...]) -> Outputs | None:
+        value = node.outputs[0]
+        if value not in widths:
+            return None
+        return writer.written(held[value].shape, *parts[value], widths[value])
+
+    return transform(graph, visit)
+
+
+def _version(graph: Graph) -> int:
+    return graph.opset.get("", ops.OPSET)
+
+
+def _held(graph: Graph) -> dict[Value, Tensor]:
+    """The constants that may be stored otherwise: floats that standard operators read."""
+    outputs, found = set(graph.outputs.values()), {}
+    for value, readers in graph.readers.items():
+        tensor = tensor_of(value)
+        if tensor is None or value in outputs or not is_floating(tensor.array.dtype):
+            continue
+        if all(n.op.standard and not n.bodies for n in readers):
+            found[value] = tensor
+    return found
+
+
+def _weights(graph: Graph) -> dict[Value, Tensor]:
+    """Those of them that are weights: what is multiplied by inputs, and tables."""
+    read = {v for n in graph.nodes for v in n.inputs[_WEIGHTS.get(n.op.standard, slice(0))]}
+    return {v: t for v, t in _held(graph).items() if v in read and t.array.ndim > 1}
+
+
+# What it promises
+
+
+def _promises(step: Palettize) -> tuple[Guarantee, ...]:
+    fewer = Guarantee("fewer bytes", _fewer_bytes)
+    if step.bytes:
+        return (SAME_INTERFACE, Guarantee("only weights move, zeros stay", _moved), fewer)
+    if step.bits is step.error is None:
+        return (SAME_INTERFACE, SAME_OUTPUTS, Guarantee("every bit of a tensor", _bits_kept), fewer)
+    asked = Guarantee("as few values, or as little error, as asked", partial(_reduced, step))
+    return (SAME_INTERFACE, Guarantee("only weights move, zeros stay", _moved), asked, fewer)
+
+
+def _bits_kept(before: Graph, after: Graph) -> str | None:
+    if str(unpacked(before)) != str(unpacked(after)):
+        return "what is rebuilt from the palettes is not what was stored"
+    return None
+
+
+def _fewer_bytes(before: Graph, after: Graph) -> str | None:
+    old, new = (sum(t.nbytes for t in constants(g)) for g in (before, after))
+    return f"{old} bytes of numbers became {new}" if after is not before and new >= old else None
+
+
+def _moved(before: Graph, after: Graph) -> str | None:
+    old, new = unpacked(before), unpacked(after)
+    why = CONSTANTS_ONLY.refute(old, new)
+    if why is not None:
+        return why
+    weights = _weights(old)
+    for a, b in zip(old.nodes, new.nodes, strict=True):
+        x, y = tensor_of(a.outputs[0]), tensor_of(b.outputs[0])
+        if x is None or y is None or x == y:
+            continue
+        if a.outputs[0] not in weights or np.any(y.array[x.array == 0] != 0):
+            return "a constant moved that is no weight, or is zero"
+    return None
+
+
+def _reduced(step: Palettize, before: Graph, after: Graph) -> str | None:
+    old, new = unpacked(before), unpacked(after)
+    weights = _weights(old)
+    pairs = [
+        (weights[a.outputs[0]].array, b.outputs[0].node)
+        for a, b in zip(old.nodes, new.nodes, strict=True)
+        if a.outputs[0] in weights
+    ]
+    moved = [(a, t.array) for a, n in pairs if n and (t := tensor_of(n.outputs[0])) is not None]
+    if step.bits is not None:
+        most = max((split(b)[0].size for a, b in moved if not np.array_equal(a, b)), default=0)
+        return f"{most} values in {step.bits} bits" if most > 2**step.bits else None
+    mean = np.sqrt(np.mean([relative_error(a, b) ** 2 for a, b in moved] or [0.0]))
+    return f"the mean error is {mean:.3g}" if mean > (step.error or 0.0) * (1 + 1e-9) else None
