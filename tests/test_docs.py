@@ -48,6 +48,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "redir/demo/digits.onnx", tmp_path / "model.onnx")
     shutil.copy(ROOT / "redir/demo/digits.npz", tmp_path / "images.npz")
     zipped(tmp_path / "photos.zip")
+    with np.load(tmp_path / "images.npz") as bank:
+        np.savez(tmp_path / "inputs.npz", image=bank["image"])
     few = Drawn().batches
     monkeypatch.setattr(Auto, "choice", lambda *_: "drawn")  # synthetic inputs take their time
     monkeypatch.setattr(Latency, "_measured", lambda *_: 0.4)

@@ -1,19 +1,47 @@
-"""Draw what the passes find in the model that ships with redir: the pictures of docs/red.md."""
+"""Draw the pictures of the documentation.
+
+For docs/red.md, what the passes find in the model that ships with redir; for the README, what
+``python -m tests.benchmarks.peers docs/examples/peers`` measured.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
 import redir
+from redir.figures import empty
 from redir.ops import tensor_of
 from redir.passes.hash.figures import draw_density, draw_distinct
 from redir.passes.uneven_depthwise.figures import draw_ranks
 from redir.pipeline import Pipeline
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PEERS = Path(__file__).parent / "peers"
 FOLDED = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm")
+
+
+def draw_peers(network: str) -> Figure:
+    """Draw how much is right at each share of the multiply-adds, with nothing trained on."""
+    measured = json.loads((PEERS / f"{network}.json").read_text(encoding="utf-8"))
+    figure = empty(6, 3.6)
+    axes = figure.subplots()
+    axes.axhline(measured["accuracy"], color="grey", linestyle="--", label="original")
+    for method, points in measured["methods"].items():
+        at = [1, *(point["left"] for point in points)]
+        right = [measured["accuracy"], *(point["accuracy"] for point in points)]
+        axes.plot(at, right, "o-" if method.startswith("redir") else "x:", label=method)
+    axes.set(xlabel="multiply-adds left", ylabel="accuracy, %", ylim=(0, 100))
+    axes.invert_xaxis()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
 
 
 def main(folder: Path) -> None:
@@ -27,6 +55,7 @@ def main(folder: Path) -> None:
         "density": draw_density(weights.array, 0.1, title=layer.name),
         "distinct": draw_distinct({"trained": model, "hashed": hashed}),
         "ranks": draw_ranks(model, error=0.3),
+        "resnet20": draw_peers("cifar10-resnet20"),
     }
     with mpl.rc_context({"svg.hashsalt": "redir"}):  # the same bytes each time
         for name, figure in pictures.items():

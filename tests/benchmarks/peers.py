@@ -14,7 +14,7 @@ import sys
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from time import process_time
@@ -151,8 +151,10 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     for method, points in methods(name, model, folder).items():
         made = list(points)
         print("|", " | ".join((method, *map(_cell, made), _slowest(made))), "|", flush=True)
-        found[method] = [asdict(point) for point in made]
-    return {"accuracy": whole, "methods": found}
+        found[method] = [
+            {"left": round(point.left, 2), "accuracy": round(point.accuracy, 2)} for point in made
+        ]
+    return {"accuracy": round(whole, 2), "methods": found}
 
 
 def _cell(point: Point) -> str:
