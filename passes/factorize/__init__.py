@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from redir.check.guarantees import SAME_INTERFACE, Guarantee
 from redir.cost import macs, total
 from redir.cost.forms import no_dearer, unless_dearer
-from redir.cost.models import BYTES, LATENCY, MACS, CostModel, cost_model
+from redir.cost.models import BYTES, MACS, CostModel, cost_model
 from redir.errors import BadInput, BadPipeline, TooLarge, Unsupported
 from redir.ir import Graph
 from redir.passes.factorize.budget import COUNTED, sharing
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.plan import Plan
-from redir.passes.factorize.search import furthest, losing, nearest, within
+from redir.passes.factorize.search import faster, furthest, losing, nearest, within
 from redir.passes.factorize.study import MEASURED, NOISE, Choices, Study, study
 from redir.passes.factorize.ways import DENSE, FACTORED, FORMS, all_factorings, factorings
 from redir.pipeline import Pass, Place
@@ -205,10 +205,9 @@ class Factorize(Pass):
         if target in COUNTED:
             return sharing(found, target, value, place, planned)
         if target == "speed":
-            return nearest(found, saving, lambda g: LATENCY.ratio(found.graph, g) <= 1 / value)
+            return nearest(saving, faster(found, value))
         error = target == "error"
-        good = within(found, value) if error else losing(found.graph, value, self.eval)
-        return furthest(found, saving, good)
+        return furthest(saving, within(found, value) if error else losing(found, value, self.eval))
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Why layers that could be factored are left as they are."""

@@ -88,8 +88,8 @@ def observed(
 
 def solved(
     graph: Graph, batches: Batches, plan: Mapping[Node, Choice], seen: Mapping[Node, Seen]
-) -> Graph:
-    """The graph with the layers of ``plan`` factored, each solved on what those before it give."""
+) -> dict[Node, Factors]:
+    """The layers of ``plan`` factored, each solved on what those before it give."""
     made: dict[Node, Factors] = {}
 
     def step(node: Node, operands: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
@@ -106,8 +106,9 @@ def solved(
         run = running(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
         return [[run({"x": arrays[0]})["y"]] for arrays in operands]
 
-    walk(graph, batches, step, "solving")
-    return rebuilt(graph, made)
+    if plan:
+        walk(graph, batches, step, "solving")
+    return made
 
 
 def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:

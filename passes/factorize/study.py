@@ -13,12 +13,14 @@ from redir.cost.allocation import Option, allocated
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
 from redir.passes.factorize.effects import Effect, effects
+from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.ways import all_factorings
 from redir.progress import progress
 from redir.statistics import Source
+from redir.statistics.norms import fitted, is_norm
 from redir.statistics.walk import Batches, count_of, cut, far, is_fixed, outputs, size_of, some
 
 _JUDGED, _LEAST = 64, 2  # examples on which outputs are compared
@@ -43,12 +45,16 @@ Choices = Mapping[Node, Choice]
 class Study:
     """A graph with the layers that may be factored, what flows through them, and what that says.
 
-    Plans are ``judged`` on some of the examples, which moments leave out if there are enough.
-    ``ways`` are the forms of each layer, ``seen`` what was seen of it, ``effects`` what an error in
-    it does to the outputs, and ``errors`` what each form is estimated to lose at each rank.
+    ``graph`` is the ``original``, but its norms are fitted to inputs that are made up; ``twins``
+    are the nodes of the original for those of it. Plans are ``judged`` on some of the examples,
+    which moments leave out if there are enough. ``ways`` are the forms of each layer, ``seen`` what
+    was seen of it, ``effects`` what an error in it does to the outputs, and ``errors`` what each
+    form is estimated to lose at each rank.
     """
 
+    original: Graph
     graph: Graph
+    twins: Mapping[Node, Node]
     batches: Batches
     judged: Batches
     ways: Mapping[Node, Sequence[Factoring]]
@@ -108,13 +114,21 @@ class Study:
         return some(self.batches, _JUDGED)
 
     def unsolved(self, plan: Choices) -> Graph:
-        """The graph under a plan, its weights not solved: what takes as long."""
-        made = {n: c.form.guess(c.rank, self.seen[n].moments) for n, c in plan.items()}
-        return rebuilt(self.graph, made)
+        """The original under a plan, its weights not solved: what takes as long."""
+        return self._rebuilt(
+            {n: c.form.guess(c.rank, self.seen[n].moments) for n, c in plan.items()}
+        )
 
     def solved(self, plan: Choices) -> Graph:
-        """The graph under a plan, its weights solved."""
-        return solved(self.graph, self.batches, plan, self.seen) if plan else self.graph
+        """The original under a plan, its weights solved."""
+        return self._rebuilt(solved(self.graph, self.batches, plan, self.seen))
+
+    def moved(self, plan: Choices) -> Graph:
+        """What ``graph`` becomes under a plan, its weights solved."""
+        return rebuilt(self.graph, solved(self.graph, self.batches, plan, self.seen))
+
+    def _rebuilt(self, made: Mapping[Node, Factors]) -> Graph:
+        return rebuilt(self.original, {self.twins[n]: factors for n, factors in made.items()})
 
 
 @lru_cache(maxsize=1)
@@ -131,6 +145,11 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
         return None
     count = examples or _enough(graph, ways)
     batches = cut(graph, source.batches(graph, count, seed))
+    original = graph
+    if getattr(source, "made_up", False) and any(map(is_norm, graph.nodes)):
+        graph = fitted(graph, batches)
+        ways = all_factorings(graph, ignore)
+    twins = dict(zip(*([n for n in g.nodes if n.inputs] for g in (graph, original)), strict=True))
     judged = _judged(graph, batches, len(ways))
     apart = len(judged) if len(judged) < len(batches) else 0
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
@@ -138,7 +157,7 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     errors = {f: f.errors(seen[n].moments) for n, forms in tried for f in forms}
     shown = {n: (form := _shown(forms), errors[form]) for n, forms in ways.items()}
     found = effects(graph, judged, shown, seen, seed)
-    return Study(graph, batches, judged, ways, seen, found, errors)
+    return Study(original, graph, twins, batches, judged, ways, seen, found, errors)
 
 
 def _enough(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> int:

@@ -11,7 +11,6 @@ _SIZES = (0.03, 0.6)  # of a shape's radius, as a share of the image's size
 _GREY = 0.9  # of the variance of a colour, which all channels share
 _TEXTURE = 0.15  # its spread, that of shapes being 1
 _BOXES = 0.4  # the share of shapes that have corners
-_SHIFT = 8  # an image is moved by up to one part in so many of its size
 _CHANNELS = 4  # an image has at most
 
 
@@ -37,23 +36,6 @@ def natural(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     image = image + _TEXTURE / 3 * rng.standard_normal(shape)
     found: Array = image / (image.std() or 1.0)
     return found
-
-
-def moved(rng: np.random.Generator, images: Array) -> Array:
-    """Images each moved a little along both axes, mirrored at the border; what is none stays."""
-    if images.ndim != 4:  # noqa: PLR2004 - no images
-        return images
-    if images.shape[3] <= _CHANNELS < images.shape[1]:
-        return np.moveaxis(moved(rng, np.moveaxis(images, 3, 1)), 1, 3)
-    sizes = images.shape[2:]
-    most = [size // _SHIFT for size in sizes]
-    wider = np.pad(images, [(0, 0), (0, 0), *((n, n) for n in most)], mode="symmetric")
-    starts = rng.integers(2 * np.array(most) + 1, size=(len(images), 2))
-    cuts = (
-        image[:, y : y + sizes[0], x : x + sizes[1]]
-        for image, (y, x) in zip(wider, starts, strict=True)
-    )
-    return np.stack(list(cuts))
 
 
 def pink(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from redir import ops
 from redir.errors import BadPipeline
@@ -25,7 +25,8 @@ class Source(Protocol):
     """What people may write for themselves: inputs on which statistics are taken.
 
     Hand one to a pass as its ``statistics``, or register an instance in the entry-point group
-    ``redir.statistics`` and give its name. One that is equal to another gives the same.
+    ``redir.statistics`` and give its name. One that is equal to another gives the same. One that
+    makes inputs up says so by an attribute ``made_up`` that is true: then norms are fitted to them.
     """
 
     def __hash__(self) -> int:
@@ -68,6 +69,8 @@ def source(given: str | Source, preprocess: str = "") -> Source:
 class Drawn:
     """Inputs drawn at random: images of shapes before shapes, else what the graph wants."""
 
+    made_up: ClassVar[bool] = True
+
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
         """Examples drawn by ``seed``.
 
@@ -97,6 +100,8 @@ def sizes(graph: Graph, count: int) -> tuple[dict[str, tuple[int, ...]], int]:
 @dataclass(frozen=True)
 class Auto:
     """What the graph allows: synthetic inputs where norms tell what flowed, else drawn ones."""
+
+    made_up: ClassVar[bool] = True
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
         """The examples of the source that is taken."""

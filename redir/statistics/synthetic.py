@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from redir import ops
 from redir.errors import BadInput, MissingExtra
 from redir.io.cache import Bank, cache_folder
 from redir.io.models import to_torch
@@ -17,7 +16,8 @@ from redir.ir import Graph, Node
 from redir.ir.builtin import tensor_of
 from redir.ir.tensor import Array
 from redir.progress import progress
-from redir.statistics.images import moved, natural
+from redir.statistics.images import natural
+from redir.statistics.norms import is_norm
 from redir.statistics.sources import sizes
 from redir.statistics.walk import size_of
 
@@ -27,13 +27,13 @@ except ImportError:  # the extra is optional
     if not TYPE_CHECKING:
         torch = None
 
-_METHOD = 3  # raise it with whatever changes what is made: what is in caches is of another
+_METHOD = 4  # raise it with whatever changes what is made: what is in caches is of another
 _BATCH = 64  # examples that are made together, if they fit into memory:
 _AT_ONCE = 2**26  # numbers of all values, about a gigabyte with what gradients need
 _ALL = 2**28  # numbers of the values of all that are made: about ten minutes on a core
 _STEPS = 80  # of Adam at most
 _PATIENCE = 20  # of them, which may bring nothing: MobileNetV2 takes 11 to get better again
-_RATE = 0.1
+_RATE = 0.03
 _EPSILON = 1e-5  # of a norm that says none
 _ENOUGH = 0.01  # how far moments may stay off: about as far as those of as many real inputs
 
@@ -44,8 +44,10 @@ class Synthetic:
 
     It needs no data: the moments are what the model remembers of its training (Yin et al.,
     DeepInversion, CVPR 2020). It starts from drawn images. What was made is kept in the cache. Of
-    a large model few are made, and the others are copies of these that are moved a little.
+    a large model few are made, and the others are drawn.
     """
+
+    made_up: ClassVar[bool] = True
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
         """Examples made from ``seed``.
@@ -56,7 +58,7 @@ class Synthetic:
         """
         if torch is None:
             raise MissingExtra("making synthetic inputs", "torch")
-        norms = [node for node in graph.nodes if _is_norm(node)]
+        norms = [node for node in graph.nodes if is_norm(node)]
         if not norms or len(graph.inputs) != 1:
             raise BadInput("synthetic inputs need norms with constant moments, and one input")
         each = max(sum(size_of(v) for n in graph.nodes if n.inputs for v in n.outputs), 1)
@@ -72,28 +74,23 @@ class Synthetic:
             times = progress(range(whole[0]), "synthetic inputs")
             held = np.stack([_made(probe, wanted, natural(rng, shape)) for _ in times])
             bank.write(key, {"inputs": held})
-        return [{name: batch} for batch in _copied(held, -(-count // shape[0]), seed)]
+        return [{name: batch} for batch in _filled(held, -(-count // shape[0]), seed)]
 
     def __str__(self) -> str:
         return "synthetic"
 
 
-def _copied(batches: Array, count: int, seed: int) -> Sequence[Array]:
-    """So many batches: those there are, (batches, examples, ...), then copies that are moved."""
-    rng, found = np.random.default_rng(seed), list(batches)
-    while len(found) < count:
-        found.append(moved(rng, batches[len(found) % len(batches)]))
-    return found
+def _filled(made: Array, count: int, seed: int) -> Sequence[Array]:
+    """So many batches: those that were made, (batches, examples, ...), then drawn ones."""
+    rng = np.random.default_rng([seed, len(made)])
+    more = (natural(rng, made.shape[1:]) for _ in range(count - len(made)))
+    return [*made, *(batch.astype(made.dtype) for batch in more)]
 
 
 def _key(graph: Graph, shape: tuple[int, ...], seed: int) -> str:
     """What is made depends on: the method, and the graph with its weights."""
     text = f"{_METHOD} {torch.__version__} {shape} {seed}\n{graph!r}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _is_norm(node: Node) -> bool:
-    return node.op == ops.BatchNormalization and all(tensor_of(v) for v in node.inputs[3:5])
 
 
 def _probe(graph: Graph, norms: Sequence[Node]) -> Any:

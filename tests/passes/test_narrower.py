@@ -101,7 +101,7 @@ def test_at_full_width_nothing_changes(kind: str) -> None:
     graph, shape = GRAPHS[kind]
     feeds = drawn(shape)
     seen = observed(graph, [feeds], narrowings(graph), 0)
-    after = solved(graph, [feeds], widths(graph, 1), seen)
+    after = rebuilt(graph, solved(graph, [feeds], widths(graph, 1), seen))
     assert narrowings(graph)
     assert macs(after) > 0.8 * macs(graph)
     assert off(graph, after, feeds) < 1e-6
@@ -159,7 +159,7 @@ def test_the_channels_go_everywhere_and_exactly(kind: str) -> None:
 def test_half_of_the_channels_do_better_than_half_of_the_weights() -> None:
     feeds = drawn((64, 4, 6, 6))
     seen = observed(BLOCK, [feeds], narrowings(BLOCK), 0)
-    after = solved(BLOCK, [feeds], widths(BLOCK, 0.5), seen)
+    after = rebuilt(BLOCK, solved(BLOCK, [feeds], widths(BLOCK, 0.5), seen))
     assert off(BLOCK, after, feeds) < off(BLOCK, Pipeline.parse("prune")(BLOCK), feeds)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from redir.ir.tensor import Array
-from redir.statistics.images import moved, natural, pink
+from redir.statistics.images import natural, pink
 
 
 def drawn(*shape: int, seed: int = 0) -> Array:
@@ -40,26 +40,6 @@ def test_channels_may_come_last() -> None:
 
 def test_what_is_no_image_is_noise() -> None:
     assert np.array_equal(drawn(4, 7), np.random.default_rng(0).standard_normal((4, 7)))
-
-
-def test_a_moved_image_shows_the_same_a_little_further() -> None:
-    image = np.arange(256.0).reshape(1, 1, 16, 16)
-    found = [moved(np.random.default_rng(seed), image) for seed in range(20)]
-    steps = {int(each[0, 0, 8, 8] - image[0, 0, 8, 8]) for each in found}
-    assert steps <= {16 * down + right for down in range(-2, 3) for right in range(-2, 3)}
-    assert len(steps) > 5
-    assert all(each.shape == image.shape for each in found)
-    assert all(np.isin(each, image).all() for each in found)
-
-
-def test_images_are_moved_wherever_channels_are() -> None:
-    last, first = (moved(np.random.default_rng(0), a) for a in (np.moveaxis(IMAGES, 1, 3), IMAGES))
-    assert np.array_equal(np.moveaxis(last, 3, 1), first)
-
-
-def test_what_is_no_image_is_not_moved() -> None:
-    rows = np.ones((4, 7))
-    assert moved(np.random.default_rng(0), rows) is rows
 
 
 def test_the_seed_decides() -> None:
