@@ -79,7 +79,7 @@ def test_what_is_skipped_is_said_in_a_line(redir: Redir) -> None:
         ("--statistics empty", "empty: no image (.jpg"),
         ("--statistics photos --preprocess caffe", "'caffe' is not one of imagenet, unit"),
         ("--preprocess unit", "preprocess is for a folder or a .zip of images, and auto is none"),
-        ("--statistics photos --examples 0", "examples are 1 or more"),
+        ("--statistics photos --examples -1", "examples, align and seed are 0 or more"),
     ],
 )
 def test_what_cannot_be_is_refused(redir: Redir, given: str, why: str) -> None:

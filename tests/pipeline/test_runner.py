@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,9 +94,9 @@ def test_no_graph_is_run_in_two_sessions(monkeypatch: pytest.MonkeyPatch) -> Non
     made: list[bytes] = []
     real = onnxruntime.InferenceSession
 
-    def session(path: str, *rest: Any) -> Any:
-        made.append(Path(path).read_bytes())
-        return real(path, *rest)
+    def session(model: bytes, *rest: Any) -> Any:
+        made.append(model)
+        return real(model, *rest)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     result = compress.run(normed(), NORMED)
