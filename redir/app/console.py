@@ -131,8 +131,9 @@ def say_saturated(options: argparse.Namespace, graph: Graph) -> None:
 
 _SOURCES = {
     "synthetic": "inputs made to fit the moments that its norms store; no data is used",
-    "drawn": "inputs drawn at random, a guess: without norms and PyTorch nothing better is known; "
-    "images of your own, as in --statistics FOLDER, or other inputs in FILE.npz, lose less",
+    "drawn": "inputs drawn at random, a guess, since norms and PyTorch are not there to make "
+    "better ones, or that takes long; images of your own, as in --statistics FOLDER, or other "
+    "inputs in FILE.npz, lose less",
 }
 
 

@@ -17,7 +17,7 @@ from redir.runtime.inputs import Inputs
 from redir.runtime.open_sizes import fitting_shapes
 from redir.statistics.given import Calibration, Images
 from redir.statistics.images import natural
-from redir.statistics.walk import is_fixed
+from redir.statistics.walk import flowing, is_fixed
 
 
 @runtime_checkable
@@ -37,6 +37,8 @@ class Source(Protocol):
 
 
 _GROUP = "redir.statistics"
+GRADIENTS = 2**28  # numbers of which there are gradients in all: about ten minutes on a core
+_MANY = 64  # synthetic inputs; with fewer, drawn ones do as well
 
 
 def source(given: str | Source, preprocess: str = "") -> Source:
@@ -99,7 +101,7 @@ def sizes(graph: Graph, count: int) -> tuple[dict[str, tuple[int, ...]], int]:
 
 @dataclass(frozen=True)
 class Auto:
-    """What the graph allows: synthetic inputs where norms tell what flowed, else drawn ones."""
+    """Synthetic inputs where norms tell what flowed, and many are made in minutes, else drawn."""
 
     made_up: ClassVar[bool] = True
 
@@ -110,7 +112,8 @@ class Auto:
     def choice(self, graph: Graph) -> str:
         """The name of the source that is taken."""
         norms = any(node.op == ops.BatchNormalization for node in graph.nodes)
-        return "synthetic" if norms and len(graph.inputs) == 1 and find_spec("torch") else "drawn"
+        quick = len(graph.inputs) == 1 and _MANY * flowing(graph) <= GRADIENTS
+        return "synthetic" if norms and quick and find_spec("torch") else "drawn"
 
     def __str__(self) -> str:
         return "auto"

@@ -18,8 +18,8 @@ from redir.ir.tensor import Array
 from redir.progress import progress
 from redir.statistics.images import natural
 from redir.statistics.norms import is_norm
-from redir.statistics.sources import sizes
-from redir.statistics.walk import size_of
+from redir.statistics.sources import GRADIENTS, sizes
+from redir.statistics.walk import flowing
 
 try:
     import torch
@@ -30,7 +30,6 @@ except ImportError:  # the extra is optional
 _METHOD = 4  # raise it with whatever changes what is made: what is in caches is of another
 _BATCH = 64  # examples that are made together, if they fit into memory:
 _AT_ONCE = 2**26  # numbers of all values, about a gigabyte with what gradients need
-_ALL = 2**28  # numbers of the values of all that are made: about ten minutes on a core
 _STEPS = 80  # of Adam at most
 _PATIENCE = 20  # of them, which may bring nothing: MobileNetV2 takes 11 to get better again
 _RATE = 0.03
@@ -61,10 +60,10 @@ class Synthetic:
         norms = [node for node in graph.nodes if is_norm(node)]
         if not norms or len(graph.inputs) != 1:
             raise BadInput("synthetic inputs need norms with constant moments, and one input")
-        each = max(sum(size_of(v) for n in graph.nodes if n.inputs for v in n.outputs), 1)
+        each = max(flowing(graph), 1)
         together = max(min(count, _BATCH, _AT_ONCE // each), 1)
         ((name, shape),) = sizes(graph, together)[0].items()
-        made = min(count, max(_ALL // each, 1))
+        made = min(count, max(GRADIENTS // each, 1))
         whole = (-(-made // shape[0]), *shape)
         bank, key = Bank(cache_folder() / "synthetic"), _key(graph, whole, seed)
         held = (bank.read(key) or {}).get("inputs", np.zeros(0))

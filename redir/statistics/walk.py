@@ -41,6 +41,11 @@ def cut(graph: Graph, batches: Batches) -> Batches:
     return [piece for batch in batches for piece in _pieces(batch, largest)]
 
 
+def flowing(graph: Graph) -> int:
+    """The numbers of all values that are computed for one example, as far as they are known."""
+    return sum(size_of(value) for node in graph.nodes if node.inputs for value in node.outputs)
+
+
 def size_of(value: Value) -> int:
     """The numbers of a value in one example, as far as they are known."""
     return prod(size or 1 for size in (value.type.shape or ())[1:] if isinstance(size, int))

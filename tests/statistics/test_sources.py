@@ -103,7 +103,7 @@ def test_of_a_large_model_few_inputs_are_made_and_the_others_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries(monkeypatch, tmp_path)
-    monkeypatch.setattr(synthetic, "_ALL", 5000)
+    monkeypatch.setattr(synthetic, "GRADIENTS", 5000)
     monkeypatch.setattr(synthetic, "_AT_ONCE", 2000)
     batches = [batch["x"] for batch in SYNTHETIC.batches(OPEN, 20, 0)]
     assert [len(batch) for batch in batches] == [2] * 10
@@ -159,6 +159,12 @@ def test_auto_is_synthetic_where_norms_remember() -> None:
     assert np.array_equal(remembered, SYNTHETIC.batches(OPEN, 4, 0)[0]["x"])
     plain = net("n", 3, 8, 8, norm=False)
     assert np.array_equal(AUTO.batches(plain, 4, 0)[0]["x"], DRAWN.batches(plain, 4, 0)[0]["x"])
+
+
+def test_auto_draws_inputs_of_a_model_for_which_few_could_be_made() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    large = net("n", 3, 1024, 1024)
+    assert [AUTO.choice(graph) for graph in (OPEN, large)] == ["synthetic", "drawn"]
 
 
 def test_dead_channels_do_not_keep_others_from_their_moments(
