@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
-from redir import ops
 from redir.errors import BadPipeline
 from redir.io.plugins import plugin, plugins
 from redir.ir import Graph
@@ -17,6 +16,7 @@ from redir.runtime.inputs import Inputs
 from redir.runtime.open_sizes import fitting_shapes
 from redir.statistics.given import Calibration, Images
 from redir.statistics.images import natural
+from redir.statistics.norms import is_norm
 from redir.statistics.walk import flowing, is_fixed
 
 
@@ -111,7 +111,7 @@ class Auto:
 
     def choice(self, graph: Graph) -> str:
         """The name of the source that is taken."""
-        norms = any(node.op == ops.BatchNormalization for node in graph.nodes)
+        norms = any(map(is_norm, graph.nodes))
         quick = len(graph.inputs) == 1 and _MANY * flowing(graph) <= GRADIENTS
         return "synthetic" if norms and quick and find_spec("torch") else "drawn"
 

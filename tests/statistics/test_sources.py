@@ -161,6 +161,12 @@ def test_auto_is_synthetic_where_norms_remember() -> None:
     assert np.array_equal(AUTO.batches(plain, 4, 0)[0]["x"], DRAWN.batches(plain, 4, 0)[0]["x"])
 
 
+def test_auto_draws_inputs_where_norms_do_not_say_what_they_stored() -> None:
+    x, one = placeholder("n", 4, 8, 8), const(np.ones(4))
+    y = ops.BatchNormalization(x, one, one, ops.Relu(one), one)
+    assert AUTO.choice(Graph({"x": x}, {"y": y})) == "drawn"
+
+
 def test_auto_draws_inputs_of_a_model_for_which_few_could_be_made() -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     large = net("n", 3, 1024, 1024)
