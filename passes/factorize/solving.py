@@ -100,8 +100,8 @@ def solved(
         aim = _aim(form.layer, was, held)
         moments = form.seen(read, aim(was.targets))
         flow = Flow(read, aim, [arrays[0] for arrays in operands], was.places)
-        flow_on = flow if was.behind.clips or form.flows else None
-        made[node] = form.fitted(rank, moments, was.moments, flow_on)
+        needed = was.behind.clips or form.flows
+        made[node] = form.fitted(rank, moments, was.moments, flow if needed else None)
         x = Value(form.layer.x.type)
         run = running(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
         return [[run({"x": arrays[0]})["y"]] for arrays in operands]
