@@ -107,7 +107,7 @@ class Hash(Pass):
             )
         if self.examples < 0:
             raise BadPipeline(f"hash: examples is 0 or more: {self.examples}")
-        assert self.source
+        source(self.statistics, self.preprocess)  # there is one
 
     @property
     def guarantees(self) -> tuple[Guarantee, ...]:

@@ -73,7 +73,7 @@ class Palettize(Pass):
             raise BadPipeline(f"palettize: bytes is above 0 and at most 1: {self.bytes}")
         if self.examples < 0:
             raise BadPipeline(f"palettize: examples is 0 or more: {self.examples}")
-        assert self.source
+        source(self.statistics, self.preprocess)  # there is one
 
     @property
     def guarantees(self) -> tuple[Guarantee, ...]:
