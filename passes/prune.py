@@ -10,8 +10,8 @@ from redir.channels.coupling import Coupling
 from redir.channels.removal import silenced, spared, without
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE
 from redir.errors import BadPipeline
-from redir.importance import Criterion, criterion
-from redir.ir import Graph, Port
+from redir.importance import Criterion, Evidence, criterion, families, scored
+from redir.ir import Graph
 from redir.pipeline import Pass
 
 
@@ -19,9 +19,9 @@ from redir.pipeline import Pass
 class Prune(Pass):
     """Structured pruning: of each family of channels the share ``channel_ratio`` goes.
 
-    The groups of a family are ranked by a ``criterion``: the weights that make and that read them,
-    by the sum of their magnitudes (``l1``) or of their squares (``l2``); at random with ``seed``
-    (``random``); or one of another package. With
+    The channels of a family are ranked by a ``criterion``: one of redir's, such as ``l2``, the
+    squares of the weights that make and that read them, or one of another package. What is random
+    is drawn by ``seed``. With
     ``compact=false`` the channels only become zero, for comparison: the outputs are the same.
     Pinned groups stay, and so does one channel of each axis. This loses accuracy.
     """
@@ -51,14 +51,11 @@ class Prune(Pass):
         return silenced(coupling, spared(coupling, chosen))
 
     def _chosen(self, coupling: Coupling) -> set[int]:
-        rng, chosen = np.random.default_rng(self.seed), set[int]()
-        for family in (f for f in coupling.families() if _is_read(coupling, f)):
-            scores = criterion(self.criterion).scores(coupling, family, rng)
-            ranked = sorted(scores.keys() - coupling.pinned, key=lambda g: (scores[g], g))
-            chosen.update(ranked[: int(self.channel_ratio * len(ranked))])
+        evidence, chosen = Evidence(coupling.graph, seed=self.seed), set[int]()
+        for family in families(coupling):
+            scores = scored(criterion(self.criterion), family, evidence)
+            known = np.flatnonzero(~np.isnan(scores))
+            ranked = known[np.argsort(scores[known], kind="stable")]
+            gone = ranked[: int(self.channel_ratio * len(scores))]
+            chosen.update(family.channels[gone].tolist())
         return chosen
-
-
-def _is_read(coupling: Coupling, family: list[Port]) -> bool:
-    """Whether an operator adds up over the channels of a family: its weights read them."""
-    return any(link.kind == "summed" for port in family for _, link in coupling.links_of(port))
