@@ -24,10 +24,10 @@ from redir.passes.hash.budget import BANDWIDTHS, options, with_others
 from redir.passes.hash.cells import cells_of, hashed, widest
 from redir.passes.hash.figures import draw_density, draw_distinct
 from redir.passes.hash.parts import Along, Granularity, alongs, joined, parts
-from redir.pipeline import Pass, Place
+from redir.pipeline import Place
+from redir.pipeline.observing import Observing
 from redir.progress import progress
 from redir.runtime.inputs import normal_feeds
-from redir.statistics import Source, source
 from redir.statistics.effects import weighed
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ _NO_DEARER = Guarantee("no more multiplications", _dearer)
 
 
 @dataclass(frozen=True)
-class Hash(Pass):
+class Hash(Observing):
     """Adaptive, data-free scalar hashing: few distinct values in each layer.
 
     ``bandwidth`` is a multiple of Silverman's rule, or one of the rules silverman, scott and
@@ -80,12 +80,10 @@ class Hash(Pass):
     error: float | None = None
     granularity: Granularity = "auto"
     multiplications: float = 0.0
-    statistics: str | Source = "drawn"
-    preprocess: str = ""
-    examples: int = 0
 
     def __post_init__(self) -> None:
         """Refuse options that make no sense."""
+        super().__post_init__()
         if isinstance(self.bandwidth, str) and self.bandwidth not in RULES:
             raise BadPipeline(
                 f"hash: bandwidth {self.bandwidth!r} is no number and none of {', '.join(RULES)}"
@@ -105,9 +103,6 @@ class Hash(Pass):
             raise BadPipeline(
                 f"hash: multiplications is above 0 and at most 1: {self.multiplications}"
             )
-        if self.examples < 0:
-            raise BadPipeline(f"hash: examples is 0 or more: {self.examples}")
-        source(self.statistics, self.preprocess)  # there is one
 
     @property
     def guarantees(self) -> tuple[Guarantee, ...]:
@@ -118,11 +113,6 @@ class Hash(Pass):
     def asked(self) -> Mapping[str, float]:
         """The share of the multiplications, if it is given."""
         return {"multiplications": self.multiplications} if self.multiplications else {}
-
-    @property
-    def source(self) -> Source:
-        """Where inputs come from."""
-        return source(self.statistics, self.preprocess)
 
     def run(self, graph: Graph) -> Graph:
         """Hash each weight tensor on its own."""

@@ -28,8 +28,8 @@ from redir.layers.palette import WIDTHS, least_bits, split, unpacked
 from redir.ops import tensor_of
 from redir.passes.palettize.fewer import options, within
 from redir.passes.palettize.storing import Writer, plan
-from redir.pipeline import Pass, Place
-from redir.statistics import Source, source
+from redir.pipeline import Place
+from redir.pipeline.observing import Observing
 from redir.statistics.effects import weighed
 
 _OLDEST = 6  # operator set: before it, Cast named its type in words
@@ -42,7 +42,7 @@ _WEIGHTS: Mapping[str, slice] = {
 
 
 @dataclass(frozen=True)
-class Palettize(Pass):
+class Palettize(Observing):
     """A tensor of few distinct values becomes places of 1, 2, 4 or 8 bits in a palette of them.
 
     It is rebuilt by standard operators, which runtimes compute once, when they load the model. A
@@ -57,12 +57,10 @@ class Palettize(Pass):
     bits: int | None = None
     error: float | None = None
     bytes: float = 0.0
-    statistics: str | Source = "drawn"
-    preprocess: str = ""
-    examples: int = 0
 
     def __post_init__(self) -> None:
         """Refuse options that make no sense."""
+        super().__post_init__()
         if self.bits not in {None, *WIDTHS}:
             raise BadPipeline(f"palettize: bits must be 1, 2, 4 or 8, not {self.bits}")
         if self.error is not None and not 0 < self.error < 1:
@@ -71,9 +69,6 @@ class Palettize(Pass):
             raise BadPipeline("palettize: error chooses the bits: give one of the two")
         if not 0 <= self.bytes <= 1:
             raise BadPipeline(f"palettize: bytes is above 0 and at most 1: {self.bytes}")
-        if self.examples < 0:
-            raise BadPipeline(f"palettize: examples is 0 or more: {self.examples}")
-        source(self.statistics, self.preprocess)  # there is one
 
     @property
     def guarantees(self) -> tuple[Guarantee, ...]:
@@ -84,11 +79,6 @@ class Palettize(Pass):
     def asked(self) -> Mapping[str, float]:
         """The share of the bytes, if it is given."""
         return {"bytes": self.bytes} if self.bytes else {}
-
-    @property
-    def source(self) -> Source:
-        """Where inputs come from."""
-        return source(self.statistics, self.preprocess)
 
     def run(self, graph: Graph) -> Graph:
         """Reduce what is to be reduced, then store what pays."""

@@ -1,0 +1,29 @@
+"""Passes that look at what flows through a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redir.errors import BadPipeline
+from redir.pipeline.pipeline import Pass
+from redir.statistics import Source, source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observing(Pass):
+    """A pass that runs a model on ``examples`` of ``statistics``, images after ``preprocess``."""
+
+    statistics: str | Source = "drawn"
+    preprocess: str = ""
+    examples: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a source that there is not."""
+        if self.examples < 0:
+            raise BadPipeline(f"{self.name}: examples is 0 or more: {self.examples}")
+        _ = self.source
+
+    @property
+    def source(self) -> Source:
+        """Where inputs come from."""
+        return source(self.statistics, self.preprocess)
