@@ -1,4 +1,4 @@
-"""The passes that redir ships, one in a file, and their classes: ``redir.passes.Prune``.
+"""The passes that redir ships, mostly one in a file, and their classes: ``redir.passes.Prune``.
 
 A class has another name than its file: ``redir.passes.prune`` is the module. A class is loaded when
 it is first asked for, since some passes need slow parts of scipy.
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from redir.passes.cse import Cse
     from redir.passes.eliminate_dead_channels import EliminateDeadChannels
     from redir.passes.eliminate_identity import EliminateIdentity
-    from redir.passes.factorize import Factorize
+    from redir.passes.factorize import Expand, Factorize, LowRank, Narrower, Reduce, Spatial
     from redir.passes.fold_batchnorm import FoldBatchnorm
     from redir.passes.fold_constants import FoldConstants
     from redir.passes.hash import Hash
@@ -26,21 +26,28 @@ __all__ = [
     "Cse",
     "EliminateDeadChannels",
     "EliminateIdentity",
+    "Expand",
     "Factorize",
     "FoldBatchnorm",
     "FoldConstants",
     "Hash",
+    "LowRank",
     "Merge",
+    "Narrower",
     "Palettize",
     "Prune",
+    "Reduce",
+    "Spatial",
     "SplitInputs",
     "UnevenDepthwise",
 ]
+
+_FORMS = ("Expand", "LowRank", "Narrower", "Reduce", "Spatial")  # whose module is factorize
 
 
 def __getattr__(name: str) -> Any:
     """The class of a pass, from the module that is named as the pass."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    module = "factorize" if name in _FORMS else re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from redir.check.guarantees import SAME_INTERFACE, Guarantee
 from redir.cost import macs, total
 from redir.cost.forms import no_dearer, unless_dearer
-from redir.cost.models import BYTES, MACS, CostModel, cost_model
-from redir.errors import BadInput, BadPipeline, TooLarge, Unsupported
+from redir.cost.models import BYTES, MACS
+from redir.errors import BadPipeline
 from redir.ir import Graph
+from redir.passes.factorize.alone import Expand, LowRank, Narrower, Reduce, Spatial
 from redir.passes.factorize.budget import COUNTED, sharing
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.plan import Plan
 from redir.passes.factorize.search import faster, furthest, losing, nearest, within
-from redir.passes.factorize.study import MEASURED, NOISE, Choices, Study, study
-from redir.passes.factorize.ways import DENSE, FACTORED, FORMS, all_factorings, factorings
-from redir.pipeline import Pass, Place
+from redir.passes.factorize.study import MEASURED, NOISE, Choices, Study
+from redir.passes.factorize.studying import Studying
+from redir.passes.factorize.ways import DENSE, FORMS, all_factorings
+from redir.pipeline import Place
 from redir.runtime.open_sizes import Shapes
-from redir.statistics import Source, source
+
+__all__ = ["Expand", "Factorize", "LowRank", "Narrower", "Reduce", "Spatial"]
 
 TARGETS = {
     "macs": (0, 1),
@@ -35,7 +38,7 @@ _HALF = 0.5  # of the multiply-adds, where no target is given
 
 
 @dataclass(frozen=True)
-class Factorize(Pass):
+class Factorize(Studying):
     """Layers become two of less rank, solved on what flows, so that a target is met.
 
     ``macs``, ``params`` or ``bytes`` is the share of the model's that may be left (half of the
@@ -67,14 +70,8 @@ class Factorize(Pass):
     error: float = 0.0
     max_drop: float = 0.0
     eval: str = ""
-    cost: str | CostModel = "macs"
     forms: str = "all"
-    statistics: str | Source = "auto"
-    preprocess: str = ""
-    examples: int = 0
     align: int = 0
-    ignore: str = ""
-    seed: int = 0
     plan: str | Plan = ""
 
     @property
@@ -86,6 +83,7 @@ class Factorize(Pass):
 
     def __post_init__(self) -> None:
         """Refuse options that make no sense."""
+        super().__post_init__()
         given = {name: value for name in TARGETS if (value := getattr(self, name))}
         if len(given) > 1:
             raise BadPipeline(f"factorize: one target at a time, not {' and '.join(given)}")
@@ -97,14 +95,9 @@ class Factorize(Pass):
                 raise BadPipeline(f"factorize: {name} is above {low} and at most {high}: {value}")
         if bool(self.max_drop) != bool(self.eval):
             raise BadPipeline("factorize: max_drop and eval, labelled data, need each other")
-        if min(self.examples, self.align, self.seed) < 0:
-            raise BadPipeline("factorize: examples, align and seed are 0 or more")
-        self.source, cost_model(self.cost), self._forms()
-
-    @property
-    def source(self) -> Source:
-        """Where inputs come from."""
-        return source(self.statistics, self.preprocess)
+        if self.align < 0:
+            raise BadPipeline(f"factorize: align is 0 or more: {self.align}")
+        self._forms()
 
     @property
     def asked(self) -> Mapping[str, float]:
@@ -115,7 +108,7 @@ class Factorize(Pass):
     @property
     def _timed(self) -> bool:
         """Whether time counts."""
-        return bool(self.speed) or cost_model(self.cost).measured
+        return bool(self.speed) or self.model.measured
 
     def _forms(self) -> Sequence[str]:
         if self.forms == "all":
@@ -133,7 +126,7 @@ class Factorize(Pass):
         """``run``, so that a share that is asked for is left behind the last pass."""
         found = self._study(graph)
         after = found.solved(self._choices(found, place)) if found else graph
-        return unless_dearer(graph, after, self.cost) if cost_model(self.cost).measured else after
+        return unless_dearer(graph, after, self.cost) if self.model.measured else after
 
     def planned(
         self, graph: Graph, place: Place | None = None, shapes: Shapes | None = None
@@ -163,21 +156,14 @@ class Factorize(Pass):
         """What is known of a graph, None where nothing is to be done, or can be.
 
         Raises:
-            BadInput: there is a plan that is not for it.
+            BadInput: there is a plan that is not for it, or it cannot be run.
             TooLarge: to run it takes too much memory, or time.
         """
         if 1 in (self.macs, self.params, self.bytes, self.speed):
             return None
         if self.plan:  # which is refused before statistics are taken, for these take long
             self._plan.choices(graph, all_factorings(graph, self.ignore))
-        try:
-            return study(graph, self.source, self.examples, self.seed, self.ignore)
-        except TooLarge:  # about which something can be done
-            raise
-        except Unsupported as error:  # what cannot be run is left alone
-            if self.plan:
-                raise BadInput(f"plan: the model cannot be run: {error}") from None
-            return None
+        return self.study(graph, needed=bool(self.plan))
 
     @property
     def _plan(self) -> Plan:
@@ -208,10 +194,3 @@ class Factorize(Pass):
             return nearest(saving, faster(found, value))
         error = target == "error"
         return furthest(saving, within(found, value) if error else losing(found, value, self.eval))
-
-    def explain(self, graph: Graph) -> Iterator[str]:
-        """Why layers that could be factored are left as they are."""
-        for node in graph.nodes:
-            found = factorings(graph, node, self.ignore) if node.op in FACTORED else []
-            if isinstance(found, str):
-                yield f"{node}: {found}"

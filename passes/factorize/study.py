@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -48,8 +48,7 @@ class Study:
     ``graph`` is the ``original``, but its norms are fitted to inputs that are made up; ``twins``
     are the nodes of the original for those of it. Plans are ``judged`` on some of the examples,
     which moments leave out if there are enough. ``ways`` are the forms of each layer, ``seen`` what
-    was seen of it, ``effects`` what an error in it does to the outputs, and ``errors`` what each
-    form is estimated to lose at each rank.
+    was seen of it.
     """
 
     original: Graph
@@ -59,8 +58,20 @@ class Study:
     judged: Batches
     ways: Mapping[Node, Sequence[Factoring]]
     seen: Mapping[Node, Seen]
-    effects: Mapping[Node, Effect]
-    errors: Mapping[Factoring, Array]
+    seed: int
+
+    @cached_property
+    def errors(self) -> Mapping[Factoring, Array]:
+        """What each form is estimated to lose at each rank."""
+        tried = progress(self.ways.items(), "forms")
+        return {f: f.errors(self.seen[n].moments) for n, forms in tried for f in forms}
+
+    @cached_property
+    def effects(self) -> Mapping[Node, Effect]:
+        """What an error in each layer does to the outputs."""
+        forms = {n: _shown(found) for n, found in self.ways.items()}
+        shown = {n: (form, self.errors[form]) for n, form in forms.items()}
+        return effects(self.graph, self.judged, shown, self.seen, self.seed)
 
     def planner(
         self, price: str, forms: Sequence[str], align: int, rule: str = NOISE
@@ -153,11 +164,7 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     judged = _judged(graph, batches, len(ways))
     apart = len(judged) if len(judged) < len(batches) else 0
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
-    tried = progress(ways.items(), "forms")
-    errors = {f: f.errors(seen[n].moments) for n, forms in tried for f in forms}
-    shown = {n: (form := _shown(forms), errors[form]) for n, forms in ways.items()}
-    found = effects(graph, judged, shown, seen, seed)
-    return Study(original, graph, twins, batches, judged, ways, seen, found, errors)
+    return Study(original, graph, twins, batches, judged, ways, seen, seed)
 
 
 def _enough(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> int:

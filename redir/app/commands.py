@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
 from redir.app import demo, tables
@@ -32,7 +31,7 @@ from redir.check.outputs import verify
 from redir.cost import Cost, example_shapes, layers, total
 from redir.errors import BadInput, Broken, visible
 from redir.io import arrays, outputs
-from redir.pipeline import Pipeline, available, instruments, promised
+from redir.pipeline import Pipeline, available, fields_of, instruments, promised
 from redir.pipeline.presets import PRESETS
 from redir.pipeline.runner import Instrument, run
 from redir.runtime.open_sizes import check_shapes, parsed_shapes
@@ -262,7 +261,7 @@ def _passes(options: argparse.Namespace) -> int:
         {
             "name": name,
             "summary": (kind.__doc__ or "").strip().splitlines()[0],
-            "options": {f.name: f.default for f in fields(kind)},
+            "options": {name: f.default for name, f in fields_of(kind).items()},
             "guarantees": [g.name for g in promised(kind)],
         }
         for name, kind in available().items()

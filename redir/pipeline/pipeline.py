@@ -80,7 +80,7 @@ class Pass:
 
     def __str__(self) -> str:
         """The textual form, which ``Pipeline.parse`` reads back."""
-        changed = {f.name: getattr(self, f.name) for f in fields(self) if not _is_default(self, f)}
+        changed = {n: getattr(self, n) for n in fields_of(self) if not _is_default(self, n)}
         options = ",".join(f"{key}={_print(value)}" for key, value in changed.items())
         return f"{self.name}{{{options}}}" if options else self.name
 
@@ -159,6 +159,11 @@ def available() -> dict[str, type[Pass]]:
     return {name: loaded(point, "pass") for name, point in plugins(_GROUP).items()}
 
 
+def fields_of(kind: type[Pass] | Pass) -> dict[str, Field[Any]]:
+    """The options of a pass by name, those that it shares with others last."""
+    return {f.name: f for f in sorted(fields(kind), key=lambda f: f.kw_only is True)}
+
+
 def promised(kind: type[Pass]) -> tuple[Guarantee, ...]:
     """What a pass promises with its options at their defaults; nothing where one has none."""
     needed = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
@@ -193,8 +198,8 @@ def _pass(name: str, options: str) -> Pass:
     given: dict[str, Any] = {}
     for option in filter(None, (o.strip() for o in options.split(","))):
         key, equals, text = (part.strip() for part in option.partition("="))
-        if key not in {f.name for f in fields(kind)}:
-            known = ", ".join(f.name for f in fields(kind)) or "none"
+        if key not in fields_of(kind):
+            known = ", ".join(fields_of(kind)) or "none"
             raise BadPipeline(f"pass {name!r} has no option {key!r}; it has {known}")
         if not equals:
             raise BadPipeline(f"pass {name!r}: option {key!r} has no value")
@@ -229,7 +234,7 @@ def _expected(hint: Any) -> str:
 
 
 def _given(step: Pass, options: Mapping[str, Any]) -> Pass:
-    free = {f.name for f in fields(step) if _is_default(step, f)}
+    free = {name for name in fields_of(step) if _is_default(step, name)}
     return replace(step, **{name: value for name, value in options.items() if name in free})
 
 
@@ -239,6 +244,7 @@ def _print(value: object) -> str:
     return str(value)
 
 
-def _is_default(step: Pass, option: Field[Any]) -> bool:
+def _is_default(step: Pass, name: str) -> bool:
+    option = fields_of(step)[name]
     default = option.default if option.default is not MISSING else None
-    return bool(getattr(step, option.name) == default)
+    return bool(getattr(step, name) == default)

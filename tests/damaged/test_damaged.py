@@ -20,7 +20,7 @@ PROGRAMS = {"pt2": 4} if find_spec("torch") else {}
 FEW = {"onnx": 8, "text": 5, "npz": 4, **PROGRAMS}
 MANY = {"onnx": 2000, "pt2": 500, "text": 500, "npz": 500}
 SHARDS = 10
-PASSES = [f"redir.passes.{name.replace('-', '_')}" for name in available()]
+PASSES = sorted({kind.__module__ for kind in available().values()})
 TORCH = ["redir.frontends.torch.program", "redir.backends.torch.writer"]
 MODULES = [
     "redir.app.cli",

@@ -1,0 +1,84 @@
+"""Each form as a pass of its own: every layer takes it that loses little by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir.check.guarantees import SAME_INTERFACE, Guarantee
+from redir.cost.forms import no_dearer, unless_dearer
+from redir.cost.models import MACS
+from redir.errors import BadPipeline
+from redir.ir import Graph, Node
+from redir.passes.factorize.solving import Choice
+from redir.passes.factorize.study import Study
+from redir.passes.factorize.studying import Studying
+
+_ERROR = 0.05
+
+
+@dataclass(frozen=True)
+class Alone(Studying):
+    """Every layer that may takes the form that the pass is named after, where that pays.
+
+    It does at ``rank``, or else at the least rank at which it is estimated to lose at most
+    ``error`` of the energy of its results. ``cost`` is what it must pay in; under one that is
+    measured, in multiply-adds, and the model stays as it was where it is not faster then.
+    """
+
+    error: float = _ERROR
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse options that make no sense."""
+        super().__post_init__()
+        if not 0 < self.error < 1:
+            raise BadPipeline(f"{self.name}: error is above 0 and below 1: {self.error}")
+        if self.rank < 0:
+            raise BadPipeline(f"{self.name}: rank is 0 or more: {self.rank}")
+        if self.rank and self.error != _ERROR:
+            raise BadPipeline(f"{self.name}: error chooses the rank: give one of the two")
+
+    @property
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """The interface stays, and what is counted does not rise."""
+        return (SAME_INTERFACE, *([] if self.model.measured else [no_dearer(self.model)]))
+
+    def run(self, graph: Graph) -> Graph:
+        """See what flows, choose ranks, and solve."""
+        found = self.study(graph)
+        chosen = {} if found is None else dict(self._chosen(found))
+        after = found.solved(chosen) if found and chosen else graph
+        return unless_dearer(graph, after, self.cost)
+
+    def _chosen(self, found: Study) -> Iterator[tuple[Node, Choice]]:
+        price = MACS if self.model.measured else self.model
+        for node, forms in found.ways.items():
+            for form in (form for form in forms if form.name == self.name):
+                errors = form.errors(found.seen[node].moments)
+                choice = Choice(form, self.rank or max(1, int(np.sum(errors > self.error))))
+                fits = choice.rank <= form.full
+                if fits and price.ratio(found.original, found.unsolved({node: choice})) < 1:
+                    yield node, choice
+
+
+class Spatial(Alone):
+    """A kernel becomes k x 1, then 1 x k (Jaderberg et al., BMVC 2014)."""
+
+
+class Reduce(Alone):
+    """A kernel becomes 1 x 1 to fewer channels, then k x k."""
+
+
+class Expand(Alone):
+    """A kernel becomes k x k to fewer channels, then 1 x 1."""
+
+
+class LowRank(Alone):
+    """A matrix, or a 1 x 1 convolution, becomes the product of two."""
+
+
+class Narrower(Alone):
+    """Channels that the others can say go, of all layers that share them (Hassibi and Stork)."""

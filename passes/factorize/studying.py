@@ -1,0 +1,59 @@
+"""Passes that factor layers by what flows through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from redir.cost.models import CostModel, cost_model
+from redir.errors import BadInput, BadPipeline, TooLarge, Unsupported
+from redir.ir import Graph
+from redir.passes.factorize.study import Study, study
+from redir.passes.factorize.ways import FACTORED, factorings
+from redir.pipeline.observing import Observing
+from redir.statistics import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studying(Observing):
+    """A pass that studies the layers of a graph, but for those whose name matches ``ignore``."""
+
+    statistics: str | Source = "auto"
+    cost: str | CostModel = "macs"
+    ignore: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a source or a cost that there is not."""
+        super().__post_init__()
+        if self.seed < 0:
+            raise BadPipeline(f"{self.name}: seed is 0 or more: {self.seed}")
+        _ = self.model
+
+    @property
+    def model(self) -> CostModel:
+        """The model of costs."""
+        return cost_model(self.cost)
+
+    def study(self, graph: Graph, *, needed: bool = False) -> Study | None:
+        """What is known of a graph, None where no layer may be factored, or it cannot be run.
+
+        Raises:
+            BadInput: it cannot be run, and that is ``needed``.
+            TooLarge: to run it takes too much memory, or time.
+        """
+        try:
+            return study(graph, self.source, self.examples, self.seed, self.ignore)
+        except TooLarge:  # about which something can be done
+            raise
+        except Unsupported as error:  # what cannot be run is left alone
+            if needed:
+                raise BadInput(f"{self.name}: the model cannot be run: {error}") from None
+            return None
+
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """Why layers that could be factored are left as they are."""
+        for node in graph.nodes:
+            found = factorings(graph, node, self.ignore) if node.op in FACTORED else []
+            if isinstance(found, str):
+                yield f"{node}: {found}"
