@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from redir.passes.cse import Cse
     from redir.passes.eliminate_dead_channels import EliminateDeadChannels
     from redir.passes.eliminate_identity import EliminateIdentity
-    from redir.passes.factorize import Expand, Factorize, LowRank, Narrower, Reduce, Spatial
+    from redir.passes.factorize import (
+        Expand,
+        Factorize,
+        LowRank,
+        Narrower,
+        Pivoted,
+        Reduce,
+        Spatial,
+    )
     from redir.passes.fold_batchnorm import FoldBatchnorm
     from redir.passes.fold_constants import FoldConstants
     from redir.passes.hash import Hash
@@ -35,6 +43,7 @@ __all__ = [
     "Merge",
     "Narrower",
     "Palettize",
+    "Pivoted",
     "Prune",
     "Reduce",
     "Spatial",
@@ -42,7 +51,7 @@ __all__ = [
     "UnevenDepthwise",
 ]
 
-_FORMS = ("Expand", "LowRank", "Narrower", "Reduce", "Spatial")  # whose module is factorize
+_FORMS = ("Expand", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial")  # of factorize
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from redir.cost.forms import no_dearer, unless_dearer
 from redir.cost.models import BYTES, MACS
 from redir.errors import BadPipeline
 from redir.ir import Graph
-from redir.passes.factorize.alone import Expand, LowRank, Narrower, Reduce, Spatial
+from redir.passes.factorize.alone import Expand, LowRank, Narrower, Pivoted, Reduce, Spatial
 from redir.passes.factorize.budget import COUNTED, sharing
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.plan import Plan
@@ -22,7 +22,7 @@ from redir.passes.factorize.ways import DENSE, FORMS, all_factorings
 from redir.pipeline import Place
 from redir.runtime.open_sizes import Shapes
 
-__all__ = ["Expand", "Factorize", "LowRank", "Narrower", "Reduce", "Spatial"]
+__all__ = ["Expand", "Factorize", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial"]
 
 TARGETS = {
     "macs": (0, 1),
@@ -50,8 +50,9 @@ class Factorize(Studying):
     A kernel becomes k x 1 then 1 x k (``spatial``: Jaderberg et al., BMVC 2014), 1 x 1 then k x k
     (``reduce``), k x k then 1 x 1 (``expand``), or kernels of single channels and sums of
     them (``uneven-depthwise``: Yvinec et al., NeurIPS 2021); a matrix the product of two
-    (``low-rank``); or channels go, and those that stay take over (``narrower``: Hassibi and Stork,
-    1992). ``forms`` are those allowed, joined by +, or ``all``. Ranks are multiples of ``align``
+    (``low-rank``), or some of its rows and how they make the others (``pivoted``: PIFA, ICML 2025);
+    or channels go, and those that stay take over (``narrower``: Hassibi and Stork, 1992). ``forms``
+    are those allowed, joined by +, or ``all``. Ranks are multiples of ``align``
     (0: of 8 where time counts, else of what suits a layer), and chosen for all layers at once, by
     what noise in each does to the outputs. Weights are solved by least squares against the
     original's results, layer after layer, on what the layers before give (Zhang et al., TPAMI

@@ -82,3 +82,7 @@ class LowRank(Alone):
 
 class Narrower(Alone):
     """Channels that the others can say go, of all layers that share them (Hassibi and Stork)."""
+
+
+class Pivoted(Alone):
+    """A matrix, or a 1 x 1 convolution, becomes some of its outputs, and sums of these (PIFA)."""

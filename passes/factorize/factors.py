@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redir import ops
-from redir.ir import Value
+from redir.ir import Node, Op, Value
 from redir.ir.tensor import Array
 from redir.layers.linear import CONVS, Linear
 from redir.statistics.moments import window
@@ -33,18 +33,18 @@ class Factors:
         return self._convs(x) if self.layer.node.op in CONVS else self._products(x)
 
     def _products(self, x: Value) -> Value:
-        node = self.layer.node
-        matmul = ops.lookup("MatMul", max(node.op.version, 1))
-        assert matmul is not None
+        matmul = versioned("MatMul", self.layer.node)
         reduced = matmul(x, self._const(self.first.T))
+        return self._matrix(reduced, self.second[:, 0].T, self.bias)
+
+    def _matrix(self, x: Value, weights: Array, bias: Array) -> Value:
+        """``weights`` (outputs, inputs) times ``x``, plus a bias (outputs,)."""
+        node = self.layer.node
         if node.op == ops.MatMul:
-            add = ops.lookup("Add", max(node.op.version, 7))
-            assert add is not None
-            made = matmul(reduced, self._const(self.second[:, 0]))
-            return add(made, self._const(self.bias))
-        second = self.second[:, 0].T if node.attrs.get("transB") else self.second[:, 0]
-        operands = (reduced, self._const(second), self._const(self.bias))
-        return node.on(operands).outputs[0]
+            made = node.op(x, self._const(weights.T))
+            return versioned("Add", node, 7)(made, self._const(bias))
+        turned = weights if node.attrs.get("transB") else weights.T
+        return node.on((x, self._const(turned), self._const(bias))).outputs[0]
 
     def _convs(self, x: Value) -> Value:
         kernel, (layer, rank) = np.array(self.layer.kernel), (self.layer, len(self.first))
@@ -89,3 +89,10 @@ class Depthwise(Factors):
         basis = layer.node.op(x, self._const(kernels), group=rank, **attrs)
         sums = self.second[order, 0].T.reshape(layer.outputs, rank, *[1] * len(layer.kernel))
         return layer.node.op(basis, self._const(sums), self._const(self.bias))
+
+
+def versioned(name: str, node: Node, least: int = 1) -> Op:
+    """An operator in the version that goes with a node, or a later one."""
+    found = ops.lookup(name, max(node.op.version, least))
+    assert found is not None
+    return found

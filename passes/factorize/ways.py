@@ -15,12 +15,13 @@ from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
 from redir.passes.factorize.narrower import narrower
+from redir.passes.factorize.pivoted import Pivoted
 from redir.passes.factorize.uneven import Uneven
 from redir.passes.factorize.wide import FEATURES, Wide
 
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
 DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower")  # which runtimes are fast at
-FORMS = (*DENSE, "uneven-depthwise")
+FORMS = (*DENSE, "uneven-depthwise", "pivoted")
 
 
 def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring] | str:
@@ -40,7 +41,7 @@ def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring
     if _is_wide(layer):
         return [Wide(layer, frozenset(), scale)]
     found = [Factoring(layer, frozenset(axes[:n]), scale) for n in range(len(axes) + 1)]
-    return [*found, Uneven(layer, frozenset(axes), scale)] if axes else found
+    return [*found, (Uneven if axes else Pivoted)(layer, frozenset(axes), scale)]
 
 
 def all_factorings(graph: Graph, ignore: str = "") -> Mapping[Node, Sequence[Factoring]]:

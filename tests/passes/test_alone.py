@@ -15,7 +15,7 @@ from redir.cost import macs
 from redir.cost.models import Count
 from redir.errors import BadPipeline
 from redir.ir import Graph, Value, evaluate
-from redir.passes import Expand, LowRank, Narrower, Reduce, Spatial
+from redir.passes import Expand, LowRank, Narrower, Pivoted, Reduce, Spatial
 from redir.passes.factorize.alone import Alone
 from redir.pipeline import Pipeline
 from redir.runtime.onnxruntime import runner
@@ -68,11 +68,13 @@ GRAPHS: Mapping[type[Alone], Graph] = {
     Reduce: image(inputs_mixed()),
     Expand: image(near(2, 12, 6, 3, 3)),
     LowRank: chain(near(2, 16, 16)),
+    Pivoted: chain(near(2, 16, 16)),
     Narrower: chain(normal(16, 16), near(2, 16, 16)),
 }
 SHAPES = {
     kind: (4, 16) if graph.inputs["x"] is ROWS else (4, 6, 8, 7) for kind, graph in GRAPHS.items()
 }
+AGAIN = {**GRAPHS, Pivoted: chain(near(2, 16, 16), normal(16, 16))}
 every = pytest.mark.parametrize("kind", GRAPHS)
 
 
@@ -96,6 +98,7 @@ BY_RANK = {
     Reduce: [(2, 6, 1, 1), (12, 2, 3, 3)],
     Expand: [(2, 6, 3, 3), (12, 2, 1, 1)],
     LowRank: [(16, 2), (2, 16)],
+    Pivoted: [(16, 2), (2, 14)],
     Narrower: [(16, 2), (2, 16)],
 }
 
@@ -105,7 +108,7 @@ def test_a_layer_takes_the_form_at_the_rank_that_is_given(kind: type[Alone]) -> 
     assert shapes(quick(kind, rank=2)(GRAPHS[kind])) == BY_RANK[kind]
 
 
-@pytest.mark.parametrize("kind", [Spatial, Reduce, Expand, LowRank])
+@pytest.mark.parametrize("kind", [Spatial, Reduce, Expand, LowRank, Pivoted])
 def test_or_at_the_least_that_loses_little(kind: type[Alone]) -> None:
     after = quick(kind, error=0.01)(GRAPHS[kind])
     assert shapes(after) == BY_RANK[kind]
@@ -170,7 +173,7 @@ def test_goes_through_both_backends(kind: type[Alone]) -> None:
 
 @every
 def test_what_took_a_form_can_be_compressed_again(kind: type[Alone]) -> None:
-    once = quick(kind, rank=4)(GRAPHS[kind])
+    once = quick(kind, rank=4)(AGAIN[kind])
     assert macs(Pipeline.parse("prune{channel_ratio=0.3}")(once)) < macs(once)
 
 
