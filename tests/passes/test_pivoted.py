@@ -49,7 +49,7 @@ def graph_of(kind: str, rank: int, *, product: bool = False) -> Graph:
     form = form_of(kind)
     rng, (taps, outputs) = np.random.default_rng(rank), form.flat.shape
     first, second = rng.normal(size=(rank, taps)), rng.normal(size=(rank, 1, outputs))
-    made = form._made(first, second, rng.normal(size=outputs))
+    made = form._made(first, second, rng.normal(size=(outputs,)))
     plain = Factors(made.layer, made.mine, made.first, made.second, made.bias)
     return Graph({"x": form.layer.x}, {"y": (plain if product else made).on(form.layer.x)})
 
