@@ -17,7 +17,6 @@ from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.solving import Choice
 from redir.passes.factorize.study import Choices, Study
 
-_COUNTS = ("parameters", "macs", "bytes")
 _MOST = 2**24  # bytes of a file
 _SAID = 60  # characters of what is quoted
 
@@ -104,10 +103,19 @@ class Plan:
     @property
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """What the model costs before and after, in what does not depend on solved weights."""
-        before, after = (
-            {c: getattr(cost, c) for c in _COUNTS} for cost in (self.before, self.after)
-        )
-        return before, after
+        return self.before.structural, self.after.structural
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+        """The head and the rows of a table."""
+        whole = self.before.structural[self.unit]
+        head = ("layer", "form", "rank", self.unit, "saved", "of all", "error")
+        return head, [_row(line, whole) for line in self.lines]
+
+    @property
+    def said(self) -> str:
+        """What a line below the table says."""
+        return f"deviation: about {self.deviation:.2g} of the spread of the outputs"
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as ``redir plan --json`` prints it."""
@@ -149,6 +157,13 @@ def _line(study: Study, name: str, node: Node, choice: Choice | None, unit: str)
     alone = {node: choice}
     saved, error = study.saved(alone, unit), study.drift(alone)
     return Line(name, choice.form.name, choice.rank, cost, saved, error)
+
+
+def _row(line: Line, whole: int) -> Sequence[object]:
+    if line.form is None:
+        return (line.layer, "-", "-", line.cost, "-", "-", "-")
+    share = f"{100 * line.saved / whole:.1f}%" if whole else "-"
+    return (line.layer, line.form, line.rank, line.cost, line.saved, share, f"{line.error:.2g}")
 
 
 def _choice(forms: Sequence[Factoring], line: Line) -> Choice:

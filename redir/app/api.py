@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from redir.passes.factorize.plan import Plan
-
 Model: TypeAlias = "Graph | str | os.PathLike[str] | onnx.ModelProto"
 
 
@@ -111,10 +109,11 @@ def plan(
     cost: str | CostModel | None = None,
     input_shapes: Shapes | None = None,
     **targets: Any,
-) -> Plan:
+) -> Any:
     """What ``compress`` would do to each layer of ``model`` with the same arguments.
 
-    ``compress(model, plan=...)`` carries it out, edited or not.
+    It is a ``Plan`` of ``factorize``, and ``compress(model, plan=...)`` carries it out, edited or
+    not; or where ``prune`` is run a ``Pruning``, with a line for each family of channels.
 
     Raises:
         BadPipeline: as for ``compress``; or no pass makes a plan.
@@ -126,18 +125,20 @@ def plan(
     return plan_by(steps, graph, example_shapes(graph, input_shapes))
 
 
-def plan_by(pipeline: Pipeline, graph: Graph, sizes: Shapes) -> Plan:
-    """The plan that the first ``Factorize`` of a pipeline makes, counted at ``sizes``.
+def plan_by(pipeline: Pipeline, graph: Graph, sizes: Shapes) -> Any:
+    """The plan of the first ``Factorize`` or ``Prune`` of a pipeline, counted at ``sizes``.
 
     Raises:
         BadPipeline: there is none.
         BadInput: a weight is NaN.
     """
     for number, (step, place) in enumerate(pipeline.placed(graph)):
-        if isinstance(step, passes.Factorize):
+        if isinstance(step, passes.Factorize | passes.Prune):
             before, _ = run(graph, Pipeline(pipeline.passes[:number]))
             return step.planned(before, place, sizes)
-    raise BadPipeline(f"no pass of {pipeline} makes a plan: factorize, as in the preset best, does")
+    raise BadPipeline(
+        f"no pass of {pipeline} makes a plan: factorize, as in the preset best, and prune do"
+    )
 
 
 def _read(model: Any, args: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Graph:

@@ -17,7 +17,8 @@ from redir.pipeline.compress import missed
 from redir.runtime.open_sizes import parsed_shapes
 
 if TYPE_CHECKING:
-    from redir.passes.factorize.plan import Line, Plan
+    from redir.passes.factorize.plan import Plan
+    from redir.passes.prune.plan import Pruning
 
 
 def add_plan(commands: Any) -> None:
@@ -47,20 +48,12 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(plan: Plan) -> None:
-    before, after = plan.counts
-    head = ("layer", "form", "rank", plan.unit, "saved", "of all", "error")
-    rows = [_row(line, before[plan.unit]) for line in plan.lines]
-    tables.write_table(head, rows, left=(0, 1))
+def _write(plan: Plan | Pruning) -> None:
+    head, rows = plan.table
+    tables.write_table(head, rows, left=(0, 1) if head[1] == "form" else (0,))
     sys.stdout.write("\n")
+    before, after = plan.before.structural, plan.after.structural
     left = (tables.ratio(after[name], before[name]) for name in before)
     counts = (("before", *before.values()), ("after", *after.values()), ("left", *left))
     tables.write_table(("", *before), counts)
-    sys.stdout.write(f"\ndeviation: about {plan.deviation:.2g} of the spread of the outputs\n")
-
-
-def _row(line: Line, whole: int) -> tables.Row:
-    if line.form is None:
-        return (line.layer, "-", "-", line.cost, "-", "-", "-")
-    found = (line.saved, tables.ratio(line.saved, whole), f"{line.error:.2g}")
-    return (line.layer, line.form, line.rank, line.cost, *found)
+    sys.stdout.write(f"\n{plan.said}\n")

@@ -45,6 +45,11 @@ class Cost:
         mine, theirs = asdict(self), asdict(other)
         return Cost(**{key: mine[key] + theirs[key] for key in mine})
 
+    @property
+    def structural(self) -> dict[str, int]:
+        """What does not depend on the values of weights."""
+        return {"parameters": self.parameters, "macs": self.macs, "bytes": self.bytes}
+
 
 @dataclass(frozen=True)
 class Layer:

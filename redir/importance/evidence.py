@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from redir.cost import macs
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear
@@ -16,14 +17,16 @@ from redir.statistics.norms import fitted, is_norm
 from redir.statistics.sources import AUTO, Source
 from redir.statistics.walk import Batches, Held, applied, cut, walk
 
-_USUAL = 64  # examples
+_LEAST, _USUAL = 16, 256  # examples
+_CHEAP = 2.5e11  # multiply-adds of as many as are usual: seconds on a core
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What is known of a graph beyond its weights, found out when it is first asked for.
 
-    ``source`` gives ``count`` inputs (0: 64), drawn by ``seed`` as ``rng`` is.
+    ``source`` gives ``count`` inputs (0: 256, or fewer of a large model). They are drawn by
+    ``seed``, as what ``rng`` gives is.
     """
 
     graph: Graph
@@ -43,7 +46,8 @@ class Evidence:
         Raises:
             Unsupported: none fit it.
         """
-        count = self.count or _USUAL
+        usual = int(max(min(_USUAL, _CHEAP / max(macs(self.graph), 1)), _LEAST))
+        count = self.count or usual
         return cut(self.graph, self.source.batches(self.graph, count, self.seed))
 
     @cached_property

@@ -148,6 +148,23 @@ def test_plan_refuses_a_pipeline_that_makes_none(redir: Redir) -> None:
     assert "no pass of cse makes a plan" in done.err
 
 
+def test_pruning_is_planned_family_by_family(redir: Redir) -> None:
+    done = redir("plan good.onnx -p prune{macs=0.6,scope=global} --json plan.json")
+    assert done.code == 0
+    head, *_ = done.out.splitlines()
+    assert head.split() == ["layers", "channels", "kept", "of", "the", "scores", "lost"]
+    assert "ranked by l2" in done.out
+    made = redir("compress good.onnx out.onnx -p prune{macs=0.6,scope=global} --no-timing --json -")
+    plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
+    assert plan["after"]["macs"] == made.json["after"]["macs"]
+    assert all(1 <= family["kept"] <= family["channels"] for family in plan["families"])
+
+
+def test_a_target_of_the_command_goes_to_prune(redir: Redir) -> None:
+    done = redir("compress good.onnx out.onnx -p prune --macs 0.6 --no-timing --json -")
+    assert 0 < done.json["after"]["macs"] <= 0.6 * done.json["before"]["macs"]
+
+
 def test_a_plan_from_python_is_edited_and_carried_out() -> None:
     graph = network()
     plan = api.plan(graph, macs=0.5, statistics="drawn", align=1)
