@@ -57,6 +57,10 @@ class Skipped(UserWarning):
     """Some of what was given cannot be used, and is left out; the message says how much."""
 
 
+class Unchanged(UserWarning):
+    """A model that was to become faster stays as it is; the message says why."""
+
+
 class Broken(RedirError):
     """A pass broke one of its promises; the message carries the counterexample."""
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from redir.check.guarantees import SAME_INTERFACE, Guarantee
 from redir.cost import macs, total
-from redir.cost.forms import no_dearer, unless_dearer
-from redir.cost.models import BYTES, MACS
-from redir.errors import BadPipeline
+from redir.cost.forms import no_dearer
+from redir.cost.models import BRIEF, BYTES, LATENCY, MACS, CostModel
+from redir.errors import BadPipeline, Unchanged
 from redir.ir import Graph
 from redir.passes.factorize.alone import Expand, LowRank, Narrower, Pivoted, Reduce, Spatial
 from redir.passes.factorize.budget import COUNTED, sharing
+from redir.passes.factorize.chains import savings
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.plan import Plan
-from redir.passes.factorize.search import faster, furthest, losing, nearest, within
-from redir.passes.factorize.study import MEASURED, NOISE, Choices, Study
+from redir.passes.factorize.search import furthest, hastened, losing, within
+from redir.passes.factorize.study import MEASURED, NOISE, Choices, Saving, Study, counted
 from redir.passes.factorize.studying import Studying
 from redir.passes.factorize.ways import DENSE, FORMS, all_factorings
 from redir.pipeline import Place
@@ -111,6 +114,14 @@ class Factorize(Studying):
         """Whether time counts."""
         return bool(self.speed) or self.model.measured
 
+    @property
+    def _clock(self) -> CostModel:
+        return self.model if self.model.measured else LATENCY
+
+    @property
+    def _align(self) -> int:
+        return self.align or (_FAST if self._timed else 0)
+
     def _forms(self) -> Sequence[str]:
         if self.forms == "all":
             return DENSE if self._timed else FORMS
@@ -127,7 +138,17 @@ class Factorize(Studying):
         """``run``, so that a share that is asked for is left behind the last pass."""
         found = self._study(graph)
         after = found.solved(self._choices(found, place)) if found else graph
-        return unless_dearer(graph, after, self.cost) if self.model.measured else after
+        if not self._timed or found is None:
+            return after
+        if after is graph:
+            self._unchanged("no form of a layer is faster")
+        elif self._time(graph, after, place) > 1:
+            self._unchanged("factored it would not be faster")
+            return graph
+        return after
+
+    def _unchanged(self, why: str) -> None:
+        warnings.warn(f"{self.name} leaves the model as it is: {why}", Unchanged, stacklevel=4)
 
     def planned(
         self, graph: Graph, place: Place | None = None, shapes: Shapes | None = None
@@ -173,25 +194,40 @@ class Factorize(Studying):
     def _choices(self, found: Study, place: Place) -> Choices:
         if self.plan:
             return self._plan.choices(found.graph, found.ways)
-        usual = self._by(found, place, NOISE)
+        saving = self._saving(found)
+        usual = self._by(found, place, saving, NOISE)
         if not any(target in COUNTED for target in self.asked):
             return usual
-        other = self._by(found, place, MEASURED)
+        other = self._by(found, place, saving, MEASURED)
         clear = found.deviation(other) < _CLEARLY * found.deviation(usual)
         return other if clear else usual
 
-    def _by(self, found: Study, place: Place, rule: str) -> Choices:
-        forms, ((target, value),) = self._forms(), self.asked.items()
-        align = self.align or (_FAST if self._timed else 0)
-
-        planned, whole = found.planner(self._unit, forms, align, rule), macs(found.graph)
-
-        def saving(share: float) -> Choices:
-            return planned(share * whole)
-
+    def _by(self, found: Study, place: Place, saving: Saving, rule: str) -> Choices:
+        ((target, value),) = self.asked.items()
+        planned = found.planner(saving, self._forms(), self._align, rule)
         if target in COUNTED:
             return sharing(found, target, value, place, planned)
         if target == "speed":
-            return nearest(saving, faster(found, value))
+            time = partial(self._time, found.original, place=place)
+            return hastened(planned, lambda plan: time(found.unsolved(plan)), 1 / value)
         error = target == "error"
-        return furthest(saving, within(found, value) if error else losing(found, value, self.eval))
+        return furthest(planned, within(found, value) if error else losing(found, value, self.eval))
+
+    def _saving(self, found: Study) -> Saving:
+        """What forms save of what is asked for: a count, or a share of the whole.
+
+        Where time counts, they have to save time as well.
+        """
+        is_count = any(target in COUNTED for target in self.asked)
+        counts = counted(self._unit, 1 if is_count else macs(found.graph))
+        if not self._timed:
+            return counts
+        clock = BRIEF if self._clock is LATENCY else self._clock
+        times = savings(found, self._forms(), self._align, clock)
+        if not is_count:
+            return times
+        return lambda form, rank: counts(form, rank) if times(form, rank) > 0 else 0.0
+
+    def _time(self, before: Graph, after: Graph, place: Place) -> float:
+        """The time of one graph over that of another, once all passes are done."""
+        return self._clock.ratio(*(place.behind.run(graph) for graph in (before, after)))

@@ -58,9 +58,9 @@ def sharing(study: Study, target: str, share: float, place: Place, planned: Plan
         asked = counted.each * study.saved(plan, counted.price) + lacking
         if enough < inf and not short < asked < enough:
             asked = max((short + enough) / 2, enough - 2 * abs(lacking))
-    return _nearest(tried)
+    return nearest(tried)
 
 
-def _nearest(tried: Sequence[tuple[float, Choices]]) -> Choices:
+def nearest(tried: Sequence[tuple[float, Choices]]) -> Choices:
     """Of plans and what each lacks, the one that lacks nothing and saves least, if there is one."""
     return min(tried, key=lambda found: (found[0] > 0, abs(found[0])))[1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from redir.cost.models import LATENCY
 from redir.io import arrays
+from redir.passes.factorize.budget import nearest
 from redir.passes.factorize.study import Choices, Study
 from redir.progress import progress
 from redir.runtime.onnxruntime import accuracy, runner
@@ -13,10 +13,13 @@ from redir.statistics.walk import distance, outputs
 
 _ROUNDS = 7  # of bisection: shares are found to within 1 %
 _MOST = 0.98  # of the multiply-adds, that may be saved
+_TIMINGS = 3  # of the whole
+_CLOSE = 0.02  # of the time, that may be saved beyond what is asked
+_MORE = 4.0  # units asked for a unit that is saved, at most
 
 Good = Callable[[Choices], bool]
 Planned = Callable[[float], Choices]
-"""The plan that saves a share of the multiply-adds."""
+"""The plan that saves a share of the multiply-adds, or of the time."""
 
 
 def furthest(planned: Planned, good: Good) -> Choices:
@@ -33,13 +36,23 @@ def furthest(planned: Planned, good: Good) -> Choices:
     return found
 
 
-def nearest(planned: Planned, good: Good) -> Choices:
-    """The plan that errs least of those that are ``good``."""
-    low, high = 0.0, _MOST
-    for _ in progress(range(_ROUNDS), "rounds"):
-        middle = (low + high) / 2
-        low, high = (low, middle) if good(planned(middle)) else (middle, high)
-    return planned(high)
+def hastened(planned: Planned, time: Callable[[Choices], float], share: float) -> Choices:
+    """The plan under which a ``share`` of the time is left, as the whole is timed.
+
+    What is asked of plans, a share of the time that is saved, is corrected a few times.
+    """
+    tried, asked = list[tuple[float, Choices]](), 1 - share
+    last, saved = 0.0, 0.0  # what was asked before, and what that saved
+    for _ in progress(range(_TIMINGS), "timings"):
+        plan = planned(asked)
+        left = time(plan)
+        tried.append((left - share, plan))
+        if share - _CLOSE <= left <= share:
+            break
+        each = (asked - last) / (1 - left - saved) if 1 - left != saved else _MORE
+        last, saved = asked, 1 - left
+        asked += (left - share) * min(max(each, 1 / _MORE), _MORE)
+    return nearest(tried)
 
 
 def within(study: Study, error: float) -> Good:
@@ -58,8 +71,3 @@ def losing(study: Study, drop: float, path: str) -> Good:
     given, labels = arrays.labelled(path, study.original)
     least = accuracy(runner(study.original), given, labels) - drop / 100
     return lambda plan: accuracy(runner(study.solved(plan)), given, labels) >= least
-
-
-def faster(study: Study, times: float) -> Good:
-    """Whether a model is so many times as fast in onnxruntime, also unsolved."""
-    return lambda plan: LATENCY.ratio(study.original, study.unsolved(plan)) <= 1 / times

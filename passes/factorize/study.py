@@ -40,6 +40,14 @@ RULES: Mapping[str, Callable[[Effect, float], float]] = {
 Choices = Mapping[Node, Choice]
 """The layers that are factored, and how."""
 
+Saving = Callable[[Factoring, int], float]
+"""What a layer saves in a form of a rank."""
+
+
+def counted(price: str, of: int = 1) -> Saving:
+    """What is saved of a ``price``, as a share of so much."""
+    return lambda form, rank: (form.dense(price) - form.cost(rank, price)) / of
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -74,31 +82,34 @@ class Study:
         return effects(self.graph, self.judged, shown, self.seen, self.seed)
 
     def planner(
-        self, price: str, forms: Sequence[str], align: int, rule: str = NOISE
+        self, saving: Saving, forms: Sequence[str], align: int, rule: str = NOISE
     ) -> Callable[[float], Choices]:
-        """What errs least by a rule of all that saves so much of the ``price``."""
-        options = {n: list(self._options(n, price, forms, align, rule)) for n in self.ways}
-        now = sum(found[0].cost for found in options.values())
+        """What errs least by a rule of all that saves so much."""
+        options = {n: list(self._options(n, saving, forms, align, rule)) for n in self.ways}
 
         def plan(saved: float) -> Choices:
-            chosen = allocated(options, now - saved)
+            chosen = allocated(options, -saved)
             return {n: o.what for n, o in chosen.items() if o.what is not None}
 
         return plan
 
     def _options(
-        self, node: Node, price: str, forms: Sequence[str], align: int, rule: str
+        self, node: Node, saving: Saving, forms: Sequence[str], align: int, rule: str
     ) -> Iterator[Option[Choice | None]]:
-        """The layer as it is, and each form of it that costs less."""
-        dense = self.ways[node][0].dense(price)
-        yield Option(None, dense, 0.0)
+        """The layer as it is, and each form of it that saves something."""
+        yield Option(None, 0.0, 0.0)
         for form in (f for f in self.ways[node] if f.name in forms):
-            step = align or form.step
-            for rank in range(step, form.full + 1, step):
-                cost = form.cost(rank, price)
-                if cost < dense:
+            for rank in self.ranks(form, align):
+                saved = saving(form, rank)
+                if saved > 0:
                     error = RULES[rule](self.effects[node], float(self.errors[form][rank]))
-                    yield Option(Choice(form, rank), cost, error)
+                    yield Option(Choice(form, rank), -saved, error)
+
+    @staticmethod
+    def ranks(form: Factoring, align: int) -> Sequence[int]:
+        """The ranks that a form may have: multiples of ``align``, or of what suits the layer."""
+        step = align or form.step
+        return range(step, form.full + 1, step)
 
     def saved(self, plan: Choices, price: str) -> int:
         """What the layers of a plan cost less under it."""

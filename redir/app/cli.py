@@ -19,7 +19,7 @@ from redir.app.options import Command, Parser
 from redir.app.signals import stoppable
 from redir.app.status import showing
 from redir.atomic import Stopped, discard_all
-from redir.errors import Broken, Fault, RedirError, Skipped, visible
+from redir.errors import Broken, Fault, RedirError, Skipped, Unchanged, visible
 from redir.ir import limits
 
 
@@ -70,7 +70,7 @@ def _telling(options: argparse.Namespace) -> Iterator[None]:
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, Skipped):
+        if issubclass(category, Skipped | Unchanged):
             note(options, f"warning: {message}")
         elif issubclass(category, Fault):
             say(f"redir: warning: {visible(str(message))}")
@@ -78,7 +78,8 @@ def _telling(options: argparse.Namespace) -> Iterator[None]:
             usual(message, category, *place)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", Skipped)
+        for told in (Skipped, Unchanged):
+            warnings.simplefilter("always", told)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 

@@ -28,9 +28,12 @@ class Timings:
         """Those of the user on this machine."""
         return cls(cache_folder() / "latency.json")
 
-    def key(self, before: Graph, after: Graph, threads: int) -> str:
-        """What a ratio of times depends on: machine, runtime, and both models but for weights."""
-        parts = (platform.machine(), platform.processor(), _cpu(), runtime_version(), threads)
+    def key(self, before: Graph, after: Graph, *how: float) -> str:
+        """What a ratio of times depends on: machine, runtime, and both models but for weights.
+
+        ``how`` it is measured counts, too.
+        """
+        parts = (platform.machine(), platform.processor(), _cpu(), runtime_version(), *how)
         text = "\n".join([*map(str, parts), *_form(before), "became", *_form(after)])
         return hashlib.sha256(text.encode()).hexdigest()
 

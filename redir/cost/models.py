@@ -38,7 +38,10 @@ class CostModel(Protocol):
 
     @property
     def measured(self) -> bool:
-        """Whether models are run for it: then forms of more multiply-adds are not tried."""
+        """Whether models are run for it: then forms of more multiply-adds are not tried.
+
+        Parts of a model are then compared with the whole, too, which read other inputs.
+        """
 
     def ratio(self, before: Graph, after: Graph) -> float:
         """The cost of ``after`` as a multiple of that of ``before``: below 1 it pays."""
@@ -70,31 +73,36 @@ class Latency:
     """The time of onnxruntime on this machine, for one example: measured once, then remembered.
 
     ``threads``: how many it may use. ``margin``: how much faster than before a model must be to
-    be taken for faster. The two models run in turn, and the median of the ratios counts. Without
-    onnxruntime, or where it cannot run a model, nothing is faster.
+    be taken for faster. The two models run in turn for some ``seconds``, ``pairs`` of runs at
+    least, and the median of the ratios counts. Without onnxruntime, or where it cannot run a
+    model, nothing is faster.
     """
 
     threads: int = 1
     margin: float = 0.02
+    seconds: float = 1.0
+    pairs: int = 15
     by_parts: bool = False
     zeros_free: bool = False
     measured: bool = True
 
     def ratio(self, before: Graph, after: Graph) -> float:
-        """The median ratio of the times of pairs of runs, plus the margin."""
+        """The median ratio of the times of pairs of runs, more by the margin."""
         timings = Timings.of_this_machine()
-        key = timings.key(before, after, self.threads)
+        key = timings.key(before, after, self.threads, self.seconds, self.pairs)
         known = timings.read(key)
         if known is None:
             known = self._measured(before, after)
             timings.write(key, known)
-        return known + self.margin
+        return known * (1 + self.margin)
 
     def _measured(self, before: Graph, after: Graph) -> float:
         try:
             old, new = (session(graph, self.threads, exact=False) for graph in (before, after))
             feeds = next(runnable(before, old, 1))
-            return pair_ratio(old, new, feeds)
+            part = before.inputs.keys() != after.inputs.keys()
+            others = next(runnable(after, new, 1)) if part else None
+            return pair_ratio(old, new, feeds, others, seconds=self.seconds, least=self.pairs)
         except Unsupported:
             return 1.0
 
@@ -106,6 +114,8 @@ MACS = Count("macs", macs)
 MULTIPLICATIONS = Count("multiplications", products, zeros_free=True)
 BYTES = Count("bytes", nbytes)
 LATENCY = Latency()
+BRIEF = Latency(seconds=0.25, pairs=1)
+"""For many short chains, of which none has to be known well."""
 
 
 def cost_model(cost: str | CostModel) -> CostModel:

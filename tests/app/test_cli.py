@@ -22,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from redir import ops
 from redir.app import cli
 from redir.check.guarantees import NO_GROWTH, SAME_OUTPUTS, Guarantee
+from redir.cost.models import Latency
 from redir.io.models import load, save
 from redir.ir import Graph, Node, Value
 from redir.ir.interpreter import evaluate
@@ -199,6 +200,16 @@ def test_compress_leaves_a_layer_that_is_to_be_ignored(redir: Redir) -> None:
 def test_compress_becomes_as_fast_as_is_asked_or_stays(redir: Redir) -> None:
     pytest.importorskip("onnxruntime", reason="it measures the times")
     assert redir("compress good.onnx out.onnx --speed 1 --json -").json["passes"]
+
+
+def test_compress_says_why_a_model_stays_that_would_not_be_faster(
+    redir: Redir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Latency, "ratio", lambda *_: 1.1)
+    done = redir("compress good.onnx out.onnx --error 0.5 --cost latency --no-timing")
+    assert done.code == 0
+    assert "factorize leaves the model as it is: no form of a layer is faster" in done.err
+    same("good.onnx", "out.onnx")
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,13 @@ def test_latency_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 @needs_ort
+def test_a_part_of_a_model_may_read_other_inputs() -> None:
+    y = placeholder("n", 5)
+    part = Graph({"y": y}, {"z": ops.MatMul(y, full(5, 4))})
+    assert LATENCY.ratio(chain(*[full(4, 4)] * 200), part) < 1
+
+
+@needs_ort
 def test_what_cannot_run_is_not_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REDIR_CACHE", str(tmp_path))
     unknown = ops.opaque("Unknown", "some.where", 1, [TensorType(FLOAT, ("n", 4))])

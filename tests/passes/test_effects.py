@@ -12,7 +12,7 @@ from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
 from redir.passes.factorize.effects import effects
 from redir.passes.factorize.solving import observed
-from redir.passes.factorize.study import RULES, Study, study
+from redir.passes.factorize.study import RULES, Study, counted, study
 from redir.passes.factorize.ways import all_factorings
 from redir.pipeline import Place
 from redir.statistics import source
@@ -88,14 +88,16 @@ def test_what_is_measured_is_what_the_form_does() -> None:
 
 def test_of_two_plans_the_one_that_deviates_least_is_taken() -> None:
     half, found = Factorize(macs=0.5, statistics="drawn", examples=64), known()
-    plans = [half._by(found, Place(GRAPH), rule) for rule in RULES]
+    saving = half._saving(found)
+    plans = [half._by(found, Place(GRAPH), saving, rule) for rule in RULES]
     least = min(found.deviation(plan) for plan in plans)
     assert found.deviation(half._choices(found, Place(GRAPH))) == least
 
 
 def test_a_plan_that_changes_little_deviates_little() -> None:
     found, formed = known(), ("reduce", "spatial")
-    slight, harsh = map(found.planner("macs", formed, 1), (0.01 * macs(GRAPH), 0.7 * macs(GRAPH)))
+    planned = found.planner(counted("macs", macs(GRAPH)), formed, 1)
+    slight, harsh = map(planned, (0.01, 0.7))
     assert 0 < found.deviation(slight) < 0.1 < found.deviation(harsh)
 
 
