@@ -12,6 +12,7 @@ from redir.ir.builtin import tensor_of
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear
+from redir.statistics.norms import EPSILON
 
 _LEAST = 1e-6  # that an output counts, also where its norm makes nothing of it
 
@@ -76,7 +77,7 @@ def _affine(node: Node) -> tuple[Array, Array] | None:
     if any(tensor is None for tensor in held):
         return None
     gamma, beta, mean, var = (t.array.astype(np.float64) for t in held if t is not None)
-    scale = gamma / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
+    scale = gamma / np.sqrt(var + node.attrs.get("epsilon", EPSILON))
     least = np.where(scale < 0, -_LEAST, _LEAST)
     return np.where(np.abs(scale) < _LEAST, least, scale), beta - scale * mean
 

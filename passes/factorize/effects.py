@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from redir import ops
-from redir.ir import Graph, Node
+from redir.ir import Node
 from redir.ir.tensor import Array
 from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.solving import Seen
+from redir.statistics.judge import Judge
 from redir.statistics.rest import Made, Rest
-from redir.statistics.walk import Batches, Held, far, outputs, walk
+from redir.statistics.walk import Held, far, walk
 
 _NOISE = 0.01  # of the variance of a layer's result
 _ERRORS = (0.02, 0.1, 0.3)  # of a layer, at which what it does is measured
@@ -39,27 +40,26 @@ class Effect:
         return float(np.interp(error, self.errors, self.moved))
 
 
-def effects(
-    graph: Graph, batches: Batches, ways: Ways, seen: Mapping[Node, Seen], seed: int
-) -> dict[Node, Effect]:
+def effects(judge: Judge, ways: Ways, seen: Mapping[Node, Seen], seed: int) -> dict[Node, Effect]:
     """What an error of each layer does; only what is behind it is run again.
 
     ``ways`` have a form of each layer, with what it loses at each rank.
     """
-    plain, found = outputs(graph, batches), dict[Node, Effect]()
+    layers, found = {judge.twins[node]: node for node in ways}, dict[Node, Effect]()
+    graph, plain = judge.graph, judge.plain
 
-    def step(node: Node, _: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
-        if node in ways:
+    def step(twin: Node, _: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
+        if (node := layers.get(twin)) is not None:
             rng = np.random.default_rng([seed, len(found)])
-            (form, errors), was, rest = ways[node], seen[node], Rest.behind(graph, node, held)
-            noise = far(plain, rest.outputs(_noisy(node, was.spread, rng))) / _NOISE
+            (form, errors), was, rest = ways[node], seen[node], Rest.behind(graph, twin, held)
+            noise = far(plain, rest.outputs(judge.on(node, _noisy(node, was.spread, rng)))) / _NOISE
             ranks = _ranks(errors)
             made = (form.rough(rank, was.moments) for rank in ranks)
-            moved = [far(plain, rest.outputs(factors.on)) for factors in made]
+            moved = [far(plain, rest.outputs(judge.on(node, factors.on))) for factors in made]
             found[node] = _effect(noise, errors[ranks], moved)
         return None
 
-    walk(graph, batches, step, "effects of errors")
+    walk(graph, judge.batches, step, "effects of errors")
     return found
 
 

@@ -20,14 +20,16 @@ from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solv
 from redir.passes.factorize.ways import all_factorings
 from redir.progress import progress
 from redir.statistics import Source
+from redir.statistics.judge import Judge, judge
 from redir.statistics.norms import fitted, is_norm
-from redir.statistics.walk import Batches, count_of, cut, far, is_fixed, outputs, size_of, some
+from redir.statistics.walk import Batches, count_of, cut, is_fixed, size_of, some
 
 _JUDGED, _LEAST = 64, 2  # examples on which outputs are compared
 _WORK = 1e12  # multiply-adds of those, times layers: a minute or two on a core
 _USUAL, _MOST = 256, 1024  # examples
 _CHEAP = 2.5e11  # multiply-adds of as many as are usual: seconds on a core
 _NUMBERS = 2**27  # of inputs, at most: half a gigabyte
+_HELD = 2**28  # of what norms give, at most, while outputs are compared
 _MATTERS = 0.02  # of the multiply-adds, from which on it counts what a layer needs
 
 NOISE, MEASURED = "noise", "measured"
@@ -63,7 +65,7 @@ class Study:
     graph: Graph
     twins: Mapping[Node, Node]
     batches: Batches
-    judged: Batches
+    judge: Judge
     ways: Mapping[Node, Sequence[Factoring]]
     seen: Mapping[Node, Seen]
     seed: int
@@ -79,7 +81,7 @@ class Study:
         """What an error in each layer does to the outputs."""
         forms = {n: _shown(found) for n, found in self.ways.items()}
         shown = {n: (form, self.errors[form]) for n, form in forms.items()}
-        return effects(self.graph, self.judged, shown, self.seen, self.seed)
+        return effects(self.judge, shown, self.seen, self.seed)
 
     def planner(
         self, saving: Saving, forms: Sequence[str], align: int, rule: str = NOISE
@@ -126,14 +128,7 @@ class Study:
     def deviation(self, plan: Choices) -> float:
         """How far outputs go, in shares of their variance, if each layer is solved by itself."""
         made = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in plan.items()}
-        graphs = self.graph, rebuilt(self.graph, made)
-        before, after = (outputs(graph, self.judged) for graph in graphs)
-        return far(before, after)
-
-    @property
-    def some(self) -> Batches:
-        """A few of the examples, on which outputs are compared."""
-        return some(self.batches, _JUDGED)
+        return sum(self._moved(made).values())
 
     def unsolved(self, plan: Choices) -> Graph:
         """The original under a plan, its weights not solved: what takes as long."""
@@ -145,9 +140,12 @@ class Study:
         """The original under a plan, its weights solved."""
         return self._rebuilt(solved(self.graph, self.batches, plan, self.seen))
 
-    def moved(self, plan: Choices) -> Graph:
-        """What ``graph`` becomes under a plan, its weights solved."""
-        return rebuilt(self.graph, solved(self.graph, self.batches, plan, self.seen))
+    def moved(self, plan: Choices) -> Mapping[str, float]:
+        """How far each output goes under a plan, as a share of its variance, weights solved."""
+        return self._moved(solved(self.graph, self.batches, plan, self.seen))
+
+    def _moved(self, made: Mapping[Node, Factors]) -> Mapping[str, float]:
+        return self.judge.moved({node: factors.on for node, factors in made.items()})
 
     def _rebuilt(self, made: Mapping[Node, Factors]) -> Graph:
         return rebuilt(self.original, {self.twins[n]: factors for n, factors in made.items()})
@@ -175,7 +173,7 @@ def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -
     judged = _judged(graph, batches, len(ways))
     apart = len(judged) if len(judged) < len(batches) else 0
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
-    return Study(original, graph, twins, batches, judged, ways, seen, seed)
+    return Study(original, graph, twins, batches, judge(original, graph, judged), ways, seen, seed)
 
 
 def _enough(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> int:
@@ -195,7 +193,8 @@ def _judged(graph: Graph, batches: Batches, layers: int) -> Batches:
     """The first examples, a quarter at most, and so few that measuring all layers takes minutes."""
     total = sum(map(count_of, batches))
     most = _WORK / max(layers * macs(graph), 1)
-    count = max(int(min(_JUDGED, total / 4, most)), _LEAST)
+    held = sum(size_of(node.outputs[0]) for node in graph.nodes if is_norm(node))
+    count = max(int(min(_JUDGED, total / 4, most, _HELD / max(held, 1))), _LEAST)
     first, *others = some(batches, count)
     if others or is_fixed(graph):
         return [first, *others]

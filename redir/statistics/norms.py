@@ -14,6 +14,7 @@ from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array
 from redir.statistics.walk import Batches, Held, applied, walk
 
+EPSILON = 1e-5  # of a norm that says none
 _LEAST = 1e-3  # of the variance that a norm stored: what is less is of a channel that sleeps
 
 Stored = tuple[Array, Array]

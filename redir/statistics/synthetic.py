@@ -17,7 +17,7 @@ from redir.ir.builtin import tensor_of
 from redir.ir.tensor import Array
 from redir.progress import progress
 from redir.statistics.images import natural
-from redir.statistics.norms import is_norm
+from redir.statistics.norms import EPSILON, is_norm
 from redir.statistics.sources import GRADIENTS, sizes
 from redir.statistics.walk import flowing
 
@@ -33,7 +33,6 @@ _AT_ONCE = 2**26  # numbers of all values, about a gigabyte with what gradients 
 _STEPS = 80  # of Adam at most
 _PATIENCE = 20  # of them, which may bring nothing: MobileNetV2 takes 11 to get better again
 _RATE = 0.03
-_EPSILON = 1e-5  # of a norm that says none
 _ENOUGH = 0.01  # how far moments may stay off: about as far as those of as many real inputs
 
 
@@ -103,7 +102,7 @@ def _moments(node: Node) -> tuple[Any, Any, float]:
     """The mean and variance that a norm stored, and what it adds to a variance."""
     held = [tensor_of(v) for v in node.inputs[3:5]]
     mean, var = (torch.tensor(t.array) for t in held if t is not None)
-    return mean, var, float(node.attrs.get("epsilon", _EPSILON))
+    return mean, var, float(node.attrs.get("epsilon", EPSILON))
 
 
 def _made(probe: Any, wanted: Sequence[tuple[Any, Any, float]], start: Array) -> Array:

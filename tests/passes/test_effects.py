@@ -16,6 +16,7 @@ from redir.passes.factorize.study import RULES, Study, counted, study
 from redir.passes.factorize.ways import all_factorings
 from redir.pipeline import Place
 from redir.statistics import source
+from redir.statistics.judge import judge
 from redir.statistics.rest import Rest
 from redir.statistics.walk import walk
 from tests.helpers import const, placeholder
@@ -80,7 +81,7 @@ def test_what_is_measured_is_what_the_form_does() -> None:
     ways = {n: forms[0] for n, forms in all_factorings(GRAPH).items()}
     seen = observed(GRAPH, BATCHES, ways, 0)
     losses = {n: (form, form.errors(seen[n].moments)) for n, form in ways.items()}
-    found = effects(GRAPH, BATCHES, losses, seen, 0)
+    found = effects(judge(GRAPH, GRAPH, BATCHES), losses, seen, 0)
     last = LAYERS[1]  # its error is the error of the output, but for a Relu
     error = found[last].errors[1]
     assert found[last].moved[1] == pytest.approx(error, rel=1)
@@ -103,8 +104,8 @@ def test_a_plan_that_changes_little_deviates_little() -> None:
 
 def test_plans_are_judged_on_a_quarter_of_the_examples() -> None:
     found = known()
-    assert sum(len(batch["x"]) for batch in found.judged) == 16
-    assert np.array_equal(found.judged[0]["x"], found.batches[0]["x"][:16])
+    assert sum(len(batch["x"]) for batch in found.judge.batches) == 16
+    assert np.array_equal(found.judge.batches[0]["x"], found.batches[0]["x"][:16])
 
 
 def test_what_plans_are_judged_on_is_not_in_the_moments() -> None:
