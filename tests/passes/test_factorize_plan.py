@@ -71,8 +71,8 @@ def test_a_plan_and_its_execution_agree(target: str) -> None:
 
 @pytest.mark.parametrize(("target", "count"), [("params", parameters), ("bytes", nbytes)])
 def test_what_is_folded_behind_counts_towards_a_share(target: str, count: Any) -> None:
-    pipeline = Pipeline((quick(**{target: 0.8}), *Pipeline.parse("fold-batchnorm").passes))
-    assert count(pipeline(GRAPH)) / count(GRAPH) == pytest.approx(0.8, abs=0.01)
+    pipeline = Pipeline((quick(**{target: 0.75}), *Pipeline.parse("fold-batchnorm").passes))
+    assert count(pipeline(GRAPH)) / count(GRAPH) == pytest.approx(0.75, abs=0.01)
 
 
 def plain(x: Value, outputs: int, seed: int) -> Value:
