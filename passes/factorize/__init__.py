@@ -141,7 +141,7 @@ class Factorize(Studying):
         if not self._timed or found is None:
             return after
         if after is graph:
-            self._unchanged("no form of a layer is faster")
+            self._unchanged("no form of a layer that is faster fits")
         elif self._time(graph, after, place) > 1:
             self._unchanged("factored it would not be faster")
             return graph
@@ -196,7 +196,7 @@ class Factorize(Studying):
             return self._plan.choices(found.graph, found.ways)
         saving = self._saving(found)
         usual = self._by(found, place, saving, NOISE)
-        if not any(target in COUNTED for target in self.asked):
+        if not any(target in {*COUNTED, "speed"} for target in self.asked):
             return usual
         other = self._by(found, place, saving, MEASURED)
         clear = found.deviation(other) < _CLEARLY * found.deviation(usual)
