@@ -33,6 +33,8 @@ ROOMS_OF = {  # where a package may be imported
         "redir.frontends.torch",
         "redir.backends.torch",
         "redir.ops.torch_",
+        "redir.importance.gradients",
+        "redir.importance.labelled",
         "redir.statistics.synthetic",
     ),
     "onnxruntime": ("redir.runtime.onnxruntime",),

@@ -18,7 +18,7 @@ from redir.cost import total
 from redir.cost.forms import no_dearer
 from redir.cost.models import LATENCY, MACS
 from redir.errors import BadPipeline
-from redir.importance import Criterion, Evidence, criterion, families, scored
+from redir.importance import Criterion, Evidence, Labelled, criterion, families, scored
 from redir.importance.criterion import Normalizer, Reduction
 from redir.ir import Graph
 from redir.passes.prune.choosing import COUNTS, Gone, Ranked, Ranking
@@ -40,12 +40,14 @@ class Prune(Observing):
     """Structured pruning: the channels that matter least go, from all that is coupled to them.
 
     ``channel_ratio`` is the share of the channels that goes, or ``macs`` or ``params`` is the share
-    of the original that stays, or ``speed`` how many times as fast it becomes in onnxruntime here.
+    of the original that stays, or ``speed`` how many times as fast it becomes in onnxruntime here;
+    or what scores less than ``threshold`` goes.
     The same share of each family goes (``scope=layer``), or what matters least of all of them
     (``global``), for a count by what channels cost. They are ranked by a ``criterion``: one of
     redir's, such as ``l2``, or of another package; its scores for the members of a family become
     one by ``reduction``, and those of families comparable by ``normalizer``. In several ``steps``
-    the scores are taken anew, without what is gone.
+    the scores are taken anew, without what is gone. ``labelled`` is an .npz file of examples and
+    their labels, for criteria that need some.
 
     With ``reconstruct`` what reads channels that go is solved by least squares for the results of
     the original, layer after layer, on inputs of ``statistics``, ``examples`` of them (0: 256, or
@@ -70,6 +72,8 @@ class Prune(Observing):
     min_channels: int = 1
     align: int = 1
     ignore: str = ""
+    labelled: str | Labelled = ""
+    threshold: float | None = None
     statistics: str | Source = field(default="auto", kw_only=True)
 
     @property
@@ -85,11 +89,11 @@ class Prune(Observing):
             raise BadPipeline(
                 f"prune: channel_ratio must be at least 0 and below 1, not {self.channel_ratio}"
             )
-        given = self.asked
-        if len(given) + (self.channel_ratio != _HALF) > 1:
-            names = [*given, *["channel_ratio"] * (self.channel_ratio != _HALF)]
+        names = [*self.asked, *["channel_ratio"] * (self.channel_ratio != _HALF)]
+        names += ["threshold"] * (self.threshold is not None)
+        if len(names) > 1:
             raise BadPipeline(f"prune: one target at a time, not {' and '.join(names)}")
-        for name, value in given.items():
+        for name, value in self.asked.items():
             if not 0 < value <= _TARGETS[name]:
                 raise BadPipeline(f"prune: {name} is above 0 and at most {_TARGETS[name]}: {value}")
         if self.seed < 0:
@@ -103,6 +107,12 @@ class Prune(Observing):
     def asked(self) -> Mapping[str, float]:
         """The target, if it is one of the whole model."""
         return {name: value for name in _TARGETS if (value := getattr(self, name))}
+
+    @property
+    def observes(self) -> bool:
+        """Whether inputs of ``statistics`` flow: they do not where labelled ones are there."""
+        asks = getattr(criterion(self.criterion), "observes", False)
+        return not self.labelled and (self.reconstruct or asks)
 
     def run(self, graph: Graph) -> Graph:
         """Rank, choose, and remove or silence."""
@@ -134,7 +144,12 @@ class Prune(Observing):
         )
 
     def _evidence(self, graph: Graph) -> Evidence:
-        return Evidence(graph, self.source, self.examples, self.seed)
+        """What is known of a graph; labelled examples flow where inputs would be made up."""
+        given = None if self.labelled == "" else self.labelled
+        given = Labelled.read(given, graph) if isinstance(given, str) else given
+        made_up = getattr(self.source, "made_up", False)
+        flows = given if given is not None and made_up else self.source
+        return Evidence(graph, flows, self.examples, self.seed, given)
 
     def _chosen(self, coupling: Coupling, place: Place) -> tuple[Ranking, Gone]:
         """The last ranking, and what goes by it."""
@@ -168,6 +183,8 @@ class Prune(Observing):
     def _by(self, ranking: Ranking, place: Place, part: float) -> Gone:
         """What goes if a part of what is asked for is done."""
         graph = ranking.coupling.graph
+        if self.threshold is not None:
+            return ranking.below(self.threshold)
         if not self.asked:
             return ranking.share(part * self.channel_ratio)
         ((name, value),) = self.asked.items()

@@ -70,6 +70,11 @@ class Ranking:
         count = int(ratio * sum(len(r.scores) for r in self.families))
         return self.kept(group for _, group in sorted(ranked, key=lambda s: s[0])[:count])
 
+    def below(self, threshold: float) -> Gone:
+        """What scores less than that."""
+        each = (r.first(int(np.sum(r.scores < threshold))) for r in self.families)
+        return self.kept(g for groups in each for g in groups)
+
     def counted(self, name: str, most: float, left: Callable[[Gone], float]) -> Gone:
         """What matters least of all that leaves at most ``most`` of a count.
 

@@ -147,7 +147,8 @@ def with_source(
         how, usual = images.how(graph).text, " (the usual; --preprocess names another)"
         told = f"statistics from images of {images}, preprocessed as {how}"
         note(options, told if images.preprocess else told + usual)
-    if all(getattr(step, "statistics", "") != "auto" for step in steps):
+    looking = [step for step in steps if getattr(step, "observes", True)]
+    if all(getattr(step, "statistics", "") != "auto" for step in looking):
         return list(pipelines)
     name = AUTO.choice(graph)
     note(options, f"statistics from {_SOURCES[name]}")

@@ -86,7 +86,11 @@ HOW: Mapping[str, tuple[Any, str, str]] = {
         "HOW",
         "what becomes of images: imagenet, unit, symmetric, bytes, mean=M, std=S, bgr, joined by +",
     ),
-    "examples": (int, "N", "how many inputs flow (default: 256; for hash and palettize 32)"),
+    "examples": (
+        str,
+        "N|FILE.npz",
+        "how many inputs flow (default: 256; for hash and palettize 32), or labelled ones",
+    ),
     "forms": (str, "FORMS", "what layers may become, joined by +: see redir passes (default: all)"),
     "align": (int, "N", "make ranks multiples of N (default: what suits each layer)"),
     "ignore": (str, "GLOB", "leave alone the layers of these names"),
@@ -155,9 +159,22 @@ def targets(options: argparse.Namespace) -> dict[str, Any]:
     """Those that were given."""
     found = {name: getattr(options, name) for name in {**TARGETS, **HOW}}
     given = {name: value for name, value in found.items() if value is not None}
+    given |= _examples(given.pop("examples", None))
     for name in (name for name in given if name in TARGETS and not given[name] > 0):
         raise BadInput(f"{_flag(name)} {given[name]}: expected more than 0")
     return given | ({"eval": options.eval or ""} if "max_drop" in given else {})
+
+
+def _examples(given: str | None) -> dict[str, Any]:
+    """How many examples there are to be, or the file of labelled ones."""
+    if given is None:
+        return {}
+    if given.endswith(".npz"):
+        return {"labelled": given}
+    try:
+        return {"examples": int(given)}
+    except ValueError:
+        raise BadInput(f"--examples {given}: expected a whole number, or an .npz file") from None
 
 
 def add_shapes(command: argparse.ArgumentParser) -> None:

@@ -3,5 +3,6 @@
 from redir.importance.criterion import Criterion, criterion, scored
 from redir.importance.evidence import Evidence
 from redir.importance.family import Family, families
+from redir.importance.labelled import Labelled
 
-__all__ = ["Criterion", "Evidence", "Family", "criterion", "families", "scored"]
+__all__ = ["Criterion", "Evidence", "Family", "Labelled", "criterion", "families", "scored"]

@@ -24,7 +24,7 @@ class Criterion(Protocol):
 
     Hand one to ``prune`` as its ``criterion``, or register an instance in the entry-point group
     ``redir.criteria`` and give its name. An attribute ``normalizer`` says how its scores compare
-    between families, where that is not by their mean.
+    between families, where that is not by their mean; ``observes`` is true if inputs flow for it.
     """
 
     def scores(self, family: Family, evidence: Evidence) -> Array:

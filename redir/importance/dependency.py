@@ -58,7 +58,7 @@ class Energy:
     So much is lost of the results without it, if channels are independent.
     """
 
-    normalizer = "mean"
+    observes = True
 
     def scores(self, family: Family, evidence: Evidence) -> Array:
         """A row for each layer that reads the channels."""

@@ -81,8 +81,10 @@ def examples(path: str | Path, graph: Graph) -> dict[str, Array]:
     return arrays
 
 
-def labelled(path: str | Path, graph: Graph) -> tuple[dict[str, Array], Array]:
+def labelled(path: str | Path, graph: Graph, free: int = 0) -> tuple[dict[str, Array], Array]:
     """The inputs in a file, and the labels of its examples: (examples,) whole numbers.
+
+    ``free`` axes in front may have any size, whatever the graph says.
 
     Raises:
         BadInput: the labels are missing, no whole numbers, or not as many as the examples.
@@ -100,7 +102,7 @@ def labelled(path: str | Path, graph: Graph) -> tuple[dict[str, Array], Array]:
     for key, array in arrays.items():
         if array.ndim == 0 or len(array) != len(labels):
             raise BadInput(f"{path}: {len(labels)} labels, but {key!r} is {list(array.shape)}")
-    _check(path, arrays, graph)
+    _check(path, arrays, graph, free)
     return arrays, labels
 
 

@@ -1,0 +1,106 @@
+"""Shapley values: what each channel adds to the loss if others go before it, on average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redir.importance.evidence import Evidence
+from redir.importance.family import Family
+from redir.importance.masks import Masked
+from redir.ir.tensor import Array
+from redir.progress import progress
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """The Shapley value of each channel, as the mean over examples, with its standard ``error``.
+
+    The error is that of drawing permutations; NaN where one alone was drawn. ``spread`` is the
+    deviation over examples, and ``forwards`` how often all of them ran.
+    """
+
+    mean: Array
+    error: Array
+    spread: Array
+    forwards: int
+
+
+@dataclass(frozen=True)
+class Shapley:
+    """How much the loss rises without a channel, whatever others are gone (Ancona et al., 2020).
+
+    Channels are zeroed one after the other in the order of ``permutations``, which are drawn once
+    for all examples; the rises of the loss at a channel are averaged. ``antithetic`` follows each
+    permutation by its reverse; ``truncated`` ends one where the loss is within this share of that
+    of an empty network; ``budget`` (0: none) is how often the examples may run, for each family;
+    ``deviations`` of a value over examples are added to it, 2 for what matters to some alone.
+    """
+
+    permutations: int = 5
+    antithetic: bool = False
+    truncated: float = 0.0
+    budget: int = 0
+    deviations: float = 0.0
+    normalizer = "none"
+
+    def scores(self, family: Family, evidence: Evidence) -> Array:
+        """The values, with deviations if asked for."""
+        found = self.values(family, evidence)
+        return found.mean + self.deviations * found.spread
+
+    def values(self, family: Family, evidence: Evidence) -> Values:
+        """The values of the channels of a family.
+
+        Raises:
+            BadInput: there are no labelled examples.
+        """
+        network, count = Masked(family, evidence.labelled), len(family.channels)
+        full, empty = network.losses(np.ones(count)), network.losses(np.zeros(count))
+        orders = self._orders(count, evidence.rng)
+        total, means, forwards = np.zeros((count, len(full))), list[Array](), 2
+        for order in progress(orders, "permutations"):
+            rises, ran = self._rises(network, order, full, empty)
+            total, forwards = total + rises, forwards + ran
+            means.append(rises.mean(1))
+        values = total / len(orders)
+        return Values(values.mean(1), self._error(np.array(means)), values.std(1), forwards)
+
+    def _orders(self, count: int, rng: np.random.Generator) -> Sequence[Array]:
+        wanted = self.permutations
+        if self.budget:
+            wanted = max(min(wanted, (self.budget - 2) // max(count, 1)), 1)
+        drawn = [rng.permutation(count) for _ in range(-(-wanted // (1 + self.antithetic)))]
+        if not self.antithetic:
+            return drawn
+        return [order for each in drawn for order in (each, each[::-1])][: max(wanted, 2)]
+
+    def _rises(self, network: Masked, order: Array, full: Array, empty: Array) -> tuple[Array, int]:
+        """How much the loss of each example rises where a channel goes, and how often all ran."""
+        mask, rises = np.ones(len(order)), np.zeros((len(order), len(full)))
+        before, close = full, self.truncated * abs(float(np.mean(empty - full)))
+        for ran, unit in enumerate(order.tolist()):
+            if self.truncated and abs(float(np.mean(before - empty))) <= close:
+                rises[order[ran:]] += (empty - before) / (len(order) - ran)
+                return rises, ran
+            mask[unit] = 0
+            now = network.losses(mask) if ran + 1 < len(order) else empty
+            rises[unit], before = now - before, now
+        return rises, len(order) - 1
+
+    def _error(self, means: Array) -> Array:
+        """The standard error of the mean of rows: of pairs where these are antithetic."""
+        if self.antithetic:
+            means = means.reshape(-1, 2, means.shape[1]).mean(1)
+        if len(means) < 2:  # noqa: PLR2004 - one has no deviation
+            return np.full(means.shape[1], np.nan)
+        found: Array = means.std(0, ddof=1) / np.sqrt(len(means))
+        return found
+
+    def __str__(self) -> str:
+        return "shapley"
+
+
+SHAPLEY, SHAPLEY_2SIGMA = Shapley(), Shapley(deviations=2)
