@@ -15,6 +15,7 @@ from redir.ir import Graph, Node, Value
 from redir.layers.linear import linear
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
+from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.narrower import Narrower, narrower
 from redir.passes.factorize.solving import rebuilt
 from redir.passes.factorize.study import Saving, Study, counted
@@ -57,7 +58,7 @@ class Chain:
     def shows(self, form: Factoring) -> bool:
         """Whether all that a form changes is there."""
         if not isinstance(form, Narrower):
-            return True
+            return not isinstance(form, Gone)
         layer = linear(self.node)
         assert not isinstance(layer, str)
         return not isinstance(narrower(Coupling(self.graph), layer, form.scale), str)

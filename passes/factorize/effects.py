@@ -12,6 +12,7 @@ from redir import ops
 from redir.ir import Node
 from redir.ir.tensor import Array
 from redir.passes.factorize.forms import Factoring
+from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.solving import Seen
 from redir.statistics.judge import Judge
 from redir.statistics.rest import Made, Rest
@@ -28,7 +29,7 @@ class Effect:
     """How far the outputs go, in shares of their variance, for an error of one layer.
 
     ``noise`` is how far for each unit of error, as a little noise says; ``moved`` how far they were
-    seen to go at some ``errors``, from 0 to 1.
+    seen to go at some ``errors``, from 0 to 1: at 1 where the layer may be gone.
     """
 
     noise: float
@@ -39,11 +40,21 @@ class Effect:
         """How far they go, by what was seen."""
         return float(np.interp(error, self.errors, self.moved))
 
+    def felt(self, error: float) -> float:
+        """What an error counts, by the root of what noise does.
 
-def effects(judge: Judge, ways: Ways, seen: Mapping[Node, Seen], seed: int) -> dict[Node, Effect]:
+        To lose all counts as much as noise that moves the outputs as far as that does.
+        """
+        root = float(np.sqrt(self.noise))
+        return float(self.moved[-1]) / root if error == 1 and root > 0 else root * error
+
+
+def effects(
+    judge: Judge, ways: Ways, gone: Mapping[Node, Gone], seen: Mapping[Node, Seen], seed: int
+) -> dict[Node, Effect]:
     """What an error of each layer does; only what is behind it is run again.
 
-    ``ways`` have a form of each layer, with what it loses at each rank.
+    ``ways`` have a form of each layer, with what it loses at each rank; some may be ``gone``.
     """
     layers, found = {judge.twins[node]: node for node in ways}, dict[Node, Effect]()
     graph, plain = judge.graph, judge.plain
@@ -53,17 +64,18 @@ def effects(judge: Judge, ways: Ways, seen: Mapping[Node, Seen], seed: int) -> d
             rng = np.random.default_rng([seed, len(found)])
             (form, errors), was, rest = ways[node], seen[node], Rest.behind(graph, twin, held)
             noise = far(plain, rest.outputs(judge.on(node, _noisy(node, was.spread, rng)))) / _NOISE
-            ranks = _ranks(errors)
-            made = (form.rough(rank, was.moments) for rank in ranks)
-            moved = [far(plain, rest.outputs(judge.on(node, factors.on))) for factors in made]
-            found[node] = _effect(noise, errors[ranks], moved)
+            ranks, ends = _ranks(errors), [gone[node]] if node in gone else []
+            made = [(form, rank) for rank in ranks] + [(end, 0) for end in ends]
+            factors = (form.rough(rank, was.moments) for form, rank in made)
+            moved = [far(plain, rest.outputs(judge.on(node, each.on))) for each in factors]
+            found[node] = _effect(noise, [*errors[ranks], *(1 for _ in ends)], moved)
         return None
 
     walk(graph, judge.batches, step, "effects of errors")
     return found
 
 
-def _effect(noise: float, errors: Array, moved: Sequence[float]) -> Effect:
+def _effect(noise: float, errors: Sequence[float], moved: Sequence[float]) -> Effect:
     """The effect by what was seen, which grows, and is in proportion beyond the last."""
     last = moved[-1] / errors[-1] if moved else noise
     return Effect(noise, np.array([0, *errors, 1]), np.maximum.accumulate([0, *moved, last]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,6 +67,18 @@ class Factors:
 
     def _const(self, array: Array) -> Value:
         return ops.constant(array.astype(self.layer.array.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Single(Factors):
+    """One layer still, whose weights are the product."""
+
+    def on(self, x: Value) -> Value:
+        """The one layer on ``x``."""
+        node = self.layer.node
+        layer = replace(self.layer, node=node.on((x, *node.inputs[1:])))
+        weight = self.second[:, 0].T @ self.first
+        return layer.with_weight(weight[None]).with_bias(self.bias).y
 
 
 @dataclass(frozen=True, eq=False)

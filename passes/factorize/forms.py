@@ -81,6 +81,10 @@ class Factoring:
         """Of what ranks are multiples unless it is said: less in thin layers."""
         return min(max(self.layer.outputs // _STEPS_OF, 1), _COARSE)
 
+    def ranks(self, step: int) -> range:
+        """The ranks that are multiples of ``step``."""
+        return range(step, self.full + 1, step)
+
     @cached_property
     def order(self) -> Array:
         """Where the features of the layer stand among (inputs and first taps, second taps)."""

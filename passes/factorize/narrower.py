@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import ClassVar
@@ -14,10 +14,10 @@ from scipy import linalg
 from redir.channels.coupling import Coupling
 from redir.channels.removal import without
 from redir.cost import macs, parameters
-from redir.ir import Graph, Node, Port, Value
+from redir.ir import Graph, Node, Port
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear
-from redir.passes.factorize.factors import Factors
+from redir.passes.factorize.factors import Factors, Single
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS, Factoring
 from redir.statistics.moments import Moments
 
@@ -26,15 +26,8 @@ _SMALL = 1e-6  # of the mean energy of a channel, given to each: there may be to
 
 
 @dataclass(frozen=True, eq=False)
-class Narrowed(Factors):
+class Narrowed(Single):
     """A layer with weights of zero for the channels that no row of ``first`` reads."""
-
-    def on(self, x: Value) -> Value:
-        """The one layer on ``x``."""
-        node = self.layer.node
-        layer = replace(self.layer, node=node.on((x, *node.inputs[1:])))
-        weight = self.second[:, 0].T @ self.first
-        return layer.with_weight(weight[None]).with_bias(self.bias).y
 
     @property
     def lost(self) -> Array:
@@ -108,12 +101,13 @@ def _readers(coupling: Coupling, groups: set[int]) -> Iterator[Node]:
 
 def _saved(coupling: Coupling, port: Port) -> Mapping[str, int]:
     """What a graph costs less without the first channel of a port."""
-    after = _counted(without(coupling, coupling.group(port)[:1].tolist()))
-    return {price: count - after[price] for price, count in _counted(coupling.graph).items()}
+    after = counted(without(coupling, coupling.group(port)[:1].tolist()))
+    return {price: count - after[price] for price, count in counted(coupling.graph).items()}
 
 
 @lru_cache(maxsize=2)  # one graph is compared with others
-def _counted(graph: Graph) -> Mapping[str, int]:
+def counted(graph: Graph) -> Mapping[str, int]:
+    """What a graph costs, by price."""
     return {MULTIPLY_ADDS: macs(graph), PARAMETERS: parameters(graph)}
 
 

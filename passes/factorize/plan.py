@@ -175,8 +175,10 @@ def _choice(forms: Sequence[Factoring], line: Line) -> Choice:
         known = ", ".join(form.name for form in forms)
         raise BadInput(f"{what} cannot become {_quoted(line.form)}, but {known}")
     assert line.rank is not None
-    if not 1 <= line.rank <= form.full:
-        raise BadInput(f"{what} as {form.name} has a rank from 1 to {form.full}, not {line.rank}")
+    ranks = form.ranks(1)
+    if line.rank not in ranks:
+        least, most = ranks[0], ranks[-1]
+        raise BadInput(f"{what} as {form.name} has a rank from {least} to {most}, not {line.rank}")
     return Choice(form, line.rank)
 
 

@@ -17,6 +17,7 @@ from redir.layers.linear import Linear
 from redir.passes.factorize.behind import Behind, behind
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import Factoring, Flow
+from redir.passes.factorize.gone import Mean
 from redir.passes.factorize.narrower import Narrowed
 from redir.statistics.moments import Moments, Places, drawn_places, targets
 from redir.statistics.walk import Batches, Held, applied, running, walk
@@ -119,6 +120,8 @@ def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:
         if node not in made:
             return None
         factors, (x, *_) = made[node], inputs
+        if isinstance(factors, Mean):
+            return factors.value
         if isinstance(factors, Narrowed):
             lost[x, factors.layer.x_axis % (x.rank or 1)] = factors.lost
         return [factors.on(x)]

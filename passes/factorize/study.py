@@ -12,9 +12,11 @@ from redir.cost import macs
 from redir.cost.allocation import Option, allocated
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
+from redir.passes.factorize.blocks import without_blocks
 from redir.passes.factorize.effects import Effect, effects
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
+from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.ways import all_factorings
@@ -34,7 +36,7 @@ _MATTERS = 0.02  # of the multiply-adds, from which on it counts what a layer ne
 
 NOISE, MEASURED = "noise", "measured"
 RULES: Mapping[str, Callable[[Effect, float], float]] = {
-    NOISE: lambda effect, error: float(np.sqrt(effect.noise)) * error,
+    NOISE: lambda effect, error: effect.felt(error),
     MEASURED: lambda effect, error: effect.moved_by(error),
 }
 """What an error of a layer counts when forms are chosen."""
@@ -81,7 +83,8 @@ class Study:
         """What an error in each layer does to the outputs."""
         forms = {n: _shown(found) for n, found in self.ways.items()}
         shown = {n: (form, self.errors[form]) for n, form in forms.items()}
-        return effects(self.judge, shown, self.seen, self.seed)
+        ends = {n: f for n, found in self.ways.items() for f in found if isinstance(f, Gone)}
+        return effects(self.judge, shown, ends, self.seen, self.seed)
 
     def planner(
         self, saving: Saving, forms: Sequence[str], align: int, rule: str = NOISE
@@ -90,7 +93,7 @@ class Study:
         options = {n: list(self._options(n, saving, forms, align, rule)) for n in self.ways}
 
         def plan(saved: float) -> Choices:
-            chosen = allocated(options, -saved)
+            chosen = allocated(without_blocks(options, -saved), -saved)
             return {n: o.what for n, o in chosen.items() if o.what is not None}
 
         return plan
@@ -110,8 +113,7 @@ class Study:
     @staticmethod
     def ranks(form: Factoring, align: int) -> Sequence[int]:
         """The ranks that a form may have: multiples of ``align``, or of what suits the layer."""
-        step = align or form.step
-        return range(step, form.full + 1, step)
+        return form.ranks(align or form.step)
 
     def saved(self, plan: Choices, price: str) -> int:
         """What the layers of a plan cost less under it."""

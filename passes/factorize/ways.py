@@ -14,13 +14,14 @@ from redir.ir import Graph, Node
 from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
+from redir.passes.factorize.gone import gone
 from redir.passes.factorize.narrower import narrower
 from redir.passes.factorize.pivoted import Pivoted
 from redir.passes.factorize.uneven import Uneven
 from redir.passes.factorize.wide import FEATURES, Wide
 
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
-DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower")  # which runtimes are fast at
+DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower", "gone")  # runtimes like these
 FORMS = (*DENSE, "uneven-depthwise", "pivoted")
 
 
@@ -45,13 +46,15 @@ def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring
 
 
 def all_factorings(graph: Graph, ignore: str = "") -> Mapping[Node, Sequence[Factoring]]:
-    """The ways in which each layer may be factored, or made narrower, that may be."""
-    coupling, ways = Coupling(graph), dict[Node, Sequence[Factoring]]()
-    for node in graph.nodes:
-        found = factorings(graph, node, ignore)
-        if not isinstance(found, str):
-            less = narrower(coupling, found[0].layer, found[0].scale)
-            ways[node] = found if isinstance(less, str) else [*found, less]
+    """The ways in which each layer may be factored, narrower or gone, that may be."""
+    each = {node: factorings(graph, node, ignore) for node in graph.nodes}
+    ways = {node: list(found) for node, found in each.items() if not isinstance(found, str)}
+    coupling, layers = Coupling(graph), {n: (f.layer, f.scale) for n, (f, *_) in ways.items()}
+    for form in gone(graph, layers, ignore):
+        ways[form.layer.node].append(form)
+    for node, (layer, scale) in layers.items():
+        less = narrower(coupling, layer, scale)
+        ways[node] += [] if isinstance(less, str) else [less]
     return ways
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf
 from typing import Generic, TypeAlias, TypeVar
 
@@ -77,6 +78,44 @@ def settled(
         if all(chosen[key] is before[key] for key in chosen):
             break
     return tried[min(tried, key=lambda over: (over > 0, abs(over)))]
+
+
+def joined(parts: Sequence[Sequence[Option[What]]]) -> list[Option[tuple[What, ...]]]:
+    """What several layers may become together, at any price of cost: an option of each."""
+    ways = [_hull(part) for part in parts]
+    steps = sorted(
+        (_slope(a, b), place, number)
+        for place, part in enumerate(ways)
+        for number, (a, b) in enumerate(pairwise(part), 1)
+    )
+    now = [part[0] for part in ways]
+    found = [_sum(now)]
+    for _, place, number in steps:
+        now[place] = ways[place][number]
+        found.append(_sum(now))
+    return found
+
+
+def _sum(options: Sequence[Option[What]]) -> Option[tuple[What, ...]]:
+    cost, error = (sum(getattr(o, name) for o in options) for name in ("cost", "error"))
+    return Option(tuple(o.what for o in options), cost, error)
+
+
+def _hull(options: Sequence[Option[What]]) -> list[Option[What]]:
+    """The options that are best at some price, the dearest first: from each to the next it pays."""
+    found = list[Option[What]]()
+    for new in sorted(options, key=lambda o: (o.error, o.cost)):
+        if found and new.cost >= found[-1].cost:
+            continue
+        while len(found) > 1 and _slope(found[-2], new) <= _slope(found[-2], found[-1]):
+            found.pop()
+        found.append(new)
+    return found
+
+
+def _slope(before: Option[What], after: Option[What]) -> float:
+    """The error for each unit of cost that is saved."""
+    return (after.error - before.error) / (before.cost - after.cost)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redir.cost.allocation import Option, allocated, settled
+from redir.cost.allocation import Option, allocated, joined, settled
 
 NUMBERS = st.integers(1, 20).map(float)
 OPTIONS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=4)
@@ -77,3 +78,23 @@ def test_savings_that_others_take_part_in_are_not_exceeded() -> None:
         return 2 * sum(option.cost for option in chosen.values())
 
     assert left(settled(given_, left, 100.0)) == 100
+
+
+@given(LAYERS, st.floats(0.01, 100))
+def test_what_layers_become_together_is_what_each_does_at_that_price(
+    layers: dict[int, list[tuple[float, float]]], price: float
+) -> None:
+    given_ = options(layers)
+    apart = sum(min(o.error + price * o.cost for o in found) for found in given_.values())
+    whole = joined(list(given_.values()))
+    assert min(o.error + price * o.cost for o in whole) == pytest.approx(apart)
+
+
+@given(LAYERS)
+def test_what_layers_become_together_says_what_each_does(
+    layers: dict[int, list[tuple[float, float]]],
+) -> None:
+    for option in joined(list(options(layers).values())):
+        each = [found[place] for found, place in zip(layers.values(), option.what, strict=True)]
+        assert option.cost == pytest.approx(sum(cost for cost, _ in each))
+        assert option.error == pytest.approx(sum(error for _, error in each))

@@ -81,7 +81,7 @@ def test_what_is_measured_is_what_the_form_does() -> None:
     ways = {n: forms[0] for n, forms in all_factorings(GRAPH).items()}
     seen = observed(GRAPH, BATCHES, ways, 0)
     losses = {n: (form, form.errors(seen[n].moments)) for n, form in ways.items()}
-    found = effects(judge(GRAPH, GRAPH, BATCHES), losses, seen, 0)
+    found = effects(judge(GRAPH, GRAPH, BATCHES), losses, {}, seen, 0)
     last = LAYERS[1]  # its error is the error of the output, but for a Relu
     error = found[last].errors[1]
     assert found[last].moved[1] == pytest.approx(error, rel=1)
