@@ -22,7 +22,7 @@ FLOORS = (  # the rooms of each, from the ground up; those of one floor do not i
     ("redir.cost",),
     ("redir.statistics",),
     ("redir.importance",),
-    ("redir.pipeline",),
+    ("redir.pipeline", "redir.training"),
     ("redir.passes",),
     ("redir.testing", "redir.app"),
 )
