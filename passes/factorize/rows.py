@@ -22,12 +22,12 @@ def best_rows(first: Array, second: Array, gram: Array, cross: Array, blocks: Bl
     """The best rows before a ``second`` layer that are 0 but in ``blocks``, as ``first`` is."""
     pairs = np.einsum("rto,suo->turs", second, second, optimize=True)
     wanted = _within(np.einsum("rto,pto->rp", second, cross, optimize=True), blocks)
-    taps = range(gram.shape[1])
+    taps, grams = range(gram.shape[1]), np.ascontiguousarray(gram.transpose(1, 3, 0, 2))
     left = _inverse(sum(pairs[t, t] for t in taps))
-    right = _inverse(sum(gram[:, t, :, t] for t in taps) / gram.shape[1])
+    right = _inverse(sum(grams[t, t] for t in taps) / len(taps))
 
     def applied(rows: Array) -> Array:
-        parts = (_product(pairs[t, u], rows, gram[:, u, :, t], blocks) for t in taps for u in taps)
+        parts = (_product(pairs[t, u], rows, grams[u, t], blocks) for t in taps for u in taps)
         return sum(parts, start=np.zeros_like(rows))
 
     found, rest = first, wanted - applied(first)
