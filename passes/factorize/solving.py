@@ -130,8 +130,18 @@ def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:
     if not lost:
         return after
     coupling = Coupling(after)
-    gone = [coupling.group(port)[unread] for port, unread in lost.items()]
-    return without(coupling, np.concatenate(gone).tolist())
+    return without(coupling, _unread(coupling, lost))
+
+
+def _unread(coupling: Coupling, lost: Mapping[Port, Array]) -> set[int]:
+    """The groups of channels ``lost`` at some ports that nothing reads at another.
+
+    The form of another layer may, as ``pivoted`` reads some of its own results.
+    """
+    found = [coupling.group(port)[unread].tolist() for port, unread in lost.items()]
+    sums = (link.a for _, link in coupling.links if link.kind == "summed")
+    read = [coupling.group(p)[~lost[p] if p in lost else slice(None)].tolist() for p in sums]
+    return set[int]().union(*found).difference(*read)
 
 
 def _aim(layer: Linear, was: Seen, held: Held) -> Aim:

@@ -13,6 +13,7 @@ import redir
 from redir import ops
 from redir.cost import macs
 from redir.ir import Graph, Node, Value, evaluate
+from redir.ir.rewriter import transform
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
 from redir.passes.factorize.factors import Factors
@@ -173,6 +174,22 @@ def test_removal_is_exact() -> None:
     less = rebuilt(inner, {node: factors})
     assert macs(less) < macs(kept)
     np.testing.assert_allclose(runner(less)(feeds)["y"], runner(kept)(feeds)["y"], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_channels_stay_that_the_form_of_another_layer_reads(kind: str) -> None:
+    graph, shape = GRAPHS[kind]
+    narrow, found, feeds = narrowings(graph), all_factorings(graph), drawn(shape)
+    seen = observed(graph, [feeds], {n: forms[0] for n, forms in found.items()}, 0)
+    others = [(n, form) for n, forms in found.items() for form in forms if n not in narrow]
+    assert {form.name for _, form in others} >= {"low-rank", "pivoted"}
+    for node, form in others:
+        plan = {n: Choice(f, f.full // 2) for n, f in narrow.items()}
+        plan[node] = Choice(form, max(form.ranks(1)) // 2)
+        made = solved(graph, [feeds], plan, seen)
+        whole = transform(graph, lambda n, x, m=made: m[n].on(x[0]) if n in m else None)  # type: ignore[misc]
+        wanted, got = (runner(g)(feeds)["y"] for g in (whole, rebuilt(graph, made)))
+        np.testing.assert_allclose(got, wanted, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", GRAPHS)
