@@ -52,10 +52,21 @@ def all_factorings(graph: Graph, ignore: str = "") -> Mapping[Node, Sequence[Fac
     coupling, layers = Coupling(graph), {n: (f.layer, f.scale) for n, (f, *_) in ways.items()}
     for form in gone(graph, layers, ignore):
         ways[form.layer.node].append(form)
+    thinned = set[int]()
     for node, (layer, scale) in layers.items():
         less = narrower(coupling, layer, scale)
-        ways[node] += [] if isinstance(less, str) else [less]
-    return ways
+        if not isinstance(less, str):
+            ways[node].append(less)
+            thinned.update(coupling.group((layer.x, layer.x_axis % (layer.x.rank or 1))).tolist())
+    return {node: _apart(found, coupling, thinned) for node, found in ways.items()}
+
+
+def _apart(forms: Sequence[Factoring], coupling: Coupling, thinned: set[int]) -> list[Factoring]:
+    """The forms but ``pivoted``, which reads some of its own results, where channels may go."""
+    layer = forms[0].layer
+    port = layer.y, layer.y_axis % (layer.y.rank or 1)
+    stay = port not in coupling.starts or thinned.isdisjoint(coupling.group(port).tolist())
+    return [form for form in forms if stay or not isinstance(form, Pivoted)]
 
 
 def _obstacle(graph: Graph, layer: Linear) -> str | None:
