@@ -180,7 +180,8 @@ def test_removal_is_exact() -> None:
 def test_channels_stay_that_the_form_of_another_layer_reads(kind: str) -> None:
     graph, shape = GRAPHS[kind]
     narrow, feeds = narrowings(graph), drawn(shape)
-    found = {n: of for n in all_factorings(graph) if not isinstance(of := factorings(graph, n), str)}
+    each = {node: factorings(graph, node) for node in all_factorings(graph)}
+    found = {node: forms for node, forms in each.items() if not isinstance(forms, str)}
     seen = observed(graph, [feeds], {n: forms[0] for n, forms in found.items()}, 0)
     others = [(n, form) for n, forms in found.items() for form in forms if n not in narrow]
     assert {form.name for _, form in others} >= {"low-rank", "pivoted"}
