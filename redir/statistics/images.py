@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from redir.ir.tensor import Array
@@ -14,6 +16,7 @@ _BOXES = 0.4  # the share of shapes that have corners
 _DETAILED = 0.5  # the share of shapes on which there are smaller ones
 _SMALLEST = 32  # size of an image of these
 _CHANNELS = 4  # an image has at most
+_MIDDLE, _SPREAD = 118.0, 64.0  # of photographs, in numbers from 0 to 255
 
 
 def natural(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -25,7 +28,7 @@ def natural(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """
     if len(shape) != 4:  # noqa: PLR2004 - no images
         return rng.standard_normal(shape)
-    if shape[3] <= _CHANNELS < shape[1]:
+    if _is_last(shape):
         return np.moveaxis(natural(rng, (shape[0], shape[3], shape[1], shape[2])), 1, 3)
     rows, columns = np.mgrid[: shape[2], : shape[3]].astype(np.float32)
     tilts = rng.standard_normal((2, shape[0], 1, 1, 1))
@@ -44,6 +47,23 @@ def natural(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     image = image + _TEXTURE / 3 * rng.standard_normal(shape)
     found: Array = image / (image.std() or 1.0)
     return found
+
+
+def photographs(
+    numbers: Callable[[Array], Array], rng: np.random.Generator, shape: tuple[int, ...]
+) -> Array:
+    """Such images as what ``numbers`` makes of photographs from 0 to 255, channels last."""
+    drawn = natural(rng, shape)
+    if len(shape) != 4:  # noqa: PLR2004 - no images
+        return drawn
+    axis = 3 if _is_last(shape) else 1
+    held = np.clip(_MIDDLE + _SPREAD * np.moveaxis(drawn, axis, 3), 0, 255)
+    return np.moveaxis(numbers(held), 3, axis)
+
+
+def _is_last(shape: tuple[int, ...]) -> bool:
+    """Whether the last axis is that of channels."""
+    return shape[3] <= _CHANNELS < shape[1]
 
 
 def _finer(rng: np.random.Generator, shape: tuple[int, ...]) -> Array | None:

@@ -89,12 +89,23 @@ class Preprocessing:
         Raises:
             BadInput: there are three numbers for one channel.
         """
+        margin = _MARGIN if self.range == IMAGENET else 1.0
+        held = np.asarray(_fitted(image, size, margin), np.float32)
+        return self.numbers(held.reshape(*size, channels))
+
+    def numbers(self, held: Array) -> Array:
+        """Those of images of numbers from 0 to 255, channels last.
+
+        Raises:
+            BadInput: it has three numbers for as many channels as are not three.
+        """
         own = (_MEAN, _STD) if self.range == IMAGENET else ((0.0,), (1.0,))
         mean, std = self._numbers("mean", own[0]), self._numbers("std", own[1])
-        if channels == 1 and len({len(mean), len(std), 1}) > 1:
-            raise BadInput(f"preprocess {self.text!r} is for 3 channels, and the model reads 1")
-        margin = _MARGIN if self.range == IMAGENET else 1.0
-        held = np.asarray(_fitted(image, size, margin), np.float32).reshape(*size, channels)
+        channels = held.shape[-1]
+        if {len(mean), len(std)} - {1, channels}:
+            raise BadInput(
+                f"preprocess {self.text!r} is for 3 channels, and the model reads {channels}"
+            )
         low, span = _RANGES[self.range]
         found: Array = ((held - low) / span - np.array(mean)) / np.array(std)
         return found[..., ::-1] if BGR in self._words else found

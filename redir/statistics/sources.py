@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
@@ -12,11 +13,12 @@ from redir.errors import BadPipeline
 from redir.io.plugins import plugin, plugins
 from redir.ir import Graph
 from redir.ir.tensor import Array
-from redir.runtime.inputs import Inputs
+from redir.runtime.inputs import Inputs, Style
 from redir.runtime.open_sizes import fitting_shapes
 from redir.statistics.given import Calibration, Images
-from redir.statistics.images import natural
+from redir.statistics.images import natural, photographs
 from redir.statistics.norms import is_norm
+from redir.statistics.preprocessing import Preprocessing
 from redir.statistics.walk import flowing, is_fixed
 
 
@@ -44,7 +46,7 @@ _MANY = 64  # synthetic inputs; with fewer, drawn ones do as well
 def source(given: str | Source, preprocess: str = "") -> Source:
     """The source of that name, of an .npz file, or of a folder or a .zip of images.
 
-    ``preprocess`` is for images: see ``Preprocessing``.
+    ``preprocess`` is for images, also drawn ones: see ``Preprocessing``.
 
     Raises:
         BadPipeline: there is none, or it takes no ``preprocess``.
@@ -52,8 +54,8 @@ def source(given: str | Source, preprocess: str = "") -> Source:
     named = not isinstance(given, str) or given in plugins(_GROUP) or given.endswith(".npz")
     if isinstance(given, str) and not named and (given.endswith(".zip") or Path(given).is_dir()):
         return Images(given, preprocess)
-    if preprocess:
-        raise BadPipeline(f"preprocess is for a folder or a .zip of images, and {given} is none")
+    if preprocess and given not in _DRAWN:
+        raise BadPipeline(f"preprocess is for images, and {given} are none")
     if not isinstance(given, str):
         return given
     if given.endswith(".npz"):
@@ -63,25 +65,40 @@ def source(given: str | Source, preprocess: str = "") -> Source:
             f"no source of statistics is called {given!r}: there are "
             f"{', '.join(plugins(_GROUP))}, .npz files, and folders and .zip files of images"
         )
+    if preprocess:
+        return _DRAWN[given](preprocess)
     found: Source = plugin(_GROUP, given, "source of statistics")
     return found
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Inputs drawn at random: images of shapes before shapes, else what the graph wants."""
+    """Inputs drawn at random: images of shapes before shapes, else what the graph wants.
 
+    Images have variance 1 about 0, or are what ``preprocess`` makes of photographs.
+    """
+
+    preprocess: str = ""
     made_up: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse what is no preprocessing."""
+        self._style()
+
+    def _style(self) -> Style:
+        how = Preprocessing(self.preprocess) if self.preprocess else None
+        return natural if how is None else partial(photographs, how.numbers)
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
         """Examples drawn by ``seed``.
 
         Raises:
+            BadInput: images have other channels than ``preprocess``.
             Unsupported: no sizes fit the model.
         """
         shapes, size = sizes(graph, count)
-        drawn = Inputs(graph, shapes)
-        return [drawn.styled(seed + place, natural) for place in range(-(-count // size))]
+        drawn, style = Inputs(graph, shapes), self._style()
+        return [drawn.styled(seed + place, style) for place in range(-(-count // size))]
 
     def __str__(self) -> str:
         return "drawn"
@@ -103,11 +120,18 @@ def sizes(graph: Graph, count: int) -> tuple[dict[str, tuple[int, ...]], int]:
 class Auto:
     """Synthetic inputs where norms tell what flowed, and many are made in minutes, else drawn."""
 
+    preprocess: str = ""
     made_up: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse what is no preprocessing."""
+        Drawn(self.preprocess)
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
         """The examples of the source that is taken."""
-        return source(self.choice(graph)).batches(graph, count, seed)
+        choice = self.choice(graph)
+        found = Drawn(self.preprocess) if choice == str(DRAWN) else source(choice)
+        return found.batches(graph, count, seed)
 
     def choice(self, graph: Graph) -> str:
         """The name of the source that is taken."""
@@ -120,3 +144,4 @@ class Auto:
 
 
 AUTO, DRAWN = Auto(), Drawn()
+_DRAWN: Mapping[str, type[Auto | Drawn]] = {str(AUTO): Auto, str(DRAWN): Drawn}

@@ -78,8 +78,9 @@ def test_what_is_skipped_is_said_in_a_line(redir: Redir) -> None:
         ("--statistics none.zip", "none.zip: No such file"),
         ("--statistics empty", "empty: no image (.jpg"),
         ("--statistics photos --preprocess caffe", "'caffe' is not one of imagenet, unit"),
-        ("--preprocess unit", "preprocess is for a folder or a .zip of images, and auto is none"),
-        ("--statistics photos --examples -1", "examples, align and seed are 0 or more"),
+        ("--statistics synthetic --preprocess unit", "is for images, and synthetic are none"),
+        ("--statistics drawn --preprocess caffe", "'caffe' is not one of imagenet, unit"),
+        ("--statistics photos --examples -1", "examples is 0 or more"),
     ],
 )
 def test_what_cannot_be_is_refused(redir: Redir, given: str, why: str) -> None:

@@ -243,9 +243,9 @@ def test_three_numbers_are_not_for_one_channel(folder: Path) -> None:
         source(str(folder), "imagenet").batches(reading("n", 1, 4, 4), 2, 0)
 
 
-@pytest.mark.parametrize("given", ["drawn", "x.npz"])
+@pytest.mark.parametrize("given", ["synthetic", "x.npz"])
 def test_only_images_are_preprocessed(given: str) -> None:
-    with pytest.raises(BadPipeline, match=f"and {given} is none"):
+    with pytest.raises(BadPipeline, match=f"and {given} are none"):
         source(given, "unit")
 
 

@@ -57,6 +57,40 @@ def test_the_seed_decides_what_is_drawn() -> None:
     assert not np.array_equal(one, other)
 
 
+def test_drawn_images_become_what_the_model_wants_to_read() -> None:
+    (batch,) = source("drawn", "bytes").batches(OPEN, 32, 0)
+    assert 0 <= batch["x"].min() < 30
+    assert 225 < batch["x"].max() <= 255
+    last = net("n", 8, 8, 3, norm=False, weight=RNG.normal(size=(4, 8, 3, 3)))
+    (turned,) = source("drawn", "mean=0.5:0.4:0.3+std=0.25").batches(last, 32, 0)
+    wanted = (np.moveaxis(batch["x"], 1, 3) / 255 - [0.5, 0.4, 0.3]) / 0.25
+    np.testing.assert_allclose(turned["x"], wanted, atol=1e-5)
+
+
+def test_auto_draws_them_so_too() -> None:
+    plain = net("n", 3, 8, 8, norm=False)
+    (one,), (other,) = (source(n, "unit").batches(plain, 4, 0) for n in ("auto", "drawn"))
+    assert np.array_equal(one["x"], other["x"])
+
+
+@pytest.mark.parametrize("given", ["auto", "drawn"])
+def test_no_preprocessing_is_refused_before_anything_is_drawn(given: str) -> None:
+    with pytest.raises(BadPipeline, match="'caffe' is not one of"):
+        source(given, "caffe")
+
+
+def test_three_numbers_are_not_for_two_channels() -> None:
+    with pytest.raises(BadInput, match="is for 3 channels, and the model reads 2"):
+        source("drawn", "imagenet").batches(net("n", 2, 8, 8, weight=WEIGHT[:, :2]), 2, 0)
+
+
+def test_what_is_no_image_stays_as_it_is() -> None:
+    x = placeholder("n", 7)
+    rows = Graph({"x": x}, {"y": ops.Relu(x)})
+    (one,), (other,) = (source("drawn", how).batches(rows, 4, 0) for how in ("bytes", ""))
+    assert np.array_equal(one["x"], other["x"])
+
+
 def test_a_file_gives_some_of_its_examples(tmp_path: Path) -> None:
     held = RNG.normal(size=(9, 3, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=held)
