@@ -127,7 +127,7 @@ def test_refuses(spec: str) -> None:
 
 
 def test_refuses_a_criterion_that_there_is_not() -> None:
-    with pytest.raises(BadPipeline, match="no criterion is called 'l3'; there are .*bn_scale"):
+    with pytest.raises(BadPipeline, match=r"no criterion is called 'l3'; there are .*bn_scale"):
         Pipeline.parse("prune{criterion=l3}")
 
 
