@@ -13,8 +13,6 @@ _SIZES = (0.03, 0.6)  # of a shape's radius, as a share of the image's size
 _GREY = 0.9  # of the variance of a colour, which all channels share
 _TEXTURE = 0.15  # its spread, that of shapes being 1
 _BOXES = 0.4  # the share of shapes that have corners
-_DETAILED = 0.5  # the share of shapes on which there are smaller ones
-_SMALLEST = 32  # size of an image of these
 _CHANNELS = 4  # an image has at most
 _MIDDLE, _SPREAD = 118.0, 64.0  # of photographs, in numbers from 0 to 255
 
@@ -33,16 +31,10 @@ def natural(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     rows, columns = np.mgrid[: shape[2], : shape[3]].astype(np.float32)
     tilts = rng.standard_normal((2, shape[0], 1, 1, 1))
     image = _colours(rng, shape[:2]) + (tilts[0] * rows + tilts[1] * columns) / max(shape[2:])
-    finer = _finer(rng, shape)
-    if finer is not None:
-        image = np.where(rng.random((shape[0], 1, 1, 1)) < _DETAILED, finer, image)
     for _ in range(_SHAPES):
         inside, across = _shape(rng, shape[0], rows, columns)
         shading = np.clip(rng.normal(0, 0.5, (shape[0], 1, 1, 1)) * across[:, None], -2, 2)
-        made = _colours(rng, shape[:2]) + shading
-        if finer is not None:
-            made = np.where(rng.random((shape[0], 1, 1, 1)) < _DETAILED, finer, made)
-        image = np.where(inside[:, None], made, image)
+        image = np.where(inside[:, None], _colours(rng, shape[:2]) + shading, image)
     image = image + _TEXTURE * pink(rng, (shape[0], 1, *shape[2:]))
     image = image + _TEXTURE / 3 * rng.standard_normal(shape)
     found: Array = image / (image.std() or 1.0)
@@ -64,17 +56,6 @@ def photographs(
 def _is_last(shape: tuple[int, ...]) -> bool:
     """Whether the last axis is that of channels."""
     return shape[3] <= _CHANNELS < shape[1]
-
-
-def _finer(rng: np.random.Generator, shape: tuple[int, ...]) -> Array | None:
-    """Of images of half the size four side by side, unless they are too small."""
-    half = tuple(-(-size // 2) for size in shape[2:])
-    if min(half) < _SMALLEST:
-        return None
-    quarter = natural(rng, (*shape[:2], *half))
-    a, b, c, d = (np.roll(quarter, place, 0) for place in range(4))
-    whole = np.block([[a, b[..., ::-1]], [c[:, :, ::-1], d[:, :, ::-1, ::-1]]])
-    return whole[:, :, : shape[2], : shape[3]]
 
 
 def pink(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

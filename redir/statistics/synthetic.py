@@ -27,7 +27,7 @@ except ImportError:  # the extra is optional
     if not TYPE_CHECKING:
         torch = None
 
-_METHOD = 5  # raise it with whatever changes what is made: what is in caches is of another
+_METHOD = 4  # raise it with whatever changes what is made: what is in caches is of another
 _BATCH = 64  # examples that are made together, if they fit into memory:
 _AT_ONCE = 2**26  # numbers of all values, about a gigabyte with what gradients need
 _STEPS = 80  # of Adam at most
