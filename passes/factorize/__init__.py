@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,7 @@ from redir.check.guarantees import SAME_INTERFACE, Guarantee
 from redir.cost import macs, total
 from redir.cost.forms import no_dearer
 from redir.cost.models import BRIEF, BYTES, LATENCY, MACS, CostModel
-from redir.errors import BadPipeline, Unchanged
+from redir.errors import BadPipeline
 from redir.ir import Graph
 from redir.passes.factorize.alone import Expand, LowRank, Narrower, Pivoted, Reduce, Spatial
 from redir.passes.factorize.budget import COUNTED, sharing
@@ -141,14 +140,11 @@ class Factorize(Studying):
         if not self._timed or found is None:
             return after
         if after is graph:
-            self._unchanged("no form of a layer that is faster fits")
+            self.unchanged("no form of a layer that is faster fits")
         elif self._time(graph, after, place) > 1:
-            self._unchanged("factored it would not be faster")
+            self.unchanged("factored it would not be faster")
             return graph
         return after
-
-    def _unchanged(self, why: str) -> None:
-        warnings.warn(f"{self.name} leaves the model as it is: {why}", Unchanged, stacklevel=4)
 
     def planned(
         self, graph: Graph, place: Place | None = None, shapes: Shapes | None = None

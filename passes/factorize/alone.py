@@ -51,7 +51,10 @@ class Alone(Studying):
         found = self.study(graph)
         chosen = {} if found is None else dict(self._chosen(found))
         after = found.solved(chosen) if found and chosen else graph
-        return unless_dearer(graph, after, self.cost)
+        kept = unless_dearer(graph, after, self.cost)
+        if kept is not after:
+            self.unchanged(f"with other layers it would cost more {self.cost}")
+        return kept
 
     def _chosen(self, found: Study) -> Iterator[tuple[Node, Choice]]:
         price = MACS if self.model.measured else self.model

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redir.cost.models import CostModel, cost_model
-from redir.errors import BadInput, BadPipeline, TooLarge, Unsupported
+from redir.errors import BadInput, BadPipeline, TooLarge, Unchanged, Unsupported
 from redir.ir import Graph
 from redir.passes.factorize.study import Study, study
 from redir.passes.factorize.ways import FACTORED, factorings
@@ -50,6 +51,10 @@ class Studying(Observing):
             if needed:
                 raise BadInput(f"{self.name}: the model cannot be run: {error}") from None
             return None
+
+    def unchanged(self, why: str) -> None:
+        """Say that a model is given back as it was."""
+        warnings.warn(f"{self.name} leaves the model as it is: {why}", Unchanged, stacklevel=4)
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Why layers that could be factored are left as they are."""
