@@ -58,9 +58,9 @@ class Study:
     """A graph with the layers that may be factored, what flows through them, and what that says.
 
     ``graph`` is the ``original``, but its norms are fitted to inputs that are made up; ``twins``
-    are the nodes of the original for those of it. Plans are ``judged`` on some of the examples,
-    which moments leave out if there are enough. ``ways`` are the forms of each layer, ``seen`` what
-    was seen of it.
+    are the nodes of the original for those of it. The ``judge`` compares plans on some of the
+    examples, which moments leave out if there are enough. ``ways`` are the forms of each layer,
+    ``seen`` what was seen of it, and ``seed`` that of the noise by which effects are measured.
     """
 
     original: Graph

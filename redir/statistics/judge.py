@@ -66,15 +66,16 @@ def judge(original: Graph, graph: Graph, batches: Batches) -> Judge:
 
     A fitted norm gives its channels the spread that they had in training by amplifying what it
     reads: a change too, which the original's does not amplify. So in its place stand the scale of
-    the original's and, read as an input, what comes on top of that in each example.
+    the original's and, read as an input, what comes on top of that in each example. One whose scale
+    is computed stays.
 
     Raises:
         Unsupported: the graph cannot be run.
     """
-    if graph is original:
-        return Judge(graph, batches, {node: node for node in graph.nodes})
     pairs = zip(*([n for n in g.nodes if n.inputs] for g in (graph, original)), strict=True)
-    norms = {node: twin for node, twin in pairs if is_norm(twin)}
+    norms = {node: twin for node, twin in pairs if is_norm(twin) and tensor_of(twin.inputs[1])}
+    if graph is original or not norms:
+        return Judge(graph, batches, {node: node for node in graph.nodes})
     scales = {node: _scale(twin) for node, twin in norms.items()}
     alone = ((norm.inputs[0].node, norm) for norm in norms if graph.uses[norm.inputs[0]] == 1)
     gains = {n: _spread(norms[norm]) / _spread(norm) for n, norm in alone if n is not None}

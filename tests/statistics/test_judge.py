@@ -88,3 +88,15 @@ def test_without_norms_that_are_fitted_the_graph_is_judged_itself() -> None:
     assert judge(GRAPH, GRAPH, REAL).graph is GRAPH
     assert any(is_norm(node) for node in GRAPH.nodes)
     assert not any(is_norm(node) for node in judge(GRAPH, FITTED, MADE_UP).graph.nodes)
+
+
+def test_a_norm_whose_scale_is_computed_stays_as_it_was_fitted() -> None:
+    scale = placeholder(3)
+    y = ops.BatchNormalization(conv(X), scale, *(const(n) for n in RNG.uniform(0.5, 2, (3, 3))))
+    graph = Graph({"_0": X, "scale": scale}, {"y": y})
+    batches = [{**batch, "scale": np.ones(3, np.float32)} for batch in MADE_UP]
+    made_up = fitted(graph, batches)
+    made, (layer,) = judge(graph, made_up, batches), layers(made_up)
+    (moved,) = made.moved({layer: shifted(layer)}).values()
+    assert made.graph is made_up
+    assert moved > 0
