@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -98,7 +97,7 @@ def gone(graph: Graph, layers: Mapping[Node, tuple[Linear, Array]], ignore: str)
     for node, (layer, scale) in layers.items():
         meets = meeting(graph, layer)
         needed = _needed(graph, node) if meets is not None else frozenset()
-        kept = any(ignore and fnmatchcase(n.name, ignore) for n in needed)
+        kept = any(n.matches(ignore) for n in needed)
         if meets is not None and not kept and all(n.repeatable for n in needed):
             form = Gone(layer, frozenset(), scale, needed, _saved(graph, layer))
             other = best.get(meets)

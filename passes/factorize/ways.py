@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from math import prod
 
 import numpy as np
@@ -30,7 +29,7 @@ def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring
 
     ``ignore`` names layers that are, with * for any letters.
     """
-    if ignore and fnmatchcase(node.name, ignore):
+    if node.matches(ignore):
         return "it is to be ignored"
     layer = linear(node) if node.op in FACTORED else "it is no layer that is factored"
     if isinstance(layer, str):

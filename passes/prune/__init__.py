@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -174,9 +173,7 @@ class Prune(Observing):
         return Ranking(coupling, ranked, self.min_channels, self.align, self.scope == "global")
 
     def _ignored(self, coupling: Coupling) -> frozenset[int]:
-        nodes = (
-            n for n in coupling.graph.nodes if self.ignore and fnmatchcase(n.name, self.ignore)
-        )
+        nodes = (n for n in coupling.graph.nodes if n.matches(self.ignore))
         values = (v for node in nodes for v in (*node.inputs, *node.outputs))
         return coupling.groups_of([port for value in values for port in axes(value)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -57,6 +58,10 @@ class Node:
             if same and not attrs
             else replace(self, inputs=inputs, attrs={**self.attrs, **attrs})
         )
+
+    def matches(self, pattern: str) -> bool:
+        """Whether its name is of a pattern, with * for any letters; an empty one has no names."""
+        return bool(pattern) and fnmatchcase(self.name, pattern)
 
     def _ask(self, rule: Callable[..., _Said], *given: Any) -> _Said:
         """What a rule of the operator's entry says of this node.
