@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from redir.check.guarantees import SAME_INTERFACE, Guarantee
-from redir.cost import macs, total
+from redir.cost import Sizes, macs, total
 from redir.cost.forms import no_dearer
 from redir.cost.models import BRIEF, BYTES, LATENCY, MACS, CostModel
 from redir.errors import BadPipeline
@@ -135,7 +135,7 @@ class Factorize(Studying):
 
     def run_at(self, graph: Graph, place: Place) -> Graph:
         """``run``, so that a share that is asked for is left behind the last pass."""
-        found = self._study(graph)
+        found = self._study(graph, place.shapes)
         after = found.solved(self._choices(found, place)) if found else graph
         if not self._timed or found is None:
             return after
@@ -146,14 +146,13 @@ class Factorize(Studying):
             return graph
         return after
 
-    def planned(
-        self, graph: Graph, place: Place | None = None, shapes: Shapes | None = None
-    ) -> Plan:
-        """What it would do to a graph, and what all passes would leave, counted at ``shapes``.
+    def planned(self, graph: Graph, place: Place | None = None) -> Plan:
+        """What it would do to a graph, and what all passes would leave.
 
         Nothing is solved for that, unless the target is one of outputs: ``error`` or ``max_drop``.
         """
-        found, place = self._study(graph), place or Place(graph)
+        place = place or Place(graph)
+        found = self._study(graph, place.shapes)
         plan, after = Plan(()), graph
         if found is not None:
             choices = self._choices(found, place)
@@ -162,16 +161,16 @@ class Factorize(Studying):
             plan,
             target=self.asked,
             statistics=str(self.statistics),
-            before=total(place.original, shapes),
-            after=total(place.behind.run(after), shapes),
+            before=total(place.original, place.shapes),
+            after=total(place.behind.run(after), place.shapes),
         )
 
     @property
     def _unit(self) -> str:
         return PARAMETERS if self.params or self.bytes else MULTIPLY_ADDS
 
-    def _study(self, graph: Graph) -> Study | None:
-        """What is known of a graph, None where nothing is to be done, or can be.
+    def _study(self, graph: Graph, shapes: Shapes | None = None) -> Study | None:
+        """What is known of a graph at ``shapes``, None where nothing is to be done, or can be.
 
         Raises:
             BadInput: there is a plan that is not for it, or it cannot be run.
@@ -180,8 +179,8 @@ class Factorize(Studying):
         if 1 in (self.macs, self.params, self.bytes, self.speed):
             return None
         if self.plan:  # which is refused before statistics are taken, for these take long
-            self._plan.choices(graph, all_factorings(graph, self.ignore))
-        return self.study(graph, needed=bool(self.plan))
+            self._plan.choices(graph, all_factorings(Sizes.of(graph, shapes), self.ignore))
+        return self.study(graph, shapes, needed=bool(self.plan))
 
     @property
     def _plan(self) -> Plan:
@@ -215,7 +214,7 @@ class Factorize(Studying):
         Where time counts, they have to save time as well.
         """
         is_count = any(target in COUNTED for target in self.asked)
-        counts = counted(self._unit, 1 if is_count else macs(found.graph))
+        counts = counted(self._unit, 1 if is_count else macs(found.graph, found.sizes.shapes))
         if not self._timed:
             return counts
         clock = BRIEF if self._clock is LATENCY else self._clock
@@ -226,4 +225,5 @@ class Factorize(Studying):
 
     def _time(self, before: Graph, after: Graph, place: Place) -> float:
         """The time of one graph over that of another, once all passes are done."""
-        return self._clock.ratio(*(place.behind.run(graph) for graph in (before, after)))
+        done = (place.behind.run(graph) for graph in (before, after))
+        return self._clock.ratio(*(Sizes.of(graph, place.shapes).whole for graph in done))

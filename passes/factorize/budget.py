@@ -12,6 +12,7 @@ from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.study import Choices, Study
 from redir.pipeline import Place
 from redir.progress import progress
+from redir.runtime.open_sizes import Shapes
 
 _ROUNDS = 8  # of planning: neighbours save less together than alone, and passes behind save too
 _CLOSE = 0.005  # of the whole, that may be left unused; savings are found to within it
@@ -22,14 +23,16 @@ class Counted:
     """A target: what it counts, and the price of layers, of which a unit counts as ``each``."""
 
     price: str
-    of: Callable[[Graph], int]
+    of: Callable[[Graph, Shapes], int]
     each: int = 1
 
 
 COUNTED = {
     "macs": Counted(MULTIPLY_ADDS, macs),
-    "params": Counted(PARAMETERS, parameters),
-    "bytes": Counted(PARAMETERS, nbytes, 4),  # those that are factored are float32
+    "params": Counted(PARAMETERS, lambda graph, _: parameters(graph)),
+    "bytes": Counted(
+        PARAMETERS, lambda graph, _: nbytes(graph), 4
+    ),  # those that are factored are float32
 }
 
 Planned = Callable[[float], Choices]
@@ -39,12 +42,13 @@ Planned = Callable[[float], Choices]
 def sharing(study: Study, target: str, share: float, place: Place, planned: Planned) -> Choices:
     """The plan under which a ``share`` of what the run began with is left at its end."""
     counted, tried = COUNTED[target], list[tuple[float, Choices]]()
-    whole = counted.of(place.original)
+    shapes = study.sizes.shapes
+    whole = counted.of(place.original, shapes)
     short, enough = 0.0, inf  # savings that were too small, and those that were not
-    asked = counted.of(study.graph) - share * whole
+    asked = counted.of(study.graph, shapes) - share * whole
 
     def left(plan: Choices) -> int:
-        return counted.of(place.behind.run(study.unsolved(plan)))
+        return counted.of(place.behind.run(study.unsolved(plan)), shapes)
 
     for _ in progress(range(_ROUNDS), "plans"):
         plan = planned(asked / counted.each)

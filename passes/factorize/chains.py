@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from redir.channels.coupling import Coupling
-from redir.cost import macs
+from redir.cost import Sizes, macs
 from redir.cost.models import CostModel
 from redir.ir import Graph, Node, Value
 from redir.layers.linear import linear
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.gone import Gone
-from redir.passes.factorize.narrower import Narrower, narrower
+from redir.passes.factorize.narrower import Narrower, counting, narrower
 from redir.passes.factorize.solving import rebuilt
 from redir.passes.factorize.study import Saving, Study, counted
 from redir.progress import progress
@@ -61,7 +61,8 @@ class Chain:
             return not isinstance(form, Gone)
         layer = linear(self.node)
         assert not isinstance(layer, str)
-        return not isinstance(narrower(Coupling(self.graph), layer, form.scale), str)
+        here, counts = replace(form, layer=layer), counting(Sizes(self.graph, {}))
+        return not isinstance(narrower(Coupling(self.graph), here, counts), str)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +86,8 @@ def savings(study: Study, forms: Sequence[str], align: int, clock: CostModel) ->
     It is timed at two ranks, in a chain. What no chain shows is judged by its multiply-adds, and
     the smallest layers save nothing.
     """
-    whole, lines = study.graph, dict[Factoring, Saving]()
-    chains = {node: Chain.around(whole, node) for node in _large(study)}
+    whole, lines = study.sizes.whole, dict[Factoring, Saving]()
+    chains = {node: Chain.around(whole, study.sizes.node(node)) for node in _large(study)}
     counts = counted(MULTIPLY_ADDS, of=macs(whole))
     for node, chain in progress(chains.items(), "times of layers"):
         first = next(iter(chains.values())).graph
@@ -108,7 +109,7 @@ def _large(study: Study) -> list[Node]:
     """The layers but for the smallest, the largest first."""
     sizes = {node: forms[0].dense(MULTIPLY_ADDS) for node, forms in study.ways.items()}
     ordered = sorted(sizes, key=lambda node: sizes[node])
-    behind = np.cumsum([sizes[node] for node in ordered]) > _LITTLE * macs(study.graph)
+    behind = np.cumsum([sizes[node] for node in ordered]) > _LITTLE * macs(study.sizes.whole)
     return [node for node, counts in zip(ordered, behind, strict=True) if counts][::-1]
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from redir import ops
+from redir.cost import Sizes
 from redir.ir import Node
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, Type
 from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.solving import Seen
@@ -57,13 +58,14 @@ def effects(
     ``ways`` have a form of each layer, with what it loses at each rank; some may be ``gone``.
     """
     layers, found = {judge.twins[node]: node for node in ways}, dict[Node, Effect]()
-    graph, plain = judge.graph, judge.plain
+    graph, plain, sizes = judge.graph, judge.plain, _sizes(judge)
 
     def step(twin: Node, _: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
         if (node := layers.get(twin)) is not None:
             rng = np.random.default_rng([seed, len(found)])
             (form, errors), was, rest = ways[node], seen[node], Rest.behind(graph, twin, held)
-            noise = far(plain, rest.outputs(judge.on(node, _noisy(node, was.spread, rng)))) / _NOISE
+            noisy = _noisy(node, sizes.type(twin.outputs[0]), was.spread, rng)
+            noise = far(plain, rest.outputs(judge.on(node, noisy))) / _NOISE
             ranks, ends = _ranks(errors), [gone[node]] if node in gone else []
             made = [(form, rank) for rank in ranks] + [(end, 0) for end in ends]
             factors = (form.rough(rank, was.moments) for form, rank in made)
@@ -87,9 +89,17 @@ def _ranks(errors: Array) -> list[int]:
     return sorted((n for n in found if n < len(errors) and 0 < errors[n] < 1), reverse=True)
 
 
-def _noisy(node: Node, spread: Array, rng: np.random.Generator) -> Made:
-    """A layer with noise in its result, the same for every example."""
-    y = node.outputs[0].type
+def _sizes(judge: Judge) -> Sizes:
+    """The sizes of the batches, but those in which they differ."""
+    first, *others = ({name: array.shape for name, array in b.items()} for b in judge.batches)
+    alike = all(
+        {n: s[1:] for n, s in b.items()} == {n: s[1:] for n, s in first.items()} for b in others
+    )
+    return Sizes(judge.graph, first if alike else {})
+
+
+def _noisy(node: Node, y: Type, spread: Array, rng: np.random.Generator) -> Made:
+    """A layer with noise in its result, of type ``y``, the same for every example."""
     shape = [1, *(y.size(axis) or 1 for axis in range(1, len(y.shape or ())))]
     along = [1] * len(shape)
     along[1 if node.op == ops.Conv else -1] = -1

@@ -11,8 +11,7 @@ from typing import ClassVar
 import numpy as np
 from scipy import linalg
 
-from redir.ir import Value
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, Type
 from redir.layers.linear import CONVS, Linear
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.rows import Blocks, best_rows
@@ -50,12 +49,14 @@ class Factoring:
 
     Of a k x k kernel, ``first`` of {0} gives k x 1 then 1 x k; of no axis 1 x 1 then k x k; of both
     k x k then 1 x 1. A matrix becomes the product of two. ``scale`` (outputs,) is what an error of
-    each output counts: the factor of the norm behind. Moments are those of scaled outputs.
+    each output counts: the factor of the norm behind. Moments are those of scaled outputs. ``ends``
+    are the types of what the layer reads and gives, at the sizes for which costs are counted.
     """
 
     layer: Linear
     first: frozenset[int]
     scale: Array
+    ends: tuple[Type, Type]
     made: ClassVar[type[Factors]] = Factors
     rounds: ClassVar[int] = _ROUNDS
     picks: ClassVar[bool] = False  # whether what it costs depends on which inputs it reads
@@ -97,7 +98,7 @@ class Factoring:
     @property
     def examples(self) -> int:
         """How many give a few times as many places as an output of the layer has weights."""
-        places = self._places[1] / (self.layer.y.type.size(0) or 1)
+        places = self._places[1] / (self.ends[1].size(0) or 1)
         return ceil(_OF_UNKNOWNS * self.order.size / max(places, 1))
 
     @property
@@ -130,8 +131,8 @@ class Factoring:
     @property
     def _places(self) -> tuple[int, int]:
         """The places of the result of the first layer, and of the second."""
-        x, y = (sizes_within(v) for v in (self.layer.x, self.layer.y))
-        batch = self.layer.y.type.size(0) or 1
+        x, y = map(sizes_within, self.ends)
+        batch = self.ends[1].size(0) or 1
         if self.layer.node.op not in CONVS:
             return batch * prod(y[:-1]), batch * prod(y[:-1])
         axes = enumerate(zip(x[1:], y[1:], strict=True))
@@ -306,6 +307,6 @@ def _over(values: Array) -> Array:
     return found
 
 
-def sizes_within(value: Value) -> list[int]:
+def sizes_within(type_: Type) -> list[int]:
     """The sizes of a value but the first, that of the batch; None for one that is open."""
-    return [value.type.size(axis) for axis in range(1, value.rank or 0)]  # type: ignore[misc]
+    return [type_.size(axis) for axis in range(1, len(type_.shape or ()))]  # type: ignore[misc]

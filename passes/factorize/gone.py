@@ -15,7 +15,7 @@ from redir.layers.linear import Linear
 from redir.ops import is_absent, tensor_of
 from redir.passes.factorize.factors import Factors, Single
 from redir.passes.factorize.forms import Factoring, Flow, aimed
-from redir.passes.factorize.narrower import counted
+from redir.passes.factorize.narrower import Counts, less
 from redir.statistics.moments import Moments
 
 _AIMS = 10  # times that a target which depends on the mean is set anew
@@ -88,18 +88,19 @@ def mean(layer: Linear, bias: Array) -> Value:
     return ops.constant(bias.reshape(shape).astype(layer.array.dtype))
 
 
-def gone(graph: Graph, layers: Mapping[Node, tuple[Linear, Array]], ignore: str) -> list[Gone]:
+def gone(graph: Graph, forms: Mapping[Node, Factoring], ignore: str, counts: Counts) -> list[Gone]:
     """The layers that may become their mean: of those that meet, the one that saves most.
 
-    ``layers`` has each with what an error of its outputs counts. None may go that ``ignore`` names.
+    ``forms`` has another form of each. None may go that ``ignore`` names.
     """
     best = dict[Node, Gone]()
-    for node, (layer, scale) in layers.items():
-        meets = meeting(graph, layer)
+    for node, plain in forms.items():
+        meets = meeting(graph, plain.layer)
         needed = _needed(graph, node) if meets is not None else frozenset()
         kept = any(n.matches(ignore) for n in needed)
         if meets is not None and not kept and all(n.repeatable for n in needed):
-            form = Gone(layer, frozenset(), scale, needed, _saved(graph, layer))
+            saved = less(counts(graph), counts(_without(graph, plain.layer)))
+            form = Gone(plain.layer, frozenset(), plain.scale, plain.ends, needed, saved)
             other = best.get(meets)
             if other is None or sum(form.saved.values()) > sum(other.saved.values()):
                 best[meets] = form
@@ -135,8 +136,7 @@ def _needed(graph: Graph, node: Node) -> frozenset[Node]:
     return frozenset(found)
 
 
-def _saved(graph: Graph, layer: Linear) -> Mapping[str, int]:
-    """What a graph costs less where a layer is its mean."""
+def _without(graph: Graph, layer: Linear) -> Graph:
+    """A graph where a layer is its mean."""
     value = mean(layer, np.zeros(layer.outputs))
-    after = counted(transform(graph, lambda node, _: value if node is layer.node else None))
-    return {price: count - after[price] for price, count in counted(graph).items()}
+    return transform(graph, lambda node, _: value if node is layer.node else None)

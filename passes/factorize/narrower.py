@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from scipy import linalg
 
 from redir.channels.coupling import Coupling
 from redir.channels.removal import without
-from redir.cost import macs, parameters
-from redir.ir import Graph, Node, Port
+from redir.cost import Sizes, macs, parameters
+from redir.ir import Graph, Node
 from redir.ir.tensor import Array
-from redir.layers.linear import Linear
 from redir.passes.factorize.factors import Factors, Single
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS, Factoring
 from redir.statistics.moments import Moments
 
 _STEPS = 512  # in which channels are taken out: one at a time, or a few where there are more
 _SMALL = 1e-6  # of the mean energy of a channel, given to each: there may be too few samples
+
+Counts: TypeAlias = "Callable[[Graph], Mapping[str, int]]"
+"""What a graph costs, by price."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +77,9 @@ def _ranked(form: Narrower, moments: Moments) -> tuple[Array, Array]:
     return _eliminated(moments.gram, form.weights)
 
 
-def narrower(coupling: Coupling, layer: Linear, scale: Array) -> Narrower | str:
-    """The layer with fewer channels, or why it cannot have fewer."""
+def narrower(coupling: Coupling, form: Factoring, counts: Counts) -> Narrower | str:
+    """The layer of another form with fewer channels, or why it cannot have fewer."""
+    layer = form.layer
     if prod(layer.kernel) > 1:
         return "it has a kernel"
     port = layer.x, layer.x_axis % (layer.x.rank or 1)
@@ -89,8 +92,8 @@ def narrower(coupling: Coupling, layer: Linear, scale: Array) -> Narrower | str:
         return "its channels are pinned"
     if any(node is not layer.node for node in _readers(coupling, groups)):
         return "others read its channels too"
-    saved = _saved(coupling, port)
-    return Narrower(layer, frozenset(), scale, saved)
+    after = counts(without(coupling, coupling.group(port)[:1].tolist()))
+    return Narrower(layer, frozenset(), form.scale, form.ends, less(counts(coupling.graph), after))
 
 
 def _readers(coupling: Coupling, groups: set[int]) -> Iterator[Node]:
@@ -99,16 +102,19 @@ def _readers(coupling: Coupling, groups: set[int]) -> Iterator[Node]:
     return (n for n, port in sums if not groups.isdisjoint(coupling.group(port).tolist()))
 
 
-def _saved(coupling: Coupling, port: Port) -> Mapping[str, int]:
-    """What a graph costs less without the first channel of a port."""
-    after = counted(without(coupling, coupling.group(port)[:1].tolist()))
-    return {price: count - after[price] for price, count in counted(coupling.graph).items()}
+def counting(sizes: Sizes) -> Counts:
+    """What counts what a graph costs, by price, at the shapes of ``sizes``."""
+
+    @lru_cache(maxsize=2)  # one graph is compared with others
+    def counted(graph: Graph) -> Mapping[str, int]:
+        return {MULTIPLY_ADDS: macs(graph, sizes.shapes), PARAMETERS: parameters(graph)}
+
+    return counted
 
 
-@lru_cache(maxsize=2)  # one graph is compared with others
-def counted(graph: Graph) -> Mapping[str, int]:
-    """What a graph costs, by price."""
-    return {MULTIPLY_ADDS: macs(graph), PARAMETERS: parameters(graph)}
+def less(before: Mapping[str, int], after: Mapping[str, int]) -> Mapping[str, int]:
+    """What is saved, by price."""
+    return {price: count - after[price] for price, count in before.items()}
 
 
 def _eliminated(gram: Array, weights: Array) -> tuple[Array, Array]:

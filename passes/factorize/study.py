@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from redir.cost import macs
+from redir.cost import Sizes, macs
 from redir.cost.allocation import Option, allocated
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
@@ -61,6 +61,7 @@ class Study:
     are the nodes of the original for those of it. The ``judge`` compares plans on some of the
     examples, which moments leave out if there are enough. ``ways`` are the forms of each layer,
     ``seen`` what was seen of it, and ``seed`` that of the noise by which effects are measured.
+    Costs are those at ``sizes``.
     """
 
     original: Graph
@@ -71,6 +72,7 @@ class Study:
     ways: Mapping[Node, Sequence[Factoring]]
     seen: Mapping[Node, Seen]
     seed: int
+    sizes: Sizes
 
     @cached_property
     def errors(self) -> Mapping[Factoring, Array]:
@@ -154,31 +156,42 @@ class Study:
 
 
 @lru_cache(maxsize=1)
-def study(graph: Graph, source: Source, examples: int, seed: int, ignore: str) -> Study | None:
+def study(
+    graph: Graph,
+    source: Source,
+    examples: int,
+    seed: int,
+    ignore: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = (),
+) -> Study | None:
     """What ``examples`` of a source tell of a graph, 0 being as many as its layers need.
 
-    None if no layer of it may be factored.
+    Costs are those at ``shapes``, by default ``example_shapes``, and inputs that are made up are of
+    them. None if no layer of the graph may be factored.
 
     Raises:
         Unsupported: the graph cannot be run.
     """
-    ways = all_factorings(graph, ignore)
+    sizes = Sizes.of(graph, dict(shapes) or None)
+    ways = all_factorings(sizes, ignore)
     if not ways:
         return None
-    count = examples or _enough(graph, ways)
-    batches = cut(graph, source.batches(graph, count, seed))
-    original = graph
-    if getattr(source, "made_up", False) and any(map(is_norm, graph.nodes)):
+    count, made_up = examples or _enough(sizes, ways), getattr(source, "made_up", False)
+    given = source.batches(sizes.batched if made_up else graph, count, seed)
+    original, batches = graph, cut(sizes.batched, given)
+    if made_up and any(map(is_norm, graph.nodes)):
         graph = fitted(graph, batches)
-        ways = all_factorings(graph, ignore)
+        sizes = Sizes(graph, sizes.shapes)
+        ways = all_factorings(sizes, ignore)
     twins = dict(zip(*([n for n in g.nodes if n.inputs] for g in (graph, original)), strict=True))
-    judged = _judged(graph, batches, len(ways))
+    judged = _judged(sizes, batches, len(ways))
     apart = len(judged) if len(judged) < len(batches) else 0
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
-    return Study(original, graph, twins, batches, judge(original, graph, judged), ways, seen, seed)
+    judging = judge(original, graph, judged)
+    return Study(original, graph, twins, batches, judging, ways, seen, seed, sizes)
 
 
-def _enough(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> int:
+def _enough(sizes: Sizes, ways: Mapping[Node, Sequence[Factoring]]) -> int:
     """The usual number of examples, but fewer where these take long, and more if layers need it.
 
     Layers that cost next to nothing do not count, nor what would fill the memory.
@@ -186,15 +199,16 @@ def _enough(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> int:
     all_forms = [forms[0] for forms in ways.values()]
     matters = _MATTERS * sum(form.dense(MULTIPLY_ADDS) for form in all_forms)
     needed = max(form.examples for form in all_forms if form.dense(MULTIPLY_ADDS) >= matters)
-    cheap = int(min(_USUAL, _CHEAP / max(macs(graph), 1)))
+    graph = sizes.batched
+    cheap = int(min(_USUAL, _CHEAP / max(macs(graph, sizes.shapes), 1)))
     fits = _NUMBERS // max(sum(map(size_of, graph.inputs.values())), 1)
     return max(min(max(cheap, min(needed, _MOST)), fits), _LEAST)
 
 
-def _judged(graph: Graph, batches: Batches, layers: int) -> Batches:
+def _judged(sizes: Sizes, batches: Batches, layers: int) -> Batches:
     """The first examples, a quarter at most, and so few that measuring all layers takes minutes."""
-    total = sum(map(count_of, batches))
-    most = _WORK / max(layers * macs(graph), 1)
+    graph, total = sizes.batched, sum(map(count_of, batches))
+    most = _WORK / max(layers * macs(graph, sizes.shapes), 1)
     held = sum(size_of(node.outputs[0]) for node in graph.nodes if is_norm(node))
     count = max(int(min(_JUDGED, total / 4, most, _HELD / max(held, 1))), _LEAST)
     first, *others = some(batches, count)

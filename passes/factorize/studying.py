@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from redir.cost import Sizes
 from redir.cost.models import CostModel, cost_model
 from redir.errors import BadInput, BadPipeline, TooLarge, Unchanged, Unsupported
 from redir.ir import Graph
 from redir.passes.factorize.study import Study, study
 from redir.passes.factorize.ways import FACTORED, factorings
 from redir.pipeline.observing import Observing
+from redir.runtime.open_sizes import Shapes
 from redir.statistics import Source
 
 
@@ -36,15 +38,20 @@ class Studying(Observing):
         """The model of costs."""
         return cost_model(self.cost)
 
-    def study(self, graph: Graph, *, needed: bool = False) -> Study | None:
-        """What is known of a graph, None where no layer may be factored, or it cannot be run.
+    def study(
+        self, graph: Graph, shapes: Shapes | None = None, *, needed: bool = False
+    ) -> Study | None:
+        """What is known of a graph at ``shapes``.
+
+        None where no layer may be factored, or it cannot be run.
 
         Raises:
             BadInput: it cannot be run, and that is ``needed``.
             TooLarge: to run it takes too much memory, or time.
         """
         try:
-            return study(graph, self.source, self.examples, self.seed, self.ignore)
+            at = tuple((shapes or {}).items())
+            return study(graph, self.source, self.examples, self.seed, self.ignore, at)
         except TooLarge:  # about which something can be done
             raise
         except Unsupported as error:  # what cannot be run is left alone
@@ -58,7 +65,8 @@ class Studying(Observing):
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Why layers that could be factored are left as they are."""
+        sizes = Sizes.of(graph)
         for node in graph.nodes:
-            found = factorings(graph, node, self.ignore) if node.op in FACTORED else []
+            found = factorings(sizes, node, self.ignore) if node.op in FACTORED else []
             if isinstance(found, str):
                 yield f"{node}: {found}"

@@ -9,12 +9,14 @@ import numpy as np
 
 from redir import ops
 from redir.channels.coupling import Coupling
+from redir.cost import Sizes
 from redir.ir import Graph, Node
+from redir.ir.tensor import Type
 from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
 from redir.passes.factorize.gone import gone
-from redir.passes.factorize.narrower import narrower
+from redir.passes.factorize.narrower import counting, narrower
 from redir.passes.factorize.pivoted import Pivoted
 from redir.passes.factorize.uneven import Uneven
 from redir.passes.factorize.wide import FEATURES, Wide
@@ -24,37 +26,42 @@ DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower", "gone")  # runti
 FORMS = (*DENSE, "uneven-depthwise", "pivoted")
 
 
-def factorings(graph: Graph, node: Node, ignore: str = "") -> Sequence[Factoring] | str:
-    """The ways in which a layer may be factored, or why it is left as it is.
+def factorings(sizes: Sizes, node: Node, ignore: str = "") -> Sequence[Factoring] | str:
+    """The ways in which a layer of a graph may be factored, or why it is left as it is.
 
-    ``ignore`` names layers that are, with * for any letters.
+    Costs are those at ``sizes``. ``ignore`` names layers that are left, with * for any letters.
     """
+    graph = sizes.graph
     if node.matches(ignore):
         return "it is to be ignored"
     layer = linear(node) if node.op in FACTORED else "it is no layer that is factored"
     if isinstance(layer, str):
         return layer
-    why = _obstacle(graph, layer)
+    ends = sizes.type(layer.x), sizes.type(layer.y)
+    why = _obstacle(graph, layer, ends)
     if why is not None:
         return why
     axes, scale = [a for a, k in enumerate(layer.kernel) if k > 1], behind(graph, layer).scale
     if _is_wide(layer):
-        return [Wide(layer, frozenset(), scale)]
-    found = [Factoring(layer, frozenset(axes[:n]), scale) for n in range(len(axes) + 1)]
-    return [*found, (Uneven if axes else Pivoted)(layer, frozenset(axes), scale)]
+        return [Wide(layer, frozenset(), scale, ends)]
+    found = [Factoring(layer, frozenset(axes[:n]), scale, ends) for n in range(len(axes) + 1)]
+    return [*found, (Uneven if axes else Pivoted)(layer, frozenset(axes), scale, ends)]
 
 
-def all_factorings(graph: Graph, ignore: str = "") -> Mapping[Node, Sequence[Factoring]]:
+def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Factoring]]:
     """The ways in which each layer may be factored, narrower or gone, that may be."""
-    each = {node: factorings(graph, node, ignore) for node in graph.nodes}
+    graph = sizes.graph
+    each = {node: factorings(sizes, node, ignore) for node in graph.nodes}
     ways = {node: list(found) for node, found in each.items() if not isinstance(found, str)}
-    coupling, layers = Coupling(graph), {n: (f.layer, f.scale) for n, (f, *_) in ways.items()}
-    for form in gone(graph, layers, ignore):
-        ways[form.layer.node].append(form)
+    coupling, plain = Coupling(graph), {node: first for node, (first, *_) in ways.items()}
+    counts = counting(sizes)
+    for end in gone(graph, plain, ignore, counts):
+        ways[end.layer.node].append(end)
     thinned = set[int]()
-    for node, (layer, scale) in layers.items():
-        less = narrower(coupling, layer, scale)
+    for node, form in plain.items():
+        less = narrower(coupling, form, counts)
         if not isinstance(less, str):
+            layer = form.layer
             ways[node].append(less)
             thinned.update(coupling.group((layer.x, layer.x_axis % (layer.x.rank or 1))).tolist())
     return {node: _apart(found, coupling, thinned) for node, found in ways.items()}
@@ -68,7 +75,7 @@ def _apart(forms: Sequence[Factoring], coupling: Coupling, thinned: set[int]) ->
     return [form for form in forms if stay or not isinstance(form, Pivoted)]
 
 
-def _obstacle(graph: Graph, layer: Linear) -> str | None:
+def _obstacle(graph: Graph, layer: Linear, ends: Sequence[Type]) -> str | None:
     last = layer.node.op in CONVS or layer.x_axis == -1
     if not layer.groups == layer.alpha == layer.beta == layer.place == 1 or not last:
         return "it has groups, factors, or its weights on the left"
@@ -78,7 +85,8 @@ def _obstacle(graph: Graph, layer: Linear) -> str | None:
         return "its bias is not a constant"
     if layer.node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
         return "its pads follow the size of what it reads"
-    if any(v.type.shape is None or None in sizes_within(v) for v in (layer.x, layer.y)):
+    types = layer.x.type, layer.y.type, *ends
+    if None in (t.shape for t in types) or any(None in sizes_within(t) for t in ends):
         return "the sizes of what it reads are not known"
     if _is_wide(layer) and (prod(layer.kernel) == 1 or layer.channels > FEATURES):
         return f"each of its outputs reads more than {FEATURES:,} numbers"

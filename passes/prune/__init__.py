@@ -26,7 +26,6 @@ from redir.passes.prune.reconstruction import reconstructed
 from redir.pipeline import Place
 from redir.pipeline.observing import Observing
 from redir.progress import progress
-from redir.runtime.open_sizes import Shapes
 from redir.statistics import Source
 
 _HALF = 0.5  # of the channels, where no target is given
@@ -127,10 +126,8 @@ class Prune(Observing):
             return reconstructed(coupling, gone, self._evidence(graph), compact=self.compact)
         return without(coupling, gone) if self.compact else silenced(coupling, gone)
 
-    def planned(
-        self, graph: Graph, place: Place | None = None, shapes: Shapes | None = None
-    ) -> Pruning:
-        """What it would do to a graph, and what all passes would leave, counted at ``shapes``."""
+    def planned(self, graph: Graph, place: Place | None = None) -> Pruning:
+        """What it would do to a graph, and what all passes would leave."""
         coupling, place = Coupling(graph), place or Place(graph)
         ranking, gone = self._chosen(coupling, place)
         after = place.behind.run(without(coupling, gone))
@@ -138,8 +135,8 @@ class Prune(Observing):
             tuple(Line.of(ranked, gone) for ranked in ranking.families),
             self.asked or {"channel_ratio": self.channel_ratio},
             str(self.criterion),
-            total(place.original, shapes),
-            total(after, shapes),
+            total(place.original, place.shapes),
+            total(after, place.shapes),
         )
 
     def _evidence(self, graph: Graph) -> Evidence:
@@ -192,10 +189,11 @@ class Prune(Observing):
                 return LATENCY.ratio(graph, without(ranking.coupling, gone)) <= 1 / times
 
             return ranking.least_of(ranking.saving, fast)
-        whole = COUNTS[name](place.original)
+        whole = COUNTS[name](place.original, place.shapes)
 
         def left(gone: Gone) -> float:
-            return COUNTS[name](place.behind.run(without(ranking.coupling, gone)))
+            after = place.behind.run(without(ranking.coupling, gone))
+            return COUNTS[name](after, place.shapes)
 
         return ranking.counted(name, (1 - part * (1 - value)) * whole, left)
 

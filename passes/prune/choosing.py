@@ -10,13 +10,17 @@ import numpy as np
 
 from redir.channels.coupling import Coupling
 from redir.channels.removal import spared, without
-from redir.cost import macs, parameters
+from redir.cost import example_shapes, macs, parameters
 from redir.cost.allocation import Option, allocated, settled
 from redir.importance import Family
 from redir.ir import Graph
 from redir.ir.tensor import Array
+from redir.runtime.open_sizes import Shapes
 
-COUNTS: Mapping[str, Callable[[Graph], int]] = {"macs": macs, "params": parameters}
+COUNTS: Mapping[str, Callable[[Graph, Shapes | None], int]] = {
+    "macs": macs,
+    "params": lambda graph, _: parameters(graph),
+}
 _ROUNDS = 12  # of bisection
 
 Gone: TypeAlias = "frozenset[int]"
@@ -107,14 +111,16 @@ class Ranking:
 
     def options(self, name: str) -> Mapping[int, Sequence[Option[int]]]:
         """For each family how many of its channels may go, what is then left, and what is lost."""
-        of, found = COUNTS[name], dict[int, Sequence[Option[int]]]()
-        whole = of(self.coupling.graph)
+        graph, found = self.coupling.graph, dict[int, Sequence[Option[int]]]()
+        shapes = example_shapes(graph)
+        whole = COUNTS[name](graph, shapes)
         for number, ranked in enumerate(self.families):
             count = len(ranked.order) - 1
             if count < 1:
                 continue
             half = -(-count // 2)
-            each = (whole - of(without(self.coupling, ranked.first(half)))) / half
+            after = without(self.coupling, ranked.first(half))
+            each = (whole - COUNTS[name](after, shapes)) / half
             lost = np.maximum(np.nan_to_num(ranked.scores[ranked.order], neginf=0.0), 0.0)
             errors = np.concatenate([[0.0], np.cumsum(lost)])
             costs = each * np.arange(len(ranked.order), -1, -1)

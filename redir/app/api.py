@@ -132,10 +132,10 @@ def plan_by(pipeline: Pipeline, graph: Graph, sizes: Shapes) -> Any:
         BadPipeline: there is none.
         BadInput: a weight is NaN.
     """
-    for number, (step, place) in enumerate(pipeline.placed(graph)):
+    for number, (step, place) in enumerate(pipeline.placed(graph, sizes)):
         if isinstance(step, passes.Factorize | passes.Prune):
             before, _ = run(graph, Pipeline(pipeline.passes[:number]))
-            return step.planned(before, place, sizes)
+            return step.planned(before, place)
     raise BadPipeline(
         f"no pass of {pipeline} makes a plan: factorize, as in the preset best, and prune do"
     )

@@ -3,7 +3,6 @@
 from redir.cost.counts import (
     Cost,
     Layer,
-    example_shapes,
     layers,
     macs,
     multiplications,
@@ -13,10 +12,12 @@ from redir.cost.counts import (
     products,
     total,
 )
+from redir.cost.sizes import Sizes, example_shapes
 
 __all__ = [
     "Cost",
     "Layer",
+    "Sizes",
     "example_shapes",
     "layers",
     "macs",

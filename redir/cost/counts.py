@@ -10,15 +10,14 @@ from math import prod
 import numpy as np
 
 from redir import ops
-from redir.errors import Unsupported
+from redir.cost.sizes import Sizes, example_shapes
 from redir.ir import Graph, Node, Value
-from redir.ir.tensor import Array, SparseTensor, Tensor, TensorType, Type
+from redir.ir.tensor import Array, SparseTensor, Tensor, TensorType
 from redir.layers.linear import Linear, linear
 from redir.layers.palette import unpacked, unpacking
 from redir.ops import tensor_of
 from redir.ops.multiply_adds import dims
-from redir.runtime.concrete import concrete
-from redir.runtime.open_sizes import Shapes, fitting_shapes
+from redir.runtime.open_sizes import Shapes
 
 _MOST_PHASES = 4096  # places that strides tell apart; beyond, each product counts
 _PLAIN = {"ConvInteger": ops.Conv, "QLinearConv": ops.Conv, "QLinearMatMul": ops.MatMul}
@@ -85,28 +84,14 @@ def layers(graph: Graph, shapes: Shapes | None = None) -> tuple[Layer, ...]:
     whole, packed = unpacking(graph)
     defaults = _defaults(whole)
     shapes = example_shapes(graph) if shapes is None else shapes
-    pairs = _sized(whole, shapes)
+    pairs = Sizes(whole, shapes).nodes()
     found = (_layer(node, at, defaults, packed, seen) for node, at in pairs)
     return tuple(layer for layer in found if layer.cost != Cost())
 
 
-def example_shapes(graph: Graph, input_shapes: Shapes | None = None) -> dict[str, tuple[int, ...]]:
-    """The shapes of the inputs with which counts are made: of one example, and such as fit.
-
-    Those in ``input_shapes`` stay. There are no others where none are found that fit.
-
-    Raises:
-        BadInput: a shape that is given contradicts the model.
-    """
-    try:
-        return next(fitting_shapes(graph, input_shapes, single=True))
-    except Unsupported:
-        return {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
-
-
-def macs(graph: Graph) -> int:
-    """The dense multiply-adds alone, with 1 for each size that is open: no weight is looked at."""
-    return sum(_macs(node) for _, node in _sized(graph, {}))
+def macs(graph: Graph, shapes: Shapes | None = None) -> int:
+    """The dense multiply-adds alone, as ``total`` counts them: no weight is looked at."""
+    return sum(_macs(node) for _, node in Sizes.of(graph, shapes).nodes())
 
 
 def nbytes(graph: Graph) -> int:
@@ -116,7 +101,7 @@ def nbytes(graph: Graph) -> int:
 
 def multiplications(graph: Graph) -> list[int]:
     """The multiplications of each node, as ``total`` counts them, in the order of ``walk``."""
-    nodes = [at for _, at in _sized(unpacked(graph), example_shapes(graph))]
+    nodes = [at for _, at in Sizes(unpacked(graph), example_shapes(graph)).nodes()]
     return [_multiplications(at, count) if (count := _macs(at)) else 0 for at in nodes]
 
 
@@ -135,35 +120,13 @@ def _tensors(graph: Graph) -> Iterator[Tensor]:
 
 def open_layers(graph: Graph, shapes: Shapes | None = None) -> int:
     """How many layers multiply, but have sizes that ``shapes`` leave open, and count less."""
-    shapes = example_shapes(graph) if shapes is None else shapes
-    at = [node for _, node in _sized(graph, shapes)]
+    at = [node for _, node in Sizes.of(graph, shapes).nodes()]
     nodes = [node for node in at if node.op.multiply_adds is not None]
     return sum(any(map(_is_open, (*n.inputs[:1], *n.outputs[:1]))) for n in nodes)
 
 
 def _is_open(value: Value) -> bool:
     return value.type.static is None
-
-
-def _sized(graph: Graph, shapes: Shapes) -> Iterator[tuple[Node, Node]]:
-    """Each node with the one that stands for it at ``shapes``, a constant if it is computed there.
-
-    The first size of an input is 1 where it stays open.
-    """
-    at = {name: _at(v.type, shapes.get(name)) for name, v in graph.inputs.items()}
-    new = {name: Value(t) for name, t in at.items() if t != graph.inputs[name].type}
-    found = concrete(graph, new).values
-    for node in graph.walk():
-        made = found.get(node.outputs[0])
-        yield node, node if made is None or made.node is None else made.node
-
-
-def _at(type_: Type, shape: tuple[int, ...] | None) -> Type:
-    if not isinstance(type_, TensorType) or (shape is None and not type_.shape):
-        return type_
-    if shape is None and type_.shape and not isinstance(type_.shape[0], int):
-        return TensorType(type_.dtype, (1, *type_.shape[1:]))
-    return type_ if shape is None else TensorType(type_.dtype, tuple(shape))
 
 
 def _defaults(graph: Graph) -> dict[Value, Tensor]:
@@ -270,7 +233,7 @@ def products(graph: Graph) -> int:
 
     Each weight counts, equal ones too, but for those that are 0, 1 or -1: these only route.
     """
-    return sum(_products(node) for _, node in _sized(unpacked(graph), {}))
+    return sum(_products(node) for _, node in Sizes(unpacked(graph), {}).nodes())
 
 
 def _products(node: Node) -> int:

@@ -167,8 +167,9 @@ def run(
         BadInput: a weight is NaN, or a shape does not fit the model.
     """
     check = Outputs(seed=seed, input_shapes=input_shapes)
-    after, _ = runner.run(graph, pipeline, check, progress=progress)
-    sizes, whole = example_shapes(graph, input_shapes), check.whole()
+    sizes = example_shapes(graph, input_shapes)
+    after, _ = runner.run(graph, pipeline, check, shapes=sizes, progress=progress)
+    whole = check.whole()
     found = _worst(check.verdicts, whole)
     return Result(
         graph=after,

@@ -13,6 +13,7 @@ from redir.check.guarantees import Guarantee
 from redir.errors import BadPipeline, Broken
 from redir.io.plugins import loaded, plugin, plugins
 from redir.ir import Graph, expect_graph
+from redir.runtime.open_sizes import Shapes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,10 +112,10 @@ class Pipeline(Pass):
                 check_promises(step, before, graph)
         return graph
 
-    def placed(self, original: Graph) -> Iterator[tuple[Pass, Place]]:
-        """Each pass, and where it stands in a run on ``original``."""
+    def placed(self, original: Graph, shapes: Shapes | None = None) -> Iterator[tuple[Pass, Place]]:
+        """Each pass, and where it stands in a run on ``original``, counted at ``shapes``."""
         for number, step in enumerate(self.passes, 1):
-            yield step, Place(original, Pipeline(self.passes[number:]))
+            yield step, Place(original, Pipeline(self.passes[number:]), shapes)
 
     def __str__(self) -> str:
         """The passes with commas between them."""
@@ -136,10 +137,14 @@ class Pipeline(Pass):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a pass stands: what the run began with, and the passes ``behind`` it."""
+    """Where a pass stands: what the run began with, and the passes ``behind`` it.
+
+    ``shapes`` are those of the inputs for which costs are counted, by default ``example_shapes``.
+    """
 
     original: Graph
     behind: Pipeline = field(default_factory=Pipeline)
+    shapes: Shapes | None = None
 
 
 def check_promises(step: Pass, before: Graph, after: Graph, *, numeric: bool = True) -> None:

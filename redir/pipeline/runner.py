@@ -14,6 +14,7 @@ from redir.ir import Graph
 from redir.ops import tensor_of
 from redir.pipeline.pipeline import Pass, Pipeline
 from redir.progress import progress as told
+from redir.runtime.open_sizes import Shapes
 
 _LOG = logging.getLogger("redir")
 
@@ -38,13 +39,17 @@ Progress = Callable[[str, int, int], object]
 
 
 def run(
-    graph: Graph, pipeline: Pipeline, *instruments: Instrument, progress: Progress | None = None
+    graph: Graph,
+    pipeline: Pipeline,
+    *instruments: Instrument,
+    shapes: Shapes | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Graph, list[Ran]]:
     """What ``pipeline`` makes of ``graph``, and the records of its passes.
 
     Each pass is told to each of ``instruments``, and is a line in the log ``redir``, at level INFO.
-    ``progress`` gets the name of each pass that starts, how many are done, and of how many; at the
-    end an empty name.
+    Costs are those at ``shapes``. ``progress`` gets the name of each pass that starts, how many are
+    done, and of how many; at the end an empty name.
 
     Raises:
         BadInput: a constant of more than one number holds NaN: all that is done with it is wrong.
@@ -52,7 +57,7 @@ def run(
     _refuse_nan(graph)
     tell, count = progress or (lambda *_: None), len(pipeline.passes)
     records: list[Ran] = []
-    for step, place in told(list(pipeline.placed(graph)), "passes"):
+    for step, place in told(list(pipeline.placed(graph, shapes)), "passes"):
         tell(str(step), len(records), count)
         start = time.perf_counter()
         after = step.run_at(graph, place)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from redir import ops
-from redir.cost import macs
+from redir.cost import Sizes, macs
 from redir.ir import Graph, Node, Value, evaluate
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
@@ -78,7 +78,7 @@ def test_a_quiet_layer_counts_less(rule: str) -> None:
 
 
 def test_what_is_measured_is_what_the_form_does() -> None:
-    ways = {n: forms[0] for n, forms in all_factorings(GRAPH).items()}
+    ways = {n: forms[0] for n, forms in all_factorings(Sizes.of(GRAPH)).items()}
     seen = observed(GRAPH, BATCHES, ways, 0)
     losses = {n: (form, form.errors(seen[n].moments)) for n, form in ways.items()}
     found = effects(judge(GRAPH, GRAPH, BATCHES), losses, {}, seen, 0)
@@ -109,7 +109,7 @@ def test_plans_are_judged_on_a_quarter_of_the_examples() -> None:
 
 
 def test_what_plans_are_judged_on_is_not_in_the_moments() -> None:
-    ways = {n: forms[0] for n, forms in all_factorings(GRAPH).items()}
+    ways = {n: forms[0] for n, forms in all_factorings(Sizes.of(GRAPH)).items()}
     apart, alone = observed(GRAPH, BATCHES, ways, 0, 1), observed(GRAPH, BATCHES[1:], ways, 0)
     layer = LAYERS[0]
     assert np.allclose(apart[layer].moments.gram, alone[layer].moments.gram, rtol=1e-4)

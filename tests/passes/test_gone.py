@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import redir
 from redir import ops
-from redir.cost import macs, parameters
+from redir.cost import Sizes, macs, parameters
 from redir.errors import BadInput
 from redir.ir import Graph, Node, Source, Value, evaluate
 from redir.ir.rewriter import transform
@@ -81,7 +81,7 @@ every = pytest.mark.parametrize("kind", GRAPHS)
 
 
 def ends(graph: Graph, ignore: str = "") -> dict[Node, Gone]:
-    found = all_factorings(graph, ignore).items()
+    found = all_factorings(Sizes.of(graph), ignore).items()
     return {node: form for node, forms in found for form in forms if isinstance(form, Gone)}
 
 

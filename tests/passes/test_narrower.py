@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import redir
 from redir import ops
-from redir.cost import macs
+from redir.cost import Sizes, macs
 from redir.ir import Graph, Node, Value, evaluate
 from redir.ir.rewriter import transform
 from redir.ir.tensor import Array
@@ -74,7 +74,7 @@ GRAPHS: Mapping[str, tuple[Graph, tuple[int, ...]]] = {
 
 
 def narrowings(graph: Graph) -> dict[Node, Narrower]:
-    found = all_factorings(graph).items()
+    found = all_factorings(Sizes.of(graph)).items()
     return {n: form for n, forms in found for form in forms if isinstance(form, Narrower)}
 
 
@@ -180,7 +180,7 @@ def test_removal_is_exact() -> None:
 def test_channels_stay_that_the_form_of_another_layer_reads(kind: str) -> None:
     graph, shape = GRAPHS[kind]
     narrow, feeds = narrowings(graph), drawn(shape)
-    each = {node: factorings(graph, node) for node in all_factorings(graph)}
+    each = {node: factorings(Sizes.of(graph), node) for node in all_factorings(Sizes.of(graph))}
     found = {node: forms for node, forms in each.items() if not isinstance(forms, str)}
     seen = observed(graph, [feeds], {n: forms[0] for n, forms in found.items()}, 0)
     others = [(n, form) for n, forms in found.items() for form in forms if n not in narrow]
@@ -197,7 +197,7 @@ def test_channels_stay_that_the_form_of_another_layer_reads(kind: str) -> None:
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_what_may_lose_channels_is_not_pivoted(kind: str) -> None:
     graph, _ = GRAPHS[kind]
-    found, narrow = all_factorings(graph), narrowings(graph)
+    found, narrow = all_factorings(Sizes.of(graph)), narrowings(graph)
     names = [{form.name for form in forms} for n, forms in found.items() if n not in narrow]
     assert names == [{"low-rank"}] * len(narrow)
     assert all("pivoted" in {form.name for form in found[n]} for n in narrow)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import redir
 from redir import ops
-from redir.cost import macs, parameters
+from redir.cost import Sizes, macs, parameters
 from redir.ir import Graph, Value, evaluate
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
@@ -41,7 +41,7 @@ def form_of(kind: str) -> Pivoted:
     node = LAYERS[kind].node
     assert node is not None
     graph = Graph({"x": node.inputs[0]}, {"y": node.outputs[0]})
-    return next(form for form in factorings(graph, node) if isinstance(form, Pivoted))
+    return next(form for form in factorings(Sizes.of(graph), node) if isinstance(form, Pivoted))
 
 
 def graph_of(kind: str, rank: int, *, product: bool = False) -> Graph:
@@ -120,7 +120,7 @@ def test_where_time_counts_it_is_not_chosen() -> None:
 def test_a_kernel_has_no_rows_to_choose() -> None:
     node = ops.Conv(IMAGE, normal(4, 9, 3, 3)).node
     assert node is not None
-    found = factorings(Graph({"x": IMAGE}, {"y": node.outputs[0]}), node)
+    found = factorings(Sizes.of(Graph({"x": IMAGE}, {"y": node.outputs[0]})), node)
     assert not any(isinstance(form, Pivoted) for form in found)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from redir import ops
-from redir.cost import macs
+from redir.cost import Sizes, macs
 from redir.ir import Graph, Value, evaluate
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear
@@ -43,7 +43,7 @@ def layer_of(kind: str) -> Linear:
 
 def flowing(layer: Linear, low_rank: bool = False) -> tuple[Wide, Flow, Array]:  # noqa: FBT001, FBT002
     """A form of the layer, what flows through it, and its results there."""
-    form = Wide(layer, frozenset(), np.ones(layer.outputs))
+    form = Wide(layer, frozenset(), np.ones(layer.outputs), (layer.x.type, layer.y.type))
     shape = (16, *(layer.x.type.size(a) or 1 for a in range(1, layer.x.rank or 0)))
     x = RNG.normal(size=shape).astype(np.float32)
     if low_rank:
@@ -114,5 +114,5 @@ def test_a_layer_that_reads_much_becomes_two(monkeypatch: pytest.MonkeyPatch) ->
 def test_one_with_too_many_channels_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "FEATURES", 5)
     layer = layer_of("square")
-    why = ways.factorings(Graph({"x": layer.x}, {"y": layer.y}), layer.node)
+    why = ways.factorings(Sizes.of(Graph({"x": layer.x}, {"y": layer.y})), layer.node)
     assert why == "each of its outputs reads more than 5 numbers"
