@@ -22,6 +22,7 @@ from redir.passes.factorize.study import MEASURED, NOISE, Choices, Saving, Study
 from redir.passes.factorize.studying import Studying
 from redir.passes.factorize.ways import DENSE, FORMS, all_factorings
 from redir.pipeline import Place
+from redir.pipeline.planning import Planning
 from redir.runtime.open_sizes import Shapes
 
 __all__ = ["Expand", "Factorize", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial"]
@@ -40,7 +41,7 @@ _HALF = 0.5  # of the multiply-adds, where no target is given
 
 
 @dataclass(frozen=True)
-class Factorize(Studying):
+class Factorize(Studying, Planning):
     """Layers become two of less rank, solved on what flows, so that a target is met.
 
     ``macs``, ``params`` or ``bytes`` is the share of the model's that may be left (half of the

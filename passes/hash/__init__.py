@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, get_args
@@ -11,7 +11,6 @@ import numpy as np
 
 from redir.check.guarantees import CONSTANTS_ONLY, SAME_INTERFACE, Guarantee, constants
 from redir.cost import multiplications
-from redir.cost.allocation import Chosen, settled
 from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Value
 from redir.ir.interpreter import values
@@ -25,10 +24,10 @@ from redir.passes.hash.cells import cells_of, hashed, widest
 from redir.passes.hash.figures import draw_density, draw_distinct
 from redir.passes.hash.parts import Along, Granularity, alongs, joined, parts
 from redir.pipeline import Place
-from redir.pipeline.observing import Observing
+from redir.pipeline.weighing import Weighing
 from redir.progress import progress
 from redir.runtime.inputs import normal_feeds
-from redir.statistics.effects import weighed
+from redir.statistics.effects import Options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +49,10 @@ def _zeros(before: Graph, after: Graph) -> str | None:
     return "a weight that was 0 is not any more" if gone else None
 
 
+def _weights(found: Iterable[Value]) -> dict[Value, Array]:
+    return {v: t.array for v in found if (t := tensor_of(v)) is not None}
+
+
 def _dearer(before: Graph, after: Graph) -> str | None:
     old, new = (sum(multiplications(graph)) for graph in (before, after))
     return f"{old} multiplications became {new}" if new > old else None
@@ -61,7 +64,7 @@ _NO_DEARER = Guarantee("no more multiplications", _dearer)
 
 
 @dataclass(frozen=True)
-class Hash(Observing):
+class Hash(Weighing):
     """Adaptive, data-free scalar hashing: few distinct values in each layer.
 
     ``bandwidth`` is a multiple of Silverman's rule, or one of the rules silverman, scott and
@@ -120,29 +123,29 @@ class Hash(Observing):
 
     def run_at(self, graph: Graph, place: Place) -> Graph:
         """``run``, so that a share that is asked for is left behind the last pass."""
+        if self.multiplications:
+            return self.having(graph, self.shared(graph, place))
         found = self.alongs(graph)
-        weights = {v: t.array for v in found if (t := tensor_of(v)) is not None}
-        if not self.multiplications:
-            return with_others(graph, {v: self.moved(a, found[v]) for v, a in weights.items()})
+        moved = {v: self.moved(a, found[v]) for v, a in _weights(found).items()}
+        return with_others(graph, moved)
+
+    def counted(self, graph: Graph) -> int:
+        """The multiplications with distinct weights."""
+        return sum(multiplications(graph))
+
+    def offered(self, graph: Graph) -> Options:
+        """Each weight hashed at all bandwidths."""
+        found = self.alongs(graph)
+        weights = _weights(found)
         steps = (replace(self, bandwidth=b, error=None, multiplications=0.0) for b in BANDWIDTHS)
         made = progress([(step, v) for step in steps for v in weights], "bandwidths")
         moved = iter([step.moved(weights[v], found[v]) for step, v in made])
         levels = [dict(zip(weights, moved, strict=False)) for _ in BANDWIDTHS]
-        return with_others(graph, self._sharing(graph, [weights, *levels], place))
+        return options(graph, [weights, *levels])
 
-    def _sharing(
-        self, graph: Graph, levels: Sequence[Mapping[Value, Array]], place: Place
-    ) -> Mapping[Value, Array]:
-        """The weights under which a share of what the run began with is left at its end."""
-
-        def left(chosen: Chosen[Value, Array]) -> int:
-            others = {value: option.what for value, option in chosen.items()}
-            return sum(multiplications(place.behind.run(with_others(graph, others))))
-
-        found = options(graph, levels)
-        found = weighed(graph, found, self.source, self.examples, place.original)
-        chosen = settled(found, left, self.multiplications * sum(multiplications(place.original)))
-        return {value: option.what for value, option in chosen.items()}
+    def having(self, graph: Graph, weights: Mapping[Value, Array]) -> Graph:
+        """The graph with others for some weights."""
+        return with_others(graph, weights)
 
     def alongs(self, graph: Graph) -> dict[Value, Along]:
         """The weights to hash, and which of each are hashed together."""

@@ -17,7 +17,6 @@ from redir.check.guarantees import (
     constants,
 )
 from redir.cost import nbytes
-from redir.cost.allocation import Chosen, settled
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
@@ -29,8 +28,8 @@ from redir.ops import tensor_of
 from redir.passes.palettize.fewer import options, within
 from redir.passes.palettize.storing import Writer, plan
 from redir.pipeline import Place
-from redir.pipeline.observing import Observing
-from redir.statistics.effects import weighed
+from redir.pipeline.weighing import Weighing
+from redir.statistics.effects import Options
 
 _OLDEST = 6  # operator set: before it, Cast named its type in words
 _WEIGHTS: Mapping[str, slice] = {
@@ -42,7 +41,7 @@ _WEIGHTS: Mapping[str, slice] = {
 
 
 @dataclass(frozen=True)
-class Palettize(Observing):
+class Palettize(Weighing):
     """A tensor of few distinct values becomes places of 1, 2, 4 or 8 bits in a palette of them.
 
     It is rebuilt by standard operators, which runtimes compute once, when they load the model. A
@@ -86,13 +85,11 @@ class Palettize(Observing):
 
     def run_at(self, graph: Graph, place: Place) -> Graph:
         """``run``, so that a share that is asked for is left behind the last pass."""
-        if _version(graph) < _OLDEST:
-            return graph
-        return _stored(graph, self._reduced(graph, place))
+        return graph if _is_old(graph) else _stored(graph, self._reduced(graph, place))
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Which weights have too many values to be stored in a palette."""
-        if _version(graph) < _OLDEST:
+        if _is_old(graph):
             yield f"operator set {_version(graph)} has no Cast to a number of a type"
         for value, tensor in _weights(graph).items():
             count = split(tensor.array)[0].size
@@ -101,26 +98,29 @@ class Palettize(Observing):
                 yield f"{name}: {count} distinct values are more than {2 ** WIDTHS[-1]}"
 
     def _reduced(self, graph: Graph, place: Place) -> Mapping[Value, Array]:
-        weights = {v: t.array for v, t in _weights(graph).items()}
         if self.bytes:
-            return self._sharing(graph, weights, place)
+            return self.shared(graph, place)
+        weights = {v: t.array for v, t in _weights(graph).items()}
         if self.error is not None:
             return within(options(weights, range(WIDTHS[-1], 0, -1)), self.error)
         few = 2 ** (self.bits or 0)
         return {v: reduced(a, few) for v, a in weights.items()} if self.bits else {}
 
-    def _sharing(
-        self, graph: Graph, weights: Mapping[Value, Array], place: Place
-    ) -> Mapping[Value, Array]:
-        """The weights under which a share of what the run began with is left at its end."""
+    def counted(self, graph: Graph) -> int:
+        """The bytes of the parameters."""
+        return nbytes(graph)
 
-        def left(chosen: Chosen[Value, Array]) -> int:
-            return nbytes(place.behind.run(_stored(graph, {v: o.what for v, o in chosen.items()})))
+    def offered(self, graph: Graph) -> Options:
+        """Each weight in palettes of all widths."""
+        return options({v: t.array for v, t in _weights(graph).items()}, WIDTHS[::-1])
 
-        found = options(weights, WIDTHS[::-1])
-        found = weighed(graph, found, self.source, self.examples, place.original)
-        chosen = settled(found, left, self.bytes * nbytes(place.original))
-        return {value: option.what for value, option in chosen.items()}
+    def having(self, graph: Graph, weights: Mapping[Value, Array]) -> Graph:
+        """The graph with others for some weights, and in palettes what pays."""
+        return graph if _is_old(graph) else _stored(graph, weights)
+
+
+def _is_old(graph: Graph) -> bool:
+    return _version(graph) < _OLDEST
 
 
 def _stored(graph: Graph, others: Mapping[Value, Array]) -> Graph:

@@ -25,6 +25,7 @@ from redir.passes.prune.plan import Line, Pruning
 from redir.passes.prune.reconstruction import reconstructed
 from redir.pipeline import Place
 from redir.pipeline.observing import Observing
+from redir.pipeline.planning import Planning
 from redir.progress import progress
 from redir.statistics import Source
 
@@ -34,7 +35,7 @@ Scope = Literal["layer", "global"]
 
 
 @dataclass(frozen=True)
-class Prune(Observing):
+class Prune(Observing, Planning):
     """Structured pruning: the channels that matter least go, from all that is coupled to them.
 
     ``channel_ratio`` is the share of the channels that goes, or ``macs`` or ``params`` is the share

@@ -47,6 +47,11 @@ class Pruning:
     after: Cost
 
     @property
+    def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """What the model costs before and after, in what does not depend on weights."""
+        return self.before.structural, self.after.structural
+
+    @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
         """The head and the rows of a table."""
         rows = [
@@ -62,10 +67,11 @@ class Pruning:
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as ``redir plan --json`` prints it."""
+        before, after = self.counts
         return {
             "target": dict(self.target),
             "criterion": self.criterion,
-            "before": self.before.structural,
-            "after": self.after.structural,
+            "before": before,
+            "after": after,
             "families": [asdict(line) | {"lost": finite(line.lost)} for line in self.lines],
         }

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
-from redir import passes
 from redir.cost import example_shapes, total
 from redir.cost.models import CostModel
 from redir.errors import BadInput, BadPipeline, Broken
@@ -15,6 +14,7 @@ from redir.ir import Graph
 from redir.pipeline import Pipeline
 from redir.pipeline.compress import Passes, chosen, missed
 from redir.pipeline.instruments import Outputs
+from redir.pipeline.planning import Planned, Planning
 from redir.pipeline.renaming import renamed
 from redir.pipeline.runner import Progress, run
 from redir.runtime.open_sizes import Shapes
@@ -109,11 +109,12 @@ def plan(
     cost: str | CostModel | None = None,
     input_shapes: Shapes | None = None,
     **targets: Any,
-) -> Any:
+) -> Planned:
     """What ``compress`` would do to each layer of ``model`` with the same arguments.
 
     It is a ``Plan`` of ``factorize``, and ``compress(model, plan=...)`` carries it out, edited or
-    not; or where ``prune`` is run a ``Pruning``, with a line for each family of channels.
+    not; where ``prune`` is run a ``Pruning``, with a line for each family of channels; and under
+    ``bytes`` or ``multiplications`` a ``WeightPlan``, with a line for each weight.
 
     Raises:
         BadPipeline: as for ``compress``; or no pass makes a plan.
@@ -125,19 +126,20 @@ def plan(
     return plan_by(steps, graph, example_shapes(graph, input_shapes))
 
 
-def plan_by(pipeline: Pipeline, graph: Graph, sizes: Shapes) -> Any:
-    """The plan of the first ``Factorize`` or ``Prune`` of a pipeline, counted at ``sizes``.
+def plan_by(pipeline: Pipeline, graph: Graph, sizes: Shapes) -> Planned:
+    """The plan of the first pass of a pipeline that makes one, counted at ``sizes``.
 
     Raises:
         BadPipeline: there is none.
         BadInput: a weight is NaN.
     """
     for number, (step, place) in enumerate(pipeline.placed(graph, sizes)):
-        if isinstance(step, passes.Factorize | passes.Prune):
+        if isinstance(step, Planning) and step.plans:
             before, _ = run(graph, Pipeline(pipeline.passes[:number]))
             return step.planned(before, place)
     raise BadPipeline(
-        f"no pass of {pipeline} makes a plan: factorize, as in the preset best, and prune do"
+        f"no pass of {pipeline} makes a plan: factorize, as in the preset best, and prune do, and "
+        "hash and palettize under a target"
     )
 
 

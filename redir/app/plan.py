@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redir.app import tables
 from redir.app.api import plan_by
@@ -14,11 +14,8 @@ from redir.cost import example_shapes
 from redir.errors import Broken
 from redir.io import outputs
 from redir.pipeline.compress import missed
+from redir.pipeline.planning import Planned
 from redir.runtime.open_sizes import parsed_shapes
-
-if TYPE_CHECKING:
-    from redir.passes.factorize.plan import Plan
-    from redir.passes.prune.plan import Pruning
 
 
 def add_plan(commands: Any) -> None:
@@ -48,11 +45,11 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(plan: Plan | Pruning) -> None:
+def _write(plan: Planned) -> None:
     head, rows = plan.table
     tables.write_table(head, rows, left=(0, 1) if head[1] == "form" else (0,))
     sys.stdout.write("\n")
-    before, after = plan.before.structural, plan.after.structural
+    before, after = plan.counts
     left = (tables.ratio(after[name], before[name]) for name in before)
     counts = (("before", *before.values()), ("after", *after.values()), ("left", *left))
     tables.write_table(("", *before), counts)

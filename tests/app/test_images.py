@@ -60,7 +60,7 @@ def test_preprocessing_matters(redir: Redir) -> None:
 
 def test_python_takes_the_same() -> None:
     plan = api.plan("good.onnx", macs=0.5, align=1, statistics="photos", preprocess="unit")
-    assert plan.statistics == "photos"
+    assert plan.as_dict()["statistics"] == "photos"
 
 
 def test_what_is_skipped_is_said_in_a_line(redir: Redir) -> None:

@@ -15,6 +15,7 @@ from redir.errors import BadPipeline
 from redir.io import models
 from redir.ir import Graph, Value
 from redir.ops import Conv, Relu
+from redir.passes.factorize.plan import Plan
 from redir.pipeline import compress
 from redir.pipeline.compress import Target
 from redir.runtime.onnxruntime import Times
@@ -168,15 +169,34 @@ def test_a_target_of_the_command_goes_to_prune(redir: Redir) -> None:
 def test_a_plan_from_python_is_edited_and_carried_out() -> None:
     graph = network()
     plan = api.plan(graph, macs=0.5, statistics="drawn", align=1)
+    assert isinstance(plan, Plan)
     made = api.compress(graph, plan=plan, statistics="drawn")
     assert str(made) == str(api.compress(graph, macs=0.5, statistics="drawn", align=1))
     layer = next(line.layer for line in plan.lines if line.form)
     assert str(api.compress(graph, plan=plan.changed(layer), statistics="drawn")) != str(made)
 
 
-def test_a_pipeline_that_makes_no_plan_is_refused_in_python() -> None:
+@pytest.mark.parametrize("given", ["cse", "palettize", "hash{error=0.1}"])
+def test_a_pipeline_that_makes_no_plan_is_refused_in_python(given: str) -> None:
     with pytest.raises(BadPipeline, match="makes a plan"):
-        api.plan(network(), pipeline="cse")
+        api.plan(network(), pipeline=given)
+
+
+@pytest.mark.parametrize("name", ["bytes", "multiplications"])
+def test_weights_of_fewer_values_are_planned_one_by_one(redir: Redir, name: str) -> None:
+    done = redir(f"plan good.onnx --{name} 0.6 --json plan.json")
+    assert done.code == 0
+    head, *_ = done.out.splitlines()
+    assert head.split() == ["weight", "distinct", "values", name, "saved", "error"]
+    made = redir(f"compress good.onnx out.onnx --{name} 0.6 --no-timing --json -")
+    plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
+    assert plan["after"] == made.json["after"]
+    assert plan["unit"] == name
+    assert all(line["values"] <= line["distinct"] for line in plan["weights"])
+    assert sum(line["saved"] for line in plan["weights"]) > 0
+    assert [line["error"] > 0 for line in plan["weights"]] == [
+        line["values"] < line["distinct"] for line in plan["weights"]
+    ]
 
 
 # what compress says of a target

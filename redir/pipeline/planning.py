@@ -1,0 +1,58 @@
+"""What passes say beforehand of what they would do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from redir.cost import Cost
+from redir.ir import Graph
+from redir.pipeline.pipeline import Pass, Place
+
+
+class Planned(Protocol):
+    """What is known beforehand of what a pass would do, and what all passes would leave."""
+
+    @property
+    def lines(self) -> Sequence[Any]:
+        """What becomes of each part of the model."""
+
+    @property
+    def target(self) -> Mapping[str, float]:
+        """What was asked for, by name."""
+
+    @property
+    def before(self) -> Cost:
+        """What the model costs as it is."""
+
+    @property
+    def after(self) -> Cost:
+        """What it costs behind all passes."""
+
+    @property
+    def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Those of the costs before and after that are known beforehand."""
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+        """The head and the rows of a table."""
+
+    @property
+    def said(self) -> str:
+        """What a line below the table says."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as ``redir plan --json`` prints it."""
+
+
+class Planning(Pass):
+    """A pass that says beforehand what it would do."""
+
+    @property
+    def plans(self) -> bool:
+        """Whether it does with these options."""
+        return True
+
+    def planned(self, graph: Graph, place: Place | None = None) -> Planned:
+        """What it would do to a graph, and what all passes would leave."""
+        raise NotImplementedError
