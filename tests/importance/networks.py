@@ -52,3 +52,9 @@ def scores(
 
 def rounded(numbers: Array | Sequence[float]) -> list[float]:
     return [round(float(n), 4) for n in numbers]
+
+
+def summed(outputs: Array, _: object) -> Array:
+    """A loss that is the output itself."""
+    found: Array = outputs.reshape(len(outputs), -1).sum(1)
+    return found

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from redir import ops
 from redir.channels.coupling import Coupling
-from redir.channels.removal import silenced, spared, without
-from redir.check.guarantees import SAME_OUTPUTS, constants
+from redir.check.guarantees import constants
 from redir.errors import BadPipeline
 from redir.importance import Criterion, Evidence, Family, criterion, families, scored
 from redir.importance.criterion import normalized
@@ -141,21 +138,3 @@ def test_channels_of_which_nothing_is_said_stay(said: Sequence[float]) -> None:
 def test_keeps_the_promises_of_pruning(name: str) -> None:
     step = Prune(criterion=name, statistics="drawn", examples=4)
     check_pass(step, graphs("conv", "residual"), 20)
-
-
-@given(
-    graphs("conv", "batchnorm", "residual", "grouped", "concat", "attention"),
-    st.sampled_from(sorted({*WITHOUT_DATA} - {"energy"})),
-    st.floats(0, 1),
-)
-def test_what_any_of_them_takes_might_as_well_be_zero(
-    graph: Graph, name: str, share: float
-) -> None:
-    coupling, evidence = Coupling(graph), Evidence(graph)
-    gone = set[int]()
-    for family in families(coupling):
-        found = np.nan_to_num(scored(criterion(name), family, evidence), nan=1e30)
-        assert len(found) == len(family.channels)
-        gone.update(family.channels[found <= np.quantile(found, share)].tolist())
-    gone = spared(coupling, gone)
-    assert SAME_OUTPUTS.refute(silenced(coupling, gone), without(coupling, gone)) is None

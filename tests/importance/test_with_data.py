@@ -21,20 +21,14 @@ from redir.ir import Graph, Value
 from redir.ir.tensor import Array
 from redir.passes.prune import Prune
 from redir.pipeline import Pipeline
-from redir.testing import graphs
 from tests.helpers import const, placeholder
+from tests.importance.networks import summed
 
 WITH_DATA = [
     "apoz", "mint", "sensitivity", "shapley", "taylor", "taylor_group", "taylor_signed",
 ]  # fmt: skip
 X = placeholder("n", 2)
 INPUTS = np.array([[1, 2], [3, -4], [0, 1]], np.float32)
-
-
-def summed(outputs: Array, _: object) -> Array:
-    """A loss that is the output itself."""
-    found: Array = outputs.reshape(len(outputs), -1).sum(1)
-    return found
 
 
 def given_(x: Array = INPUTS) -> Labelled:
@@ -130,25 +124,6 @@ def test_they_have_names(name: str) -> None:
     pytest.importorskip("torch")
     assert str(criterion(name)) == name
     assert name in plugins("redir.criteria")
-
-
-@settings(max_examples=10)
-@given(
-    graph=graphs("conv", "residual", "grouped", "concat", "gemm"),
-    name=st.sampled_from(sorted({*WITH_DATA} - {"shapley"})),
-)
-def test_any_of_them_ranks_drawn_graphs(graph: Graph, name: str) -> None:
-    pytest.importorskip("torch")
-    shapes = {
-        n: [4, *(d if isinstance(d, int) else 4 for d in (v.type.shape or ())[1:])]
-        for n, v in graph.inputs.items()
-    }
-    given = Labelled(
-        {n: np.ones(shape, np.float32) for n, shape in shapes.items()}, np.zeros(4, int), summed
-    )
-    for family in families(Coupling(graph)):
-        found = scored(criterion(name), family, Evidence(graph, given, given=given))
-        assert found.shape == family.channels.shape
 
 
 @pytest.mark.parametrize("name", WITH_DATA)
