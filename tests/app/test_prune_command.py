@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import EntryPoint
+import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from redir import ops
-from redir.importance import Evidence, Family
 from redir.io import models, plugins
 from redir.ir import Graph, Value
-from redir.ir.tensor import Array
 from tests.commands import Redir
 from tests.helpers import const, placeholder
 
 RNG = np.random.default_rng(0)
-
-
-class Largest:
-    """A channel matters as its largest weight does."""
-
-    def scores(self, family: Family, evidence: Evidence) -> Array:
-        del evidence
-        return np.array([family.total(w.places, np.abs(w.rows).max(1)) for w in family.makers])
-
-
-LARGEST = Largest()
 
 
 def conv(x: Value, outputs: int) -> Value:
@@ -94,15 +81,28 @@ def test_labelled_examples_are_for_prune_alone(redir: Redir) -> None:
     assert "no pass takes labelled" in done.err
 
 
-def test_a_criterion_of_another_package_has_a_name(
-    redir: Redir, monkeypatch: pytest.MonkeyPatch
+def test_the_criterion_of_the_documentation_has_a_name_once_it_is_installed(
+    redir: Redir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    real, point = plugins.plugins, EntryPoint("largest", f"{__name__}:LARGEST", "redir.criteria")
-
-    def installed(group: str) -> Mapping[str, EntryPoint]:
-        return {**real(group), "largest": point} if group == "redir.criteria" else real(group)
-
-    monkeypatch.setattr(plugins, "plugins", installed)
-    done = redir("compress good.onnx out.onnx -p prune{criterion=largest,macs=0.8} --json -")
+    """As pip leaves it: a package, and a folder that says what it is and adds."""
+    page = (Path(__file__).parents[2] / "docs/write-a-pass.md").read_text(encoding="utf-8")
+    source, points = re.findall(
+        r"^## A criterion.*?```python\n(.*?)```.*?```toml\n(.*?)```", page, re.DOTALL | re.MULTILINE
+    )[0]
+    ((group, named),) = tomllib.loads(points)["project"]["entry-points"].items()
+    ((name, where),) = named.items()
+    files = {
+        f"{where.partition(':')[0].replace('.', '/')}.py": source,
+        "mine-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n",
+        "mine-1.0.dist-info/entry_points.txt": f"[{group}]\n{name} = {where}\n",
+    }
+    for file, text in files.items():
+        (tmp_path / "site" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "site" / file).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    request.addfinalizer(plugins.plugins.cache_clear)
+    plugins.plugins.cache_clear()
+    done = redir(f"compress good.onnx out.onnx -p prune{{criterion={name},macs=0.8}} --json -")
     assert done.code == 0
     assert done.json["passes"][0]["changed"]
+    assert len(source.splitlines()) < 16
