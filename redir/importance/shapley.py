@@ -13,6 +13,8 @@ from redir.importance.masks import Masked
 from redir.ir.tensor import Array
 from redir.progress import progress
 
+_STEPS = 16  # of an order at least, if there is a budget
+
 
 @dataclass(frozen=True, eq=False)
 class Values:
@@ -35,8 +37,9 @@ class Shapley:
     Channels are zeroed one after the other in the order of ``permutations``, which are drawn once
     for all examples; the rises of the loss at a channel are averaged. ``antithetic`` follows each
     permutation by its reverse; ``truncated`` ends one where the loss is within this share of that
-    of an empty network; ``budget`` (0: none) is how often the examples may run, for each family;
-    ``deviations`` of a value over examples are added to it, 2 for what matters to some alone.
+    of an empty network; ``budget`` (0: none) is how often the examples may run, for each family:
+    for a wide one several channels go at a time, and share the rise. ``deviations`` of a value over
+    examples are added to it, 2 for what matters to some alone.
     """
 
     permutations: int = 5
@@ -62,7 +65,8 @@ class Shapley:
         orders = self._orders(count, evidence.rng)
         total, means, forwards = np.zeros((count, len(full))), list[Array](), 2
         for order in progress(orders, "permutations"):
-            rises, ran = self._rises(network, order, full, empty)
+            steps = np.array_split(order, self._steps(count, len(orders)))
+            rises, ran = self._rises(network, steps, full, empty)
             total, forwards = total + rises, forwards + ran
             means.append(rises.mean(1))
         values = total / len(orders)
@@ -71,24 +75,33 @@ class Shapley:
     def _orders(self, count: int, rng: np.random.Generator) -> Sequence[Array]:
         wanted = self.permutations
         if self.budget:
-            wanted = max(min(wanted, (self.budget - 2) // max(count, 1)), 1)
+            runs = self.budget - 2
+            wanted = max(min(wanted, runs // count or runs // _STEPS), 1)
         drawn = [rng.permutation(count) for _ in range(-(-wanted // (1 + self.antithetic)))]
         if not self.antithetic:
             return drawn
         return [order for each in drawn for order in (each, each[::-1])][: max(wanted, 2)]
 
-    def _rises(self, network: Masked, order: Array, full: Array, empty: Array) -> tuple[Array, int]:
+    def _steps(self, count: int, orders: int) -> int:
+        """In how many steps the channels go, of which the last needs no run."""
+        return min(count, (self.budget - 2) // orders + 1) if self.budget else count
+
+    def _rises(
+        self, network: Masked, steps: Sequence[Array], full: Array, empty: Array
+    ) -> tuple[Array, int]:
         """How much the loss of each example rises where a channel goes, and how often all ran."""
-        mask, rises = np.ones(len(order)), np.zeros((len(order), len(full)))
+        count = sum(map(len, steps))
+        mask, rises = np.ones(count), np.zeros((count, len(full)))
         before, close = full, self.truncated * abs(float(np.mean(empty - full)))
-        for ran, unit in enumerate(order.tolist()):
+        for ran, units in enumerate(steps):
             if self.truncated and abs(float(np.mean(before - empty))) <= close:
-                rises[order[ran:]] += (empty - before) / (len(order) - ran)
+                left = np.concatenate(steps[ran:])
+                rises[left] += (empty - before) / len(left)
                 return rises, ran
-            mask[unit] = 0
-            now = network.losses(mask) if ran + 1 < len(order) else empty
-            rises[unit], before = now - before, now
-        return rises, len(order) - 1
+            mask[units] = 0
+            now = network.losses(mask) if ran + 1 < len(steps) else empty
+            rises[units], before = (now - before) / len(units), now
+        return rises, len(steps) - 1
 
     def _error(self, means: Array) -> Array:
         """The standard error of the mean of rows: of pairs where these are antithetic."""
