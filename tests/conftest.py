@@ -16,7 +16,7 @@ from redir.errors import MissingExtra
 EXTRAS = ("onnxruntime", "torch", "safetensors", "rich", "matplotlib", "PIL")
 
 settings.register_profile(
-    "default", deadline=None, max_examples=15, derandomize=True, print_blob=True
+    "default", deadline=None, max_examples=10, derandomize=True, print_blob=True
 )
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
