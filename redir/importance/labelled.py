@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +16,6 @@ from redir.io import arrays
 from redir.ir import Graph
 from redir.ir.tensor import Array
 from redir.statistics.walk import is_fixed
-
-try:
-    import torch
-except ImportError:  # the extra is optional
-    if not TYPE_CHECKING:
-        torch = None
 
 Loss = Callable[[Any, Any], Any]
 """Of outputs (examples, ...) and labels, both tensors of PyTorch: a loss for each example."""
@@ -98,6 +92,8 @@ class Labelled:
     def losses(self, outputs: Array, labels: Array) -> Array:
         """The loss of each example."""
         if self.loss is not None:
+            import torch  # noqa: PLC0415 - slow, and only a loss of its own needs it
+
             found: Array = self.loss(torch.tensor(outputs), torch.tensor(labels)).numpy()
             return found
         rows = outputs.reshape(len(labels), -1).astype(np.float64)
