@@ -128,7 +128,7 @@ def test_a_folder_that_is_read_only_is_refused_before_the_work(tmp_path: Path) -
 # Signals
 
 BUSY = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import numpy as np
 from redir import load
@@ -143,6 +143,7 @@ def work(options):
         {work}
 
 commands._demo = work
+signal.signal(int(sys.argv[2]), signal.SIG_DFL)  # which a shell ignores for what runs behind it
 sys.exit(cli.main(["demo"]))
 """
 PYTHON = "time.sleep(60)"
@@ -157,7 +158,7 @@ g (float[512, 512] x) => (float[512, 512] y) <int64 n = {100000}, bool go = {1}>
 def stopped(work: str, number: int, folder: Path) -> tuple[int, str]:
     """The exit code and what is said, of a command that gets a signal in the middle of its work."""
     with subprocess.Popen(
-        [sys.executable, "-c", BUSY.format(work=work), str(folder)],
+        [sys.executable, "-c", BUSY.format(work=work), str(folder), str(int(number))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
