@@ -27,7 +27,7 @@ from redir.pipeline import Place
 from redir.pipeline.observing import Observing
 from redir.pipeline.planning import Planning
 from redir.progress import progress
-from redir.statistics import Source
+from redir.statistics import Source, is_made_up
 
 _HALF = 0.5  # of the channels, where no target is given
 _TARGETS = {"macs": 1, "params": 1, "speed": 100}  # each with the most that may be asked
@@ -144,8 +144,7 @@ class Prune(Observing, Planning):
         """What is known of a graph; labelled examples flow where inputs would be made up."""
         given = None if self.labelled == "" else self.labelled
         given = Labelled.read(given, graph) if isinstance(given, str) else given
-        made_up = getattr(self.source, "made_up", False)
-        flows = given if given is not None and made_up else self.source
+        flows = given if given is not None and is_made_up(self.source) else self.source
         return Evidence(graph, flows, self.examples, self.seed, given)
 
     def _chosen(self, coupling: Coupling, place: Place) -> tuple[Ranking, Gone]:

@@ -18,7 +18,7 @@ from redir.ir import Graph, Node
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear
 from redir.statistics.norms import fitted, is_norm
-from redir.statistics.sources import AUTO, Source
+from redir.statistics.sources import AUTO, Source, is_made_up
 from redir.statistics.walk import Batches, Held, applied, cut, walk
 
 Found = TypeVar("Found")
@@ -124,8 +124,8 @@ class Evidence:
 
 def flowing_in(graph: Graph, source: Source, batches: Batches) -> Graph:
     """The graph that inputs of a source flow through: norms are fitted to those made up."""
-    made_up = getattr(source, "made_up", False)
-    return fitted(graph, batches) if made_up and any(map(is_norm, graph.nodes)) else graph
+    made_up = is_made_up(source) and any(map(is_norm, graph.nodes))
+    return fitted(graph, batches) if made_up else graph
 
 
 def paired(graph: Graph, other: Graph) -> Mapping[Node, Node]:

@@ -1,5 +1,5 @@
 """What flows through a graph: inputs that stand for real ones, moments, and least squares."""
 
-from redir.statistics.sources import Source, source
+from redir.statistics.sources import Source, is_made_up, source
 
-__all__ = ["Source", "source"]
+__all__ = ["Source", "is_made_up", "source"]

@@ -38,6 +38,11 @@ class Source(Protocol):
         """About ``count`` examples for ``graph``, in batches: inputs by name."""
 
 
+def is_made_up(source: Source) -> bool:
+    """Whether a source makes inputs up, as its attribute ``made_up`` says if it has one."""
+    return bool(getattr(source, "made_up", False))
+
+
 _GROUP = "redir.statistics"
 GRADIENTS = 2**28  # numbers of which there are gradients in all: about ten minutes on a core
 _MANY = 64  # synthetic inputs; with fewer, drawn ones do as well
