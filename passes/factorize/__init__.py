@@ -27,14 +27,7 @@ from redir.runtime.open_sizes import Shapes
 
 __all__ = ["Expand", "Factorize", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial"]
 
-TARGETS = {
-    "macs": (0, 1),
-    "params": (0, 1),
-    "bytes": (0, 1),
-    "speed": (0, 100),
-    "error": (0, 1),
-    "max_drop": (0, 100),
-}
+_TARGETS = {"macs": 1, "params": 1, "bytes": 1, "speed": 100, "error": 1, "max_drop": 100}
 _FAST = 8  # of which runtimes like multiples
 _CLEARLY = 0.5  # as far: plans whose layers are solved alone compare no better than that
 _HALF = 0.5  # of the multiply-adds, where no target is given
@@ -88,15 +81,9 @@ class Factorize(Studying, Planning):
     def __post_init__(self) -> None:
         """Refuse options that make no sense."""
         super().__post_init__()
-        given = {name: value for name in TARGETS if (value := getattr(self, name))}
-        if len(given) > 1:
-            raise BadPipeline(f"factorize: one target at a time, not {' and '.join(given)}")
+        given = self.targets(_TARGETS)
         if self.plan and (given or self.forms != "all"):
             raise BadPipeline("factorize: a plan says all: it goes with no target and no forms")
-        for name, value in given.items():
-            low, high = TARGETS[name]
-            if not low < value <= high:
-                raise BadPipeline(f"factorize: {name} is above {low} and at most {high}: {value}")
         if bool(self.max_drop) != bool(self.eval):
             raise BadPipeline("factorize: max_drop and eval, labelled data, need each other")
         if self.align < 0:
@@ -106,8 +93,7 @@ class Factorize(Studying, Planning):
     @property
     def asked(self) -> Mapping[str, float]:
         """The target, unless a plan says what is to be done."""
-        given = {name: value for name in TARGETS if (value := getattr(self, name))}
-        return {} if self.plan else given or {"macs": _HALF}
+        return {} if self.plan else self.targets(_TARGETS) or {"macs": _HALF}
 
     @property
     def _timed(self) -> bool:

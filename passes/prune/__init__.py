@@ -88,13 +88,8 @@ class Prune(Observing, Planning):
             raise BadPipeline(
                 f"prune: channel_ratio must be at least 0 and below 1, not {self.channel_ratio}"
             )
-        names = [*self.asked, *["channel_ratio"] * (self.channel_ratio != _HALF)]
-        names += ["threshold"] * (self.threshold is not None)
-        if len(names) > 1:
-            raise BadPipeline(f"prune: one target at a time, not {' and '.join(names)}")
-        for name, value in self.asked.items():
-            if not 0 < value <= _TARGETS[name]:
-                raise BadPipeline(f"prune: {name} is above 0 and at most {_TARGETS[name]}: {value}")
+        others = ["channel_ratio"] * (self.channel_ratio != _HALF)
+        self.targets(_TARGETS, *others, *["threshold"] * (self.threshold is not None))
         if self.seed < 0:
             raise BadPipeline(f"prune: seed must be 0 or more, not {self.seed}")
         if min(self.steps, self.min_channels, self.align) < 1:
@@ -105,7 +100,7 @@ class Prune(Observing, Planning):
     @property
     def asked(self) -> Mapping[str, float]:
         """The target, if it is one of the whole model."""
-        return {name: value for name in _TARGETS if (value := getattr(self, name))}
+        return self.targets(_TARGETS)
 
     @property
     def observes(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from redir.cost import Cost
+from redir.errors import BadPipeline
 from redir.ir import Graph
 from redir.pipeline.pipeline import Pass, Place
 
@@ -47,6 +48,23 @@ class Planned(Protocol):
 
 class Planning(Pass):
     """A pass that says beforehand what it would do."""
+
+    def targets(self, most: Mapping[str, float], *others: str) -> Mapping[str, float]:
+        """The target that is given, of options that are at ``most`` so much.
+
+        Raises:
+            BadPipeline: it is out of bounds, or not the only one, with ``others`` that are given.
+        """
+        given = {name: value for name in most if (value := getattr(self, name))}
+        if len(given) + len(others) > 1:
+            names = " and ".join([*given, *others])
+            raise BadPipeline(f"{self.name}: one target at a time, not {names}")
+        for name, value in given.items():
+            if not 0 < value <= most[name]:
+                raise BadPipeline(
+                    f"{self.name}: {name} is above 0 and at most {most[name]}: {value}"
+                )
+        return given
 
     @property
     def plans(self) -> bool:
