@@ -207,6 +207,15 @@ def test_auto_draws_inputs_of_a_model_for_which_few_could_be_made() -> None:
     assert [AUTO.choice(graph) for graph in (OPEN, large)] == ["synthetic", "drawn"]
 
 
+@pytest.mark.parametrize(("plain", "choice"), [(1, "synthetic"), (2, "drawn")])
+def test_norms_of_few_layers_tell_too_little(plain: int, choice: str) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    y = OPEN.outputs["y"]  # of a layer and its norm
+    for _ in range(plain):
+        y = ops.Conv(y, const(np.ones((y.type.size(1) or 0, y.type.size(1) or 0, 1, 1))))
+    assert AUTO.choice(Graph(OPEN.inputs, {"y": y})) == choice
+
+
 def test_dead_channels_do_not_keep_others_from_their_moments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
