@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import Phase, settings
 
@@ -22,12 +24,30 @@ settings.register_profile("nightly", deadline=None, max_examples=1000, print_blo
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+_STATES: dict[int, Any] = {}  # of the generators of modules, when all tests were collected
+
 gc.disable()  # what collection makes stays
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slowest tests come first, so that no worker waits for another in the end."""
     items.sort(key=lambda item: item.path.name != "test_docs.py")
+    for item in items:
+        rng = _rng_of(item)
+        if rng is not None:
+            _STATES.setdefault(id(rng), rng.bit_generator.state)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test draws the same from the generator of its module, whichever ran before it."""
+    rng = _rng_of(item)
+    if rng is not None:
+        rng.bit_generator.state = _STATES[id(rng)]
+
+
+def _rng_of(item: pytest.Item) -> np.random.Generator | None:
+    rng = getattr(item.module, "RNG", None) if isinstance(item, pytest.Function) else None
+    return rng if isinstance(rng, np.random.Generator) else None
 
 
 def pytest_collection_finish() -> None:
