@@ -128,7 +128,7 @@ class _Writer:
         taken = {value: name for name, value in reversed(list(graph.outputs.items()))}
         taken = {v: n for v, n in taken.items() if v.node is not None and not _is_const(v)}
         for node in graph.nodes:
-            if node.op == ops.Const and not (body or self.old_form):
+            if node.op == ops.Const and not body:
                 self._initializer(node, names, proto)
             elif node.op != ops.Absent:
                 proto.node.append(self._node(node, names, taken))
@@ -190,6 +190,8 @@ class _Writer:
     def _initializer(self, node: Node, names: dict[Value, str], proto: onnx.GraphProto) -> None:
         name = self._name(node, 0)
         names[node.outputs[0]] = name
+        if self.old_form:
+            proto.input.append(info_of(name, node.outputs[0].type))
         held, source = node.attrs["value"], node.source or Source()
         notes = TensorProto(doc_string=source.doc or None)
         add_metadata(notes, source)

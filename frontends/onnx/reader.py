@@ -27,13 +27,15 @@ from redir.ops import protos
 
 Overridable = Literal["input", "constant"]
 _NEWEST = 2**31  # above every version of an operator set
+_OVERRIDABLE = 4  # the IR from which an initializer need not be an input, and runtimes override it
 
 
 def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable = "input") -> Graph:
     """Read an ``.onnx`` file, with external data beside it memory-mapped.
 
     ``overridable_initializers`` says what an initializer is that is an input too: an input with
-    a default, or a constant, which then is no input any more.
+    a default, or a constant, which then is no input any more. It is one in a file of an IR below 4,
+    where each must be an input, and runtimes override none.
 
     Raises:
         BadInput: the file is not a model, or its external data cannot be had.
@@ -77,7 +79,7 @@ def from_proto(
     if any(not 0 < o.version < _NEWEST for o in model.opset_import):
         raise BadInput("the model states a version of an operator set that cannot be")
     file = _File(model, Path(folder))
-    constant = overridable_initializers == "constant"
+    constant = overridable_initializers == "constant" or model.ir_version < _OVERRIDABLE
     graph = _Scope(file, model.graph, constant=constant).graph()
     shell = stripped(model, {"graph"})
     shell.graph.ParseFromString(graph.shell)
