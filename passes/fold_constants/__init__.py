@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 
@@ -60,9 +59,6 @@ class FoldConstants(Pass):
             if goal is not None:
                 known.goals[node] = goals.setdefault(goal, ops.Const(value=_vector(goal)))
                 new = new.on((new.inputs[0], known.goals[node]))
-            axis = _flattening(new)
-            if axis is not None:
-                known.flat[node] = axis
             return new.outputs
 
         return affordable(graph, known, transform(graph, visit))
@@ -218,13 +214,3 @@ def _copied_sizes(node: Node, sizes: dict[Value, Sizes]) -> tuple[int, ...] | No
 
 def _vector(numbers: Sequence[int]) -> Tensor:
     return Tensor(np.array(numbers, np.int64))
-
-
-def _flattening(node: Node) -> int | None:
-    """The axis at which a Reshape flattens what is before it and what is behind it, if it does."""
-    x, y = node.inputs[0].type.shape if node.inputs else None, node.outputs[0].type.shape
-    if node.op != ops.Reshape or x is None or y is None or len(x) < 3 or len(y) != 2:  # noqa: PLR2004
-        return None
-    ends = ((axis, x[axis:]) for axis in range(1, len(x)))
-    sizes = ((axis, [d for d in dims if isinstance(d, int)], len(dims)) for axis, dims in ends)
-    return next((a for a, known, n in sizes if len(known) == n and prod(known) == y[1]), None)

@@ -16,6 +16,7 @@ from tests.steps import STEPS
 
 X = placeholder(2, 4)
 Y = placeholder(2, 4)
+YES, HALF = const(array=True, dtype="bool"), const(0.5)
 MIX = ops.opaque("Mix", "custom", 1, [X.type])
 
 
@@ -26,13 +27,11 @@ def both(a: Value, b: Value) -> Graph:
 def branch(x: Value) -> Value:
     body = Value(X.type)
     same = Graph({"x": body}, {"y": ops.Relu(body)})
-    return ops.If(
-        const(array=True, dtype="bool"), x, captures=("x",), then_branch=same, else_branch=same
-    )
+    return ops.If(YES, x, captures=("x",), then_branch=same, else_branch=same)
 
 
 def trained(x: Value) -> Value:
-    return ops.Dropout(x, const(0.5), const(array=True, dtype="bool"))
+    return ops.Dropout(x, HALF, YES)
 
 
 LEFT_ALONE = {
@@ -87,6 +86,24 @@ def test_convolutions_of_equal_weights_become_one() -> None:
 
 def test_keeps_its_promises() -> None:
     check_pass(Cse())
+
+
+def test_sizes_and_single_numbers_are_stored_once() -> None:
+    a, b = (ops.Reshape(x, const([4, 2], "int64")) for x in (X, Y))
+    half = (ops.Mul(v, const(0.5, "float32")) for v in (a, b))
+    after = check_on(Cse(), both(*half))
+    assert sum(not node.inputs for node in after.nodes) == 2
+
+
+@pytest.mark.parametrize("held", [[0.0, 0, 0, 0], [[0.0]], [0.0]])
+def test_constants_that_have_channels_stay_apart(held: list[float]) -> None:
+    graph = both(*(ops.Add(x, const(held, "float32")) for x in (X, Y)))
+    assert check_on(Cse(), graph) is graph
+
+
+def test_places_that_are_picked_stay_apart() -> None:
+    graph = both(*(ops.Gather(x, const([0, 1], "int64")) for x in (X, Y)))
+    assert check_on(Cse(), graph) is graph
 
 
 @pytest.mark.parametrize("always", STEPS["cse"], ids=", ".join)

@@ -13,7 +13,7 @@ from redir.passes.fold_constants import FoldConstants
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
-from tests.helpers import const, ints, placeholder
+from tests.helpers import const, ints, operators, placeholder
 from tests.steps import STEPS
 
 X = placeholder("n", 3)
@@ -70,7 +70,6 @@ GROWING = {
     "a vector of zeros": of(ops.Add(X, ops.ConstantOfShape(ints(3)))),
     "a range": of(ops.Add(FOUR, ops.Cast(RANGE, to=1)), FOUR),
     "a copy of what stays": of(ops.Add(ops.Mul(X, ROW), ops.Neg(ROW))),
-    "sizes that nothing pays for": of(ops.Reshape(ops.Relu(X), ops.Shape(X))),
 }
 
 
@@ -80,7 +79,7 @@ def test_what_would_store_more_numbers_is_left_to_be_computed(why: str) -> None:
 
 
 def test_where_not_all_can_be_stored_sizes_are_stored_first() -> None:
-    saving, growing = ops.Add(ROW, OTHER), ops.Expand(const([1], "float32"), ints(7, 1, 1))
+    saving, growing = ops.Add(ROW, OTHER), ops.Expand(const([1], "float32"), ints(9, 1, 1))
     y = ops.Add(ops.Reshape(ops.Relu(X), ops.Shape(X)), saving)
     after = check_on(FoldConstants(), of(ops.Mul(y, growing)))
     names = {n.op.name for n in after.nodes}
@@ -94,14 +93,21 @@ def test_equal_sizes_are_stored_once() -> None:
     assert goal == Tensor(np.array([-1, 3]))
 
 
-def test_a_reshape_that_flattens_needs_no_sizes_where_others_do() -> None:
-    x = placeholder("n", 3, 2)
-    flat, target = (
-        ops.Reshape(x, ints(-1, 6)),
-        ops.Concat(ops.Shape(x, end=2), ints(2), axis=0),
-    )
-    after = check_on(FoldConstants(), of(ops.Reshape(ops.Relu(flat), target), x))
-    assert [n.op.name for n in after.nodes] == ["Flatten", "Relu", "Const", "Reshape"]
+def test_sizes_cost_nothing() -> None:
+    y = ops.Add(ops.Reshape(ops.Relu(X), ops.Shape(X)), ops.Reshape(ops.Neg(X), ops.Shape(X)))
+    after = check_on(FoldConstants(), of(y))
+    assert "Shape" not in operators(after)
+
+
+def test_a_size_that_is_computed_with_costs_what_it_is() -> None:
+    graph = of(ops.Add(X, ops.Cast(ops.Shape(X, start=1), to=1)))
+    assert check_on(FoldConstants(), graph) is graph
+
+
+def test_sizes_that_come_out_of_a_model_cost_what_they_are() -> None:
+    x = placeholder(2, 3)
+    graph = of(ops.Shape(ops.Relu(x)), x)
+    assert check_on(FoldConstants(), graph) is graph
 
 
 def test_a_size_is_known_through_nests_of_shape_arithmetic() -> None:
