@@ -9,8 +9,8 @@ import numpy as np
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
-from redir.ir.tensor import NO_DTYPE, TensorType
-from redir.ops import tensor_of
+from redir.ir.tensor import NO_DTYPE
+from redir.ops import is_absent, tensor_of
 from redir.ops.schema import trains
 from redir.ops.slicing import takes_all
 from redir.pipeline import Pass
@@ -21,7 +21,8 @@ class EliminateIdentity(Pass):
     """Drop Identity, Dropout in inference, and what moves or casts nothing.
 
     A Reshape, Tile or the like to the shape it had, a Transpose in order, a Cast to the same type,
-    a Pad by nothing, a Concat of one operand, a Split into one part, a Slice of all.
+    a Pad by nothing, a Concat, Sum or Max of one operand, a Split into one part, a Slice of all;
+    x + 0, x - 0, x * 1, x / 1, x ^ 1; a Clip without bounds; a Where that takes all from one.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
@@ -31,11 +32,49 @@ class EliminateIdentity(Pass):
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
             masked = any(graph.uses[v] for v in node.outputs[1:])
-            if not inputs or masked or not _is_identity(node):
-                return None
-            return [inputs[0]] * node.arity
+            place = None if not inputs or masked else _same(node)
+            return None if place is None else [inputs[place]] * node.arity
 
         return transform(graph, visit)
+
+
+def _same(node: Node) -> int | None:
+    """The place of the operand that the result is, if it is one."""
+    match node.op.standard:
+        case "Add":
+            return next((place for place in (0, 1) if _has_beside(node, place, 0)), None)
+        case "Mul":
+            return next((place for place in (0, 1) if _has_beside(node, place, 1)), None)
+        case "Sub":
+            return 0 if _has_beside(node, 0, 0) else None
+        case "Div" | "Pow":
+            return 0 if _has_beside(node, 0, 1) else None
+        case "Where":
+            return _taken(node)
+    return 0 if _is_identity(node) else None
+
+
+def _has_beside(node: Node, place: int, number: int) -> bool:
+    """Whether the other operand is all one number, and the result of the type of this one."""
+    x, tensor = node.inputs[place], tensor_of(node.inputs[1 - place])
+    if tensor is None or not np.all(tensor.array == number):
+        return False
+    fits = tensor.array.size == 1 and tensor.array.ndim <= (x.rank or 0)
+    return _is_as(x, node.outputs[0]) or (fits and tensor.type.dtype == x.type.dtype)
+
+
+def _is_as(x: Value, y: Value) -> bool:
+    """Whether two values surely are of one type."""
+    return x.type.static is not None and x.type == y.type
+
+
+def _taken(where: Node) -> int | None:
+    """The operand from which a Where takes all."""
+    tensor = tensor_of(where.inputs[0])
+    if tensor is None or not tensor.array.size or np.any(tensor.array != tensor.array.flat[0]):
+        return None
+    place = 1 if tensor.array.flat[0] else 2
+    return place if _is_as(where.inputs[place], where.outputs[0]) else None
 
 
 def _is_identity(node: Node) -> bool:
@@ -47,8 +86,10 @@ def _is_identity(node: Node) -> bool:
             return not trains(node)
         case "Cast":
             return x.type.dtype != NO_DTYPE and x.type.dtype == y.type.dtype
-        case "Concat":
+        case "Concat" | "Sum" | "Max" | "Min" | "Mean":
             return len(node.inputs) == 1
+        case "Clip":
+            return not {"min", "max"} & node.attrs.keys() and all(map(is_absent, node.inputs[1:]))
         case "Split":
             return node.arity == 1
         case "Slice":
@@ -58,8 +99,7 @@ def _is_identity(node: Node) -> bool:
             return perm is not None and perm == tuple(range(len(perm)))
         case "Pad":
             return _pads_nothing(node)
-    known = isinstance(x.type, TensorType) and x.type.static is not None
-    return known and x.type == y.type and node.has("identity_if_same_type")
+    return _is_as(x, y) and node.has("identity_if_same_type")
 
 
 def _pads_nothing(node: Node) -> bool:

@@ -84,6 +84,23 @@ LEFT_ALONE = {
     "Slice of a size that is given": of(ops.Slice(X, ints(0), TO, ints(1)), to=TO),
     "an operator of another domain": of(CUSTOM(X)),
     "Relu": of(ops.Relu(X)),
+    "Add of ones": of(ops.Add(X, const([1.0, 1, 1], "float32"))),
+    "Mul by zeros": of(ops.Mul(X, const([0.0, 0, 0], "float32"))),
+    "0 - x": of(ops.Sub(const([0.0], "float32"), X)),
+    "1 / x": of(ops.Div(const([1.0], "float32"), X)),
+    "1 ^ x": of(ops.Pow(const([1.0], "float32"), X)),
+    "x + 0 that broadcasts": of(ops.Add(X, const(np.zeros((4, 2, 3)), "float32"))),
+    "x * 1 of more axes": of(ops.Mul(X, const(np.ones((1, 1, 1)), "float32"))),
+    "x + 0 of an open size": Graph(
+        {"x": OPEN}, {"y": ops.Add(OPEN, const(np.zeros((1, 3)), "float32"))}
+    ),
+    "Mul by what flows": of(ops.Mul(X, ONE), one=ONE),
+    "Clip with a bound": of(ops.Clip(X, const(0.0, "float32"))),
+    "Clip of an older version": of(old("Clip", 6, min=0.0)),
+    "Max of two": of(ops.Max(X, ONE), one=ONE),
+    "Where that picks": of(ops.Where(const([[True], [False]], "bool"), X, ONE), one=ONE),
+    "Where that broadcasts": of(ops.Where(const([True], "bool"), ONE, X), one=ONE),
+    "Where of what flows": of(ops.Where(RATE, X, X), t=RATE),
 }
 
 
@@ -115,6 +132,28 @@ WHOLE = {
 @pytest.mark.parametrize("graph", WHOLE.values(), ids=WHOLE)
 def test_what_takes_the_whole_goes(graph: Graph) -> None:
     assert check_on(EliminateIdentity(), graph).outputs["y"] is graph.inputs["x"]
+
+
+NOTHING = {
+    "x + 0": ops.Add(X, const([0.0], "float32")),
+    "0 + x": ops.Add(const(0.0, "float32"), X),
+    "x + zeros": ops.Add(X, const(np.zeros((2, 3)), "float32")),
+    "x - 0": ops.Sub(X, const([0.0], "float32")),
+    "1 x": ops.Mul(const([[1.0]], "float32"), X),
+    "x / 1": ops.Div(X, const([1.0, 1, 1], "float32")),
+    "x ^ 1": ops.Pow(X, const(1.0, "float32")),
+    "Sum of one": ops.Sum(X),
+    "Max of one": ops.Max(X),
+    "Clip without bounds": ops.Clip(X),
+    "Clip without bounds of an older version": old("Clip", 6),
+    "Where that takes the first": ops.Where(const([True], "bool"), X, const(0.0, "float32")),
+    "Where that takes the second": ops.Where(const(array=False, dtype="bool"), ops.Neg(X), X),
+}
+
+
+@pytest.mark.parametrize("what", NOTHING)
+def test_what_computes_nothing_goes(what: str) -> None:
+    assert check_on(EliminateIdentity(), of(NOTHING[what])).outputs["y"] is X
 
 
 @pytest.mark.parametrize("always", STEPS["eliminate-identity"], ids=", ".join)
