@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from redir.passes.merge import Merge
     from redir.passes.palettize import Palettize
     from redir.passes.prune import Prune
+    from redir.passes.simplify import Simplify
     from redir.passes.split_inputs import SplitInputs
     from redir.passes.uneven_depthwise import UnevenDepthwise
 
@@ -46,6 +47,7 @@ __all__ = [
     "Pivoted",
     "Prune",
     "Reduce",
+    "Simplify",
     "Spatial",
     "SplitInputs",
     "UnevenDepthwise",

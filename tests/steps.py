@@ -10,6 +10,10 @@ STEPS: dict[str, list[tuple[str, ...]]] = {
         ("noop",),
         ("noop", "transpose", "channel_pad", "cast", "reshape"),
     ],
+    "simplify": [
+        ("cut", "noop", "transpose", "reshape"),
+        ("channel_pad", "conv", "flatten", "matmul", "arithmetic"),
+    ],
     "fold-batchnorm": [
         ("conv", "batchnorm", "conv_transpose", "batchnorm"),
         ("gemm", "batchnorm"),

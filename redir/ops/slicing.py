@@ -17,16 +17,22 @@ _END = 2**31 - 1  # of any axis
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """What a Slice takes: starts and ends by axis, and the axes it steps over."""
+class Cut:
+    """What a Slice takes: starts, ends and steps, each for one of the axes."""
 
     axes: list[int]
     starts: list[int]
     ends: list[int]
     steps: list[int]
 
+    @property
+    def runs(self) -> Iterator[tuple[int, tuple[int, int, int]]]:
+        """Each axis with its start, end and step."""
+        each = zip(self.starts, self.ends, self.steps, strict=True)
+        return zip(self.axes, each, strict=True)
 
-def _cut(node: Node) -> _Cut | None:
+
+def cut_of(node: Node) -> Cut | None:
     """The literals of a Slice, if they are constant."""
     rank = node.inputs[0].rank
     if rank is None:
@@ -34,19 +40,19 @@ def _cut(node: Node) -> _Cut | None:
     if "starts" in node.attrs:
         starts, ends = list(node.attrs["starts"]), list(node.attrs["ends"])
         axes = node.attrs.get("axes", range(len(starts)))
-        return _Cut([a % rank for a in axes], starts, ends, [1] * len(starts))
+        return Cut([a % rank for a in axes], starts, ends, [1] * len(starts))
     given = [None if is_absent(v) else tensor_of(v) for v in node.inputs[1:]]
     if any(t is None and not is_absent(v) for t, v in zip(given, node.inputs[1:], strict=True)):
         return None
     starts, ends, *rest = ([] if t is None else t.array.tolist() for t in given)
     axes = (rest and rest[0]) or list(range(len(starts)))
     steps = rest[1] if len(rest) > 1 and rest[1] else [1] * len(starts)
-    return _Cut([a % rank for a in axes], starts, ends, steps)
+    return Cut([a % rank for a in axes], starts, ends, steps)
 
 
 def takes_all(node: Node) -> bool:
     """Whether a Slice surely takes the whole of its operand, in order."""
-    cut, x = _cut(node), node.inputs[0]
+    cut, x = cut_of(node), node.inputs[0]
     return cut is not None and all(
         step == 1
         and (start == 0 or start <= -(x.type.size(axis) or _END))
@@ -57,7 +63,7 @@ def takes_all(node: Node) -> bool:
 
 def slice_(node: Node) -> Iterator[Link]:
     """The channels from a constant start to a constant end; axes that are not cut stay."""
-    x, y, cut = node.inputs[0], node.outputs[0], _cut(node)
+    x, y, cut = node.inputs[0], node.outputs[0], cut_of(node)
     if cut is None or x.rank is None or y.rank != x.rank:
         return
     yield from same_axes(x, y, (a for a in range(x.rank) if a not in cut.axes))
@@ -73,13 +79,13 @@ def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     """Cut where the channels that are left are now; gather those that stand unevenly."""
     from redir import ops  # noqa: PLC0415 - which imports this module
 
-    cut = _cut(node)
+    cut = cut_of(node)
     assert cut is not None
     axes = [axis for axis in cut.axes if (node.inputs[0], axis) in kept]
     places = {axis: _met(node, cut, axis, kept) for axis in axes}
     uneven = {axis: met for axis, met in places.items() if _run(met) is None}
     runs = {axis: _run(met) or (0, _END, 1) for axis, met in places.items()}
-    found = _cutting(node, inputs, cut, runs)
+    found = _recut(node, inputs, cut, runs)
     gather_ = ops.lookup("Gather", node.op.version)
     assert gather_ is not None
     for axis, met in uneven.items():
@@ -88,7 +94,7 @@ def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     return found
 
 
-def _met(node: Node, cut: _Cut, axis: int, kept: Kept) -> Array:
+def _met(node: Node, cut: Cut, axis: int, kept: Kept) -> Array:
     """The places that the channels which are left of a result have in the operand now."""
     x, y, place = node.inputs[0], node.outputs[0], cut.axes.index(axis)
     start, end, step = cut.starts[place], cut.ends[place], cut.steps[place]
@@ -108,8 +114,8 @@ def _run(places: Array) -> tuple[int, int, int] | None:
     return (first, end if end >= 0 else -_END, step) if even else None
 
 
-def _cutting(
-    node: Node, inputs: tuple[Value, ...], cut: _Cut, runs: dict[int, tuple[int, int, int]]
+def _recut(
+    node: Node, inputs: tuple[Value, ...], cut: Cut, runs: dict[int, tuple[int, int, int]]
 ) -> Node:
     """The Slice ``node`` with other starts, ends and steps for some of its axes."""
     old = zip(cut.starts, cut.ends, cut.steps, strict=True)
@@ -126,3 +132,30 @@ def _cutting(
         if numbers != before:
             given[place] = like(node.inputs[place], numbers)
     return node.on(given)
+
+
+def joined(inner: Node, first: Cut, second: Cut) -> Cut | None:
+    """What is left where ``second`` cuts what ``first`` left; None where a size is not known."""
+    runs = dict(first.runs)
+    for axis, (start, end, step) in second.runs:
+        if axis not in runs:
+            runs[axis] = start, end, step
+            continue
+        size = inner.inputs[0].type.size(axis)
+        places = np.arange(size or 0)[slice(*runs[axis])][start:end:step]
+        run = _run(places) if places.size else None
+        if run is None:
+            return None
+        runs[axis] = run
+    columns = (list(numbers) for numbers in zip(*runs.values(), strict=True))
+    return Cut(list(runs), *columns)
+
+
+def cutting(node: Node, x: Value, cut: Cut) -> Value:
+    """The Slice ``node`` of ``x``, taking another part."""
+    if "starts" in node.attrs:
+        attrs = {"axes": tuple(cut.axes), "starts": tuple(cut.starts), "ends": tuple(cut.ends)}
+        return node.on((x,), **attrs).outputs[0]
+    steps = [cut.steps] if set(cut.steps) != {1} else []
+    parts = (np.array(part, np.int64) for part in (cut.starts, cut.ends, cut.axes, *steps))
+    return node.on((x, *map(constant, parts))).outputs[0]

@@ -1,0 +1,72 @@
+"""Write what nodes do together as fewer of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
+from redir.ir import Graph, Node, Value
+from redir.ir.rewriter import Outputs, transform
+from redir.ops import OPSET
+from redir.passes.simplify import axes, branches, gemm, pads, slices, twice
+from redir.passes.simplify.rules import Around, Rule
+from redir.pipeline import Pass
+
+RULES: tuple[Rule, ...] = (
+    *slices.RULES,
+    *axes.RULES,
+    *twice.RULES,
+    *pads.RULES,
+    *gemm.RULES,
+    *branches.RULES,
+)
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Write what two or three nodes do as one: moves behind moves, a Pad in a layer, a Gemm.
+
+    A Slice of a Slice, Squeezes and Unsqueezes in a row, a Transpose of a Transpose, a Reshape of
+    what only moved axes of size 1 or was reshaped; a Pad by zeros before a Conv or an AveragePool;
+    a MatMul of two axes and the Add behind it; an If whose condition is known. What is between
+    must be read by nobody else.
+    """
+
+    guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
+
+    def run(self, graph: Graph) -> Graph:
+        """Apply the rules until none fits."""
+        while (after := _sweep(graph)) is not graph:
+            graph = after
+        return graph
+
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """Where a rule nearly fits, and what is in its way."""
+        around = Around(_opset(graph), Counter(graph.uses))
+        for node in graph.nodes:
+            for rule in RULES:
+                found = rule(node, around)
+                if isinstance(found, str):
+                    yield f"{node}: {rule.name}: {found}"
+
+
+def _sweep(graph: Graph) -> Graph:
+    around = Around(_opset(graph), Counter())
+    around.uses.update({v: graph.uses[v] for v in graph.inputs.values()})
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        new = node.on(inputs)
+        tried = (rule(new, around) for rule in RULES)
+        made = next((found for found in tried if not isinstance(found, str | None)), None)
+        values = new.outputs if made is None else [made] if isinstance(made, Value) else made
+        for old, value in zip(node.outputs, values, strict=True):
+            around.uses[value] += graph.uses[old]
+        return values
+
+    return transform(graph, visit)
+
+
+def _opset(graph: Graph) -> int:
+    return graph.opset.get("", OPSET)

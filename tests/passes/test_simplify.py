@@ -1,0 +1,330 @@
+"""simplify: each rule fires where it may, holds back where it must, and changes no output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redir import ops
+from redir.errors import Broken
+from redir.ir import Graph, Node, Value
+from redir.passes import simplify
+from redir.passes.simplify import RULES, Simplify
+from redir.passes.simplify.rules import Around, Found
+from redir.pipeline import Pipeline
+from redir.testing import check_on, check_pass, graphs
+from tests.helpers import const, ints, operators, placeholder
+from tests.steps import STEPS
+
+RNG = np.random.default_rng(0)
+X = placeholder(1, 3, 6, 6)
+OPEN = placeholder("n", 3, "h", "w")
+ROWS = placeholder("n", 6)
+KERNEL = const(RNG.normal(size=(4, 3, 3, 3)))
+MATRIX, BIAS = const(RNG.normal(size=(6, 4))), const(RNG.normal(size=4))
+
+
+def of(*values: Value) -> Graph:
+    """A graph of some results, which reads all that they need."""
+    found = Graph({"x": X, "open": OPEN, "rows": ROWS}, {f"y{i}": v for i, v in enumerate(values)})
+    read = {n: v for n, v in found.inputs.items() if found.uses[v]}
+    return Graph(read, found.outputs)
+
+
+def cut(x: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
+    return ops.Slice(x, ints(start), ints(end), ints(axis), ints(step))
+
+
+def pad(x: Value, *pads: int, **attrs: Any) -> Value:
+    return ops.Pad(x, ints(0, 0, *pads[:2], 0, 0, *pads[2:]), **attrs)
+
+
+def pool(x: Value, **attrs: Any) -> Value:
+    return ops.AveragePool(x, kernel_shape=(3, 3), **attrs)
+
+
+FIRES: dict[str, tuple[Value, list[str]]] = {
+    "Slices of two axes": (cut(cut(OPEN, 2, 1, 9), 3, -5, -1), ["Slice"]),
+    "Slices of one axis": (cut(cut(X, 2, 1, 6, 2), 2, 1, 3), ["Slice"]),
+    "Squeezes": (ops.Squeeze(ops.Squeeze(ops.Unsqueeze(X, ints(0, 3)), ints(3)), ints(0)), []),
+    "Unsqueezes": (ops.Unsqueeze(ops.Unsqueeze(X, ints(0)), ints(3)), ["Unsqueeze"]),
+    "there and back": (ops.Squeeze(ops.Unsqueeze(OPEN, ints(2)), ints(-3)), []),
+    "Transposes": (
+        ops.Transpose(ops.Transpose(X, perm=(0, 2, 3, 1)), perm=(3, 0, 1, 2)),
+        ["Transpose"],
+    ),
+    "Transposes that undo each other": (ops.Transpose(ops.Transpose(X)), []),
+    "Reshapes": (ops.Reshape(ops.Reshape(OPEN, ints(-1, 2)), ints(3, -1)), ["Reshape"]),
+    "Reshape of a Flatten": (ops.Reshape(ops.Flatten(OPEN), ints(3, -1)), ["Reshape"]),
+    "Reshape of what moved an axis of size 1": (
+        ops.Reshape(ops.Transpose(X, perm=(1, 2, 0, 3)), ints(18, 6)),
+        ["Reshape"],
+    ),
+    "Neg twice": (ops.Neg(ops.Neg(X)), []),
+    "Relu twice": (ops.Relu(ops.Relu(X)), ["Relu"]),
+    "Pad before a Conv": (ops.Conv(pad(OPEN, 1, 0, 2, 1), KERNEL), ["Conv"]),
+    "Pad before a Conv that pads": (
+        ops.Conv(pad(OPEN, 1, 0, 2, 1), KERNEL, pads=(1, 1, 1, 1)),
+        ["Conv"],
+    ),
+    "Pad before an AveragePool": (pool(pad(X, 1, 1, 1, 1)), ["AveragePool"]),
+    "Pad before an AveragePool that counts": (
+        pool(pad(X, 1, 0, 1, 0), pads=(0, 1, 1, 0), count_include_pad=1),
+        ["AveragePool"],
+    ),
+    "MatMul and Add": (ops.Add(ops.MatMul(ROWS, MATRIX), BIAS), ["Gemm"]),
+    "Add and MatMul": (ops.Add(BIAS, ops.MatMul(ROWS, MATRIX)), ["Gemm"]),
+}
+
+
+@pytest.mark.parametrize("what", FIRES)
+def test_it_becomes_less(what: str) -> None:
+    y, left = FIRES[what]
+    before = of(ops.Identity(y))
+    after = check_on(Simplify(), before)
+    assert sorted(operators(after)) == sorted([*left, "Identity"])
+
+
+READ_TWICE: dict[str, tuple[Value, Callable[[Value], Value]]] = {
+    "a Slice": (cut(X, 2, 1, 5), lambda v: cut(v, 3, 1, 5)),
+    "an Unsqueeze": (ops.Unsqueeze(X, ints(0)), lambda v: ops.Unsqueeze(v, ints(0))),
+    "a Pad": (pad(X, 1, 1, 1, 1), lambda v: ops.Conv(v, KERNEL)),
+    "a product": (ops.MatMul(ROWS, MATRIX), lambda v: ops.Add(v, BIAS)),
+    "a Transpose": (
+        ops.Transpose(X, perm=(0, 2, 3, 1)),
+        lambda v: ops.Transpose(v, perm=(3, 0, 1, 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", READ_TWICE)
+def test_what_others_read_too_stays(what: str) -> None:
+    between, behind = READ_TWICE[what]
+    for other in (between, ops.Sigmoid(between)):
+        graph = of(behind(between), other)
+        assert check_on(Simplify(), graph) is graph
+
+
+STARTS, TARGET = placeholder(1, dtype=np.int64), placeholder(2, dtype=np.int64)
+LEFT_ALONE: dict[str, Value] = {
+    "a Slice of a part of an open size": cut(cut(OPEN, 2, -5, -1), 2, 1, 3),
+    "a Slice from where a value says": ops.Slice(cut(OPEN, 2, 1, 5), STARTS, ints(4), ints(3)),
+    "a Reshape that copies a size": ops.Reshape(ops.Reshape(X, ints(18, 6)), ints(0, 3, 2)),
+    "a Reshape to what a value says": ops.Reshape(ops.Flatten(X), TARGET),
+    "a Reshape of what was turned": ops.Reshape(ops.Transpose(X), ints(18, 6)),
+    "a Reshape of what may have been turned": ops.Reshape(
+        ops.Transpose(OPEN, perm=(0, 1, 3, 2)), ints(-1)
+    ),
+    "a Squeeze of other axes": ops.Squeeze(ops.Unsqueeze(X, ints(0)), ints(1)),
+    "a Pad that mirrors": ops.Conv(pad(X, 1, 1, 1, 1, mode="reflect"), KERNEL),
+    "a Pad by ones": ops.Conv(
+        ops.Pad(X, ints(0, 0, 1, 1, 0, 0, 1, 1), const(1.0, "float32")), KERNEL
+    ),
+    "a Pad that cuts": ops.Conv(pad(X, 1, -1, 1, 1), KERNEL),
+    "a Pad of channels": ops.Conv(
+        ops.Pad(X, ints(0, 1, 0, 0, 0, 0, 0, 0)), const(np.ones((4, 4, 3, 3)))
+    ),
+    "a Pad along named axes": ops.Conv(
+        ops.Pad(X, ints(1, 1), const(0.0, "float32"), ints(2)), KERNEL
+    ),
+    "a Conv whose pads follow sizes": ops.Conv(pad(X, 1, 1, 1, 1), KERNEL, auto_pad="SAME_UPPER"),
+    "an AveragePool that pads uncounted": pool(pad(X, 1, 1, 1, 1), pads=(1, 1, 1, 1)),
+    "an AveragePool that rounds up": pool(pad(X, 1, 1, 1, 1), ceil_mode=1),
+    "a Pad as wide as a kernel": pool(pad(X, 3, 1, 1, 1)),
+    "a MaxPool, for which zeros are numbers": ops.MaxPool(pad(X, 1, 1, 1, 1), kernel_shape=(3, 3)),
+    "a product of stacks": ops.Add(ops.MatMul(X, const(np.ones((6, 4)))), BIAS),
+    "a product of two that flow": ops.Add(ops.MatMul(ROWS, ops.Transpose(ROWS)), const([1.0])),
+    "an Add of more axes": ops.Add(ops.MatMul(ROWS, MATRIX), const(np.ones((2, 1, 4)))),
+    "an Add of a number for each row": ops.Add(
+        ops.MatMul(placeholder(4, 6), MATRIX), const(np.ones((4, 1)))
+    ),
+    "a Neg of another operator": ops.Neg(ops.Abs(X)),
+}
+
+
+@pytest.mark.parametrize("why", LEFT_ALONE)
+def test_it_stays(why: str) -> None:
+    y = LEFT_ALONE[why]
+    inputs = {f"x{i}": v for i, v in enumerate(sources(y))}
+    graph = Graph(inputs, {"y": y})
+    assert check_on(Simplify(), graph) is graph
+
+
+def sources(y: Value) -> list[Value]:
+    """The values without a node that a result needs."""
+    found, ends = list[Value](), [y]
+    while ends:
+        value = ends.pop()
+        found += [value] if value.node is None and value not in found else []
+        ends += value.node.inputs if value.node is not None else ()
+    return found
+
+
+def test_explain_names_what_is_in_the_way() -> None:
+    y = LEFT_ALONE["an AveragePool that rounds up"]
+    (line,) = Simplify().explain(of(y))
+    assert "Pad before a layer: it does not count what it pads" in line
+
+
+def branching(*, condition: bool = True) -> Value:
+    """An If that takes a Relu, or else a Neg."""
+    taken = Graph({"x": (v := placeholder(2))}, {"a": ops.Relu(v)})
+    other = Graph({"x": (w := placeholder(2))}, {"b": ops.Neg(w)})
+    attrs = {"then_branch": taken, "else_branch": other, "captures": ("x",)}
+    return Node(ops.If, (const(condition, "bool"), placeholder(2)), attrs).outputs[0]
+
+
+@pytest.mark.parametrize(("condition", "left"), [(True, "Relu"), (False, "Neg")])
+def test_a_branch_that_is_always_taken_comes_out(condition: bool, left: str) -> None:  # noqa: FBT001
+    y = branching(condition=condition)
+    after = check_on(Simplify(), Graph({"x": sources(y)[0]}, {"y": y}))
+    assert operators(after) == [left]
+
+
+MOVES: tuple[Callable[[Value, np.random.Generator], Value], ...] = (
+    lambda x, rng: ops.Transpose(x, perm=tuple(map(int, rng.permutation(x.rank or 0)))),
+    lambda x, rng: ops.Unsqueeze(x, ints(int(rng.integers(0, (x.rank or 0) + 1)))),
+    lambda x, _: ops.Squeeze(x, ints(*ones(x))) if ones(x) else ops.Neg(x),
+    lambda x, _: ops.Reshape(x, ints(-1, 2)),
+    lambda x, _: ops.Reshape(x, ints(2, -1, 1)),
+    lambda x, rng: cut(x, int(rng.integers(0, x.rank or 1)), 0, int(rng.integers(1, 9))),
+    lambda x, rng: cut(x, int(rng.integers(0, x.rank or 1)), -1, -9, -1),
+    lambda x, _: ops.Relu(x),
+    lambda x, _: ops.Neg(x),
+    lambda x, _: ops.Flatten(x),
+)
+
+
+def ones(x: Value) -> list[int]:
+    return [axis for axis in range(x.rank or 0) if x.type.size(axis) == 1]
+
+
+@given(st.lists(st.integers(0, len(MOVES) - 1), min_size=2, max_size=6), st.integers(0, 2**16))
+def test_moves_in_any_order_come_to_the_same(places: list[int], seed: int) -> None:
+    rng, y = np.random.default_rng(seed), placeholder(2, 1, 4)
+    x, seen = y, [y]
+    for place in places:
+        size = int(np.prod(y.type.static or (0,)))
+        made = MOVES[place](y, rng) if size % 2 == 0 and size else ops.Neg(y)
+        y = made
+        seen.append(y)
+    outputs = {"y": y} | ({"z": seen[seed % len(seen)]} if seed % 2 else {})
+    check_on(Simplify(), Graph({"x": x}, outputs))
+
+
+@pytest.mark.parametrize("always", STEPS["simplify"], ids=", ".join)
+def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
+    check_pass(Simplify(), graphs(*always))
+
+
+def test_no_two_rules_have_one_name() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_is_found_by_name() -> None:
+    assert Pipeline.parse("simplify").passes == (Simplify(),)
+
+
+# Wrong versions
+
+
+def before(node: Node) -> Node:
+    """What makes the first operand."""
+    inner = node.inputs[0].node
+    assert inner is not None
+    return inner
+
+
+def only_the_outer(node: Node, _: Around) -> Found:
+    return node.on((before(node).inputs[0], *node.inputs[1:])).outputs[0]
+
+
+def the_wrong_way_round(node: Node, _: Around) -> Found:
+    first, second = before(node).attrs["perm"], node.attrs["perm"]
+    perm = tuple(second[axis] for axis in first)
+    return node.on(before(node).inputs, perm=perm).outputs[0]
+
+
+def without_own_pads(node: Node, around: Around) -> Found:
+    return RIGHT["Pad before a layer"].rewrite(node.on(node.inputs, pads=(0, 0, 0, 0)), around)
+
+
+def uncounted(node: Node, around: Around) -> Found:
+    found = RIGHT["Pad before a layer"].rewrite(node, around)
+    assert isinstance(found, Value)
+    assert found.node is not None
+    return found.node.on(found.node.inputs, count_include_pad=0).outputs[0]
+
+
+def no_bias(node: Node, _: Around) -> Found:
+    return ops.Gemm(*before(node).inputs)
+
+
+def operand(node: Node, _: Around) -> Found:
+    return before(node).inputs[0]
+
+
+def once(node: Node, _: Around) -> Found:
+    inner = node.inputs[0].node
+    return node.inputs[0] if inner is not None and inner.op == node.op else None
+
+
+def the_other_branch(node: Node, _: Around) -> Found:
+    other = node.attrs["else_branch"]
+    return [made.node.on(node.inputs[1:]).outputs[0] for made in other.outputs.values()]
+
+
+RIGHT = {rule.name: rule for rule in RULES}
+SQUARE = placeholder(2, 2, 2)
+WRONG: dict[str, tuple[str, Callable[[Node, Around], Found], Value]] = {
+    "forgets the first Slice": ("Slice of a Slice", only_the_outer, cut(cut(X, 2, 1, 6), 2, 1, 3)),
+    "does not shift axes": (
+        "axes in a row",
+        only_the_outer,
+        ops.Squeeze(ops.Squeeze(placeholder(1, 1, 3), ints(0)), ints(0)),
+    ),
+    "drops what comes back elsewhere": (
+        "there and back",
+        operand,
+        ops.Squeeze(ops.Unsqueeze(placeholder(1, 2), ints(2)), ints(0)),
+    ),
+    "turns the wrong way round": (
+        "Transpose of a Transpose",
+        the_wrong_way_round,
+        ops.Transpose(ops.Transpose(SQUARE, perm=(1, 0, 2)), perm=(1, 2, 0)),
+    ),
+    "takes order for granted": (
+        "Reshape of what is in the same order",
+        only_the_outer,
+        ops.Reshape(ops.Transpose(SQUARE), ints(-1)),
+    ),
+    "forgets its own pads": (
+        "Pad before a layer",
+        without_own_pads,
+        FIRES["Pad before a Conv that pads"][0],
+    ),
+    "counts no pads": ("Pad before a layer", uncounted, FIRES["Pad before an AveragePool"][0]),
+    "forgets what is added": ("MatMul and Add", no_bias, FIRES["MatMul and Add"][0]),
+    "undoes what is not undone": ("done already", operand, ops.Relu(ops.Relu(X))),
+    "does once what is undone": ("undone", once, ops.Neg(ops.Neg(X))),
+    "takes the other branch": ("If that always takes one branch", the_other_branch, branching()),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_wrong_rule_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, rewrite, y = WRONG[how]
+    rules = [replace(RIGHT[name], rewrite=rewrite)]
+    monkeypatch.setattr(simplify, "RULES", rules)
+    with pytest.raises(Broken):
+        check_on(Simplify(), Graph({f"x{i}": v for i, v in enumerate(sources(y))}, {"y": y}))
+
+
+def test_every_rule_has_a_wrong_version() -> None:
+    assert {name for name, *_ in WRONG.values()} == RIGHT.keys()
