@@ -136,7 +136,7 @@ def _joined(linear: Node, norm: Node) -> Source | None:
     """The linear operator under its own name, giving the norm's result under that one's."""
     if linear.source is None or norm.source is None:
         return norm.source
-    return replace(linear.source, outputs=norm.source.outputs, declared=norm.source.declared)
+    return linear.source.named_as(norm.source)
 
 
 def _array(value: Value) -> Array:

@@ -10,7 +10,7 @@ from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ops import OPSET
-from redir.passes.simplify import axes, branches, gemm, pads, slices, twice
+from redir.passes.simplify import affine, axes, branches, gemm, pads, slices, twice
 from redir.passes.simplify.rules import Around, Rule
 from redir.pipeline import Pass
 
@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
     *twice.RULES,
     *pads.RULES,
     *gemm.RULES,
+    *affine.RULES,
     *branches.RULES,
 )
 
@@ -30,8 +31,9 @@ class Simplify(Pass):
 
     A Slice of a Slice, Squeezes and Unsqueezes in a row, a Transpose of a Transpose, a Reshape of
     what only moved axes of size 1 or was reshaped; a Pad by zeros before a Conv or an AveragePool;
-    a MatMul of two axes and the Add behind it; an If whose condition is known. What is between
-    must be read by nobody else.
+    a MatMul of two axes and the Add behind it; what is added to and multiplied with each channel
+    around a layer, which its weights do; an If whose condition is known. What is between must be
+    read by nobody else.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)

@@ -45,6 +45,10 @@ class Source:
             channels=tuple((i, left[a]) for i, a in enumerate(axes) if a in left),
         )
 
+    def named_as(self, other: Source) -> Source:
+        """The source of the same node where its results are those of another."""
+        return replace(self, outputs=other.outputs, declared=other.declared)
+
     def giving(self, places: Sequence[int]) -> Source:
         """The source of the same node with only its results at ``places``."""
         outputs = tuple(self.outputs[i] for i in places if i < len(self.outputs))

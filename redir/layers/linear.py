@@ -119,7 +119,7 @@ class Linear:
         if held is None:
             return np.zeros(self.outputs, self.array.dtype)
         tensor = tensor_of(held)
-        fits = tensor is not None and _lies_along(tensor.array, self._bias_axis, self.outputs)
+        fits = tensor is not None and lies_along(tensor.array, self._bias_axis, self.outputs)
         return np.broadcast_to(tensor.array.reshape(-1), self.outputs) if tensor and fits else None
 
     def rows(self, stored: Array) -> Array:
@@ -246,7 +246,7 @@ def _biased(add: Node) -> Linear | str:
     return whole
 
 
-def _lies_along(array: Array, axis: int, size: int) -> bool:
+def lies_along(array: Array, axis: int, size: int) -> bool:
     """Whether an array holds one number for each of ``size`` places along ``axis``, or for all."""
     along = array.shape[axis] if array.ndim >= -axis else 1
     return array.size == along and along in {1, size}

@@ -1,0 +1,217 @@
+"""simplify: what is added and multiplied around a layer goes into its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redir import ops
+from redir.errors import Broken
+from redir.ir import Graph, Node, Value
+from redir.passes import simplify
+from redir.passes.simplify import RULES, Simplify, affine
+from redir.passes.simplify.rules import Around, Found
+from redir.testing import check_on
+from tests.helpers import const, operators, placeholder
+
+RNG = np.random.default_rng(0)
+IMAGE, ROWS, TOKENS = placeholder("n", 4, 5, 5), placeholder("n", 6), placeholder("n", 3, 6)
+
+
+def normal(*shape: int) -> Value:
+    return const(RNG.normal(size=shape), "float32")
+
+
+LAYERS: dict[str, Callable[[Value], Value]] = {
+    "conv": lambda x: ops.Conv(x, normal(6, 4, 3, 3), normal(6)),
+    "conv without bias": lambda x: ops.Conv(x, normal(6, 4, 3, 3), strides=(2, 2)),
+    "groups": lambda x: ops.Conv(x, normal(6, 2, 3, 3), normal(6), group=2),
+    "depthwise": lambda x: ops.Conv(x, normal(4, 1, 3, 3), normal(4), group=4),
+    "transposed": lambda x: ops.ConvTranspose(x, normal(4, 6, 2, 2), normal(6)),
+    "gemm": lambda x: ops.Gemm(x, normal(6, 5), normal(5)),
+    "turned gemm": lambda x: ops.Gemm(x, normal(5, 6), normal(5), transB=1),
+    "matmul": lambda x: ops.MatMul(x, normal(6, 5)),
+    "matmul and add": lambda x: ops.Add(ops.MatMul(x, normal(6, 5)), normal(5)),
+}
+READ = {"gemm": ROWS, "turned gemm": ROWS, "matmul": TOKENS, "matmul and add": TOKENS}
+STEPS: dict[str, Callable[[Value, Value], Value]] = {
+    "x + c": ops.Add,
+    "c + x": lambda x, c: ops.Add(c, x),
+    "x - c": ops.Sub,
+    "c - x": lambda x, c: ops.Sub(c, x),
+    "c x": lambda x, c: ops.Mul(c, x),
+    "x / c": ops.Div,
+}
+
+
+def along(y: Value, axis: int) -> Value:
+    """A number for each channel of a value, none of them 0."""
+    size = y.type.size(axis) or 1
+    shape = (size, *[1] * ((y.rank or 1) - 1 - axis % (y.rank or 1)))
+    return const(RNG.uniform(0.5, 2, shape), "float32")
+
+
+def axis_of(x: Value) -> int:
+    return 1 if x is IMAGE or x.rank == 4 else -1
+
+
+def graph(x: Value, y: Value) -> Graph:
+    return Graph({"x": x}, {"y": ops.Relu(y)})
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_what_is_behind_a_layer_goes_into_it(kind: str, step: str) -> None:
+    x = READ.get(kind, IMAGE)
+    y = LAYERS[kind](x)
+    before = graph(x, STEPS[step](y, along(y, axis_of(y))))
+    after = check_on(Simplify(), before)
+    stays = kind == "matmul" and step not in {"c x", "x / c"}
+    assert len(operators(after)) == len(operators(before if stays else graph(x, y)))
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("kind", ["conv", "groups", "depthwise", "gemm", "turned gemm"])
+def test_what_is_before_a_layer_goes_into_it(kind: str, step: str) -> None:
+    x = READ.get(kind, IMAGE)
+    y = LAYERS[kind](STEPS[step](x, along(x, axis_of(x))))
+    assert len(operators(check_on(Simplify(), graph(x, y)))) == 2
+
+
+@given(
+    st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=4),
+    st.sampled_from(sorted(LAYERS)),
+    st.booleans(),
+)
+def test_chains_of_them_change_nothing(steps: list[str], kind: str, single: bool) -> None:  # noqa: FBT001
+    x = READ.get(kind, IMAGE)
+    half, y = len(steps) // 2, x
+    for place, step in enumerate(steps):
+        y = LAYERS[kind](y) if place == half else y
+        y = STEPS[step](y, const(2.0, "float32") if single else along(y, axis_of(y)))
+    check_on(Simplify(), graph(x, y))
+
+
+SHARED = normal(6, 4, 3, 3)
+PADDED = {"pads": (1, 1, 1, 1)}
+
+
+def conv(x: Value, **attrs: Any) -> Value:
+    return ops.Conv(x, normal(6, 4, 3, 3), normal(6), **attrs)
+
+
+CHANNELS, OUTPUTS = const(np.ones((4, 1, 1)), "float32"), const(np.ones((6, 1, 1)), "float32")
+LEFT_ALONE: dict[str, Value] = {
+    "a layer that others read": ops.Add(ops.Mul(y := conv(IMAGE), OUTPUTS), y),
+    "weights that others read": ops.Add(
+        ops.Mul(ops.Conv(IMAGE, SHARED), OUTPUTS), ops.Conv(IMAGE, SHARED)
+    ),
+    "a number for each column": ops.Mul(conv(IMAGE), const(np.ones(3), "float32")),
+    "a number for each place": ops.Mul(conv(IMAGE), const(np.ones((6, 3, 3)), "float32")),
+    "more axes": ops.Mul(conv(IMAGE), const(np.ones((1, 1, 1, 1, 1)), "float32")),
+    "what flows": ops.Mul(conv(IMAGE), ops.GlobalMaxPool(conv(IMAGE))),
+    "a division by what flows": ops.Div(OUTPUTS, conv(IMAGE)),
+    "a division by 0": ops.Div(conv(IMAGE), const(np.zeros((6, 1, 1)), "float32")),
+    "a bias that would come on top": ops.Add(
+        ops.Conv(IMAGE, normal(6, 4, 3, 3)), const(1.0, "float32")
+    ),
+    "the bias of a MatMul": ops.Add(ops.MatMul(TOKENS, normal(6, 5)), normal(5)),
+    "a factor": ops.Mul(ops.Gemm(ROWS, normal(6, 5), normal(5), alpha=2.0), normal(5)),
+    "numbers that are too large": ops.Mul(conv(IMAGE), const(np.full((6, 1, 1), 3e38), "float32")),
+    "numbers that are too small": ops.Mul(conv(IMAGE), const(np.full((6, 1, 1), 1e-38), "float32")),
+    "what is added before a border": conv(ops.Add(IMAGE, CHANNELS), **PADDED),
+    "what is added before pads by size": conv(ops.Add(IMAGE, CHANNELS), auto_pad="SAME_UPPER"),
+    "what others read before a layer": ops.Add(
+        conv(z := ops.Mul(IMAGE, CHANNELS), **PADDED), ops.ReduceMax(z)
+    ),
+}
+
+
+@pytest.mark.parametrize("why", LEFT_ALONE)
+def test_it_stays(why: str) -> None:
+    y = LEFT_ALONE[why]
+    found = Graph({"i": IMAGE, "r": ROWS, "t": TOKENS}, {"y": y})
+    before = Graph({n: v for n, v in found.inputs.items() if found.uses[v]}, found.outputs)
+    assert check_on(Simplify(), before) is before
+
+
+def test_a_factor_before_a_border_goes_into_the_layer() -> None:
+    after = check_on(Simplify(), graph(IMAGE, conv(ops.Mul(IMAGE, along(IMAGE, 1)), **PADDED)))
+    assert operators(after) == ["Conv", "Relu"]
+
+
+def test_the_result_keeps_its_name() -> None:
+    after = Simplify()(Graph({"x": IMAGE}, {"y": ops.Mul(conv(IMAGE), OUTPUTS)}))
+    assert list(after.outputs) == ["y"]
+
+
+# Wrong versions
+
+
+RIGHT = {rule.name: rule for rule in RULES}
+BEHIND, BEFORE = "numbers behind a layer", "numbers before a layer"
+
+
+WRONG: dict[str, tuple[str, Callable[[affine.Affine], dict[str, Any]], Value]] = {
+    "forgets what is added": (
+        BEHIND,
+        lambda f: {"shift": 0 * f.shift},
+        ops.Add(conv(IMAGE), OUTPUTS),
+    ),
+    "forgets a sign": (BEHIND, lambda f: {"shift": -f.shift}, ops.Sub(conv(IMAGE), OUTPUTS)),
+    "multiplies instead": (
+        BEHIND,
+        lambda f: {"scale": 1 / f.scale},
+        ops.Div(conv(IMAGE), const(np.full((6, 1, 1), 2.0), "float32")),
+    ),
+    "mixes channels": (
+        BEHIND,
+        lambda f: {"scale": f.scale[::-1]},
+        ops.Mul(conv(IMAGE), const(np.arange(1, 7).reshape(6, 1, 1), "float32")),
+    ),
+    "forgets what is added before": (
+        BEFORE,
+        lambda f: {"shift": 0 * f.shift},
+        conv(ops.Add(IMAGE, CHANNELS)),
+    ),
+    "mixes channels before": (
+        BEFORE,
+        lambda f: {"scale": f.scale[::-1]},
+        conv(ops.Mul(IMAGE, const(np.arange(1, 5).reshape(4, 1, 1), "float32"))),
+    ),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_wrong_rule_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, other, y = WRONG[how]
+    right = affine._affine
+
+    def wrong(node: Node) -> affine.Affine | None:
+        found = right(node)
+        return None if found is None else replace(found, **other(found))
+
+    monkeypatch.setattr(simplify, "RULES", [RIGHT[name]])
+    monkeypatch.setattr(affine, "_affine", wrong)
+    with pytest.raises(Broken):
+        check_on(Simplify(), graph(IMAGE, y))
+
+
+def ignoring_borders(node: Node, around: Around) -> Found:
+    attrs = {"pads": (0, 0, 0, 0)}
+    found = RIGHT[BEFORE].rewrite(node.on(node.inputs, **attrs), around)
+    assert isinstance(found, Value)
+    assert found.node is not None
+    return found.node.on(found.node.inputs, **PADDED).outputs[0]
+
+
+def test_a_rule_that_ignores_borders_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simplify, "RULES", [replace(RIGHT[BEFORE], rewrite=ignoring_borders)])
+    with pytest.raises(Broken):
+        check_on(Simplify(), graph(IMAGE, conv(ops.Add(IMAGE, CHANNELS), **PADDED)))
