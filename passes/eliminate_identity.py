@@ -95,11 +95,20 @@ def _is_identity(node: Node) -> bool:
         case "Slice":
             return takes_all(node)
         case "Transpose":
-            perm = node.attrs.get("perm")
-            return perm is not None and perm == tuple(range(len(perm)))
+            return _is_in_order(node)
         case "Pad":
             return _pads_nothing(node)
     return _is_as(x, y) and node.has("identity_if_same_type")
+
+
+def _is_in_order(transpose: Node) -> bool:
+    """Whether it only exchanges axes of size 1, if any."""
+    x, perm = transpose.inputs[0], transpose.attrs.get("perm")
+    if not _is_as(x, transpose.outputs[0]):
+        return perm is not None and perm == tuple(range(len(perm)))
+    order = range((x.rank or 0) - 1, -1, -1) if perm is None else perm
+    moved = [axis for axis in order if x.type.size(axis) != 1]
+    return moved == sorted(moved)
 
 
 def _pads_nothing(node: Node) -> bool:

@@ -134,6 +134,22 @@ def test_what_takes_the_whole_goes(graph: Graph) -> None:
     assert check_on(EliminateIdentity(), graph).outputs["y"] is graph.inputs["x"]
 
 
+FLAT = placeholder(1, 1, 3)
+
+
+@pytest.mark.parametrize("perm", [(1, 0, 2), (0, 1, 2)])
+def test_a_transpose_that_exchanges_axes_of_size_1_goes(perm: tuple[int, ...]) -> None:
+    after = check_on(EliminateIdentity(), Graph({"x": FLAT}, {"y": ops.Transpose(FLAT, perm=perm)}))
+    assert after.outputs["y"] is FLAT
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1), (2, 2), (1, 2, 2), ("n", "n")])
+def test_a_transpose_that_moves_something_stays(shape: tuple[int | str, ...]) -> None:
+    x = placeholder(*shape)
+    graph = Graph({"x": x}, {"y": ops.Transpose(x, perm=(*range(1, len(shape)), 0))})
+    assert check_on(EliminateIdentity(), graph) is graph
+
+
 NOTHING = {
     "x + 0": ops.Add(X, const([0.0], "float32")),
     "0 + x": ops.Add(const(0.0, "float32"), X),
