@@ -63,9 +63,8 @@ def _layer(norm: Node) -> Linear | str:
     layer = linear(node) if node is not None and node.op in _LAYERS else None
     if isinstance(layer, str):
         return f"{node} before it is left alone: {layer}"
-    grouped = layer is not None and layer.turned and layer.groups > 1
     plain = layer is not None and layer.place == layer.alpha == layer.beta == 1
-    if layer is None or grouped or not plain:
+    if layer is None or not plain:
         return f"{node or 'a graph input'} before it is not linear in its weights"
     return layer
 

@@ -107,8 +107,8 @@ def _apart(found: Affine, node: Node, axis: int, size: int) -> str | None:
 
 def _obstacle(layer: Linear, around: Around) -> str | None:
     """Why the weights of a layer cannot be others."""
-    if not layer.place == layer.alpha == layer.beta == 1 or (layer.turned and layer.groups > 1):
-        return "the layer has factors, or groups that are turned, or its weights on the left"
+    if not layer.place == layer.alpha == layer.beta == 1:
+        return "the layer has factors, or its weights on the left"
     if layer.array.dtype.kind != "f" or layer.bias is None:
         return "the weights are not floating-point numbers, or the bias is not constant"
     if not around.alone(layer.held) or not (layer.added is None or around.alone(layer.added)):

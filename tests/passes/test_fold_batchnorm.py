@@ -37,6 +37,16 @@ def test_the_norm_that_the_cases_below_spoil_is_folded() -> None:
     ]
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_the_groups_of_a_transposed_convolution_are_told_apart(groups: int) -> None:
+    x = placeholder(1, 4, 3, 3)
+    weights = np.arange(4 * 8 // groups * 4).reshape(4, 8 // groups, 2, 2)
+    vectors = [const(np.arange(1, 9) + 10 * k) for k in range(4)]
+    y = ops.BatchNormalization(ops.ConvTranspose(x, const(weights), group=groups), *vectors)
+    after = check_on(FoldBatchnorm(), Graph({"x": x}, {"y": y}))
+    assert [n.op.name for n in after.nodes if n.inputs] == ["ConvTranspose"]
+
+
 def twice() -> Graph:
     conv = ops.Conv(X, W)
     return Graph({"x": X}, {"y": normed(conv), "z": ops.Relu(conv)})
@@ -81,9 +91,6 @@ LEFT_ALONE = {
     "weight not constant": with_inputs(normed(ops.Conv(X, WEIGHT)), weight=WEIGHT),
     "bias not constant": with_inputs(normed(ops.Conv(X, W, BIAS)), bias=BIAS),
     "something in between": with_inputs(normed(ops.Relu(ops.Conv(X, W)))),
-    "grouped ConvTranspose": with_inputs(
-        normed(ops.ConvTranspose(X, const(np.ones((2, 1, 1, 1))), group=2))
-    ),
     "Gemm with alpha": Graph({"x": FLAT}, {"y": normed(ops.Gemm(FLAT, ONES, alpha=2.0))}),
     "Gemm with beta": Graph(
         {"x": FLAT}, {"y": normed(ops.Gemm(FLAT, ONES, const([1, 1]), beta=2.0))}

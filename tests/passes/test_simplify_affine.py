@@ -34,6 +34,7 @@ LAYERS: dict[str, Callable[[Value], Value]] = {
     "groups": lambda x: ops.Conv(x, normal(6, 2, 3, 3), normal(6), group=2),
     "depthwise": lambda x: ops.Conv(x, normal(4, 1, 3, 3), normal(4), group=4),
     "transposed": lambda x: ops.ConvTranspose(x, normal(4, 6, 2, 2), normal(6)),
+    "transposed groups": lambda x: ops.ConvTranspose(x, normal(4, 3, 2, 2), normal(6), group=2),
     "gemm": lambda x: ops.Gemm(x, normal(6, 5), normal(5)),
     "turned gemm": lambda x: ops.Gemm(x, normal(5, 6), normal(5), transB=1),
     "matmul": lambda x: ops.MatMul(x, normal(6, 5)),
