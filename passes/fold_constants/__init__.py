@@ -13,9 +13,9 @@ from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Node, Source, Value, width
 from redir.ir.interpreter import compute
 from redir.ir.limits import nbytes
-from redir.ir.rewriter import transform
+from redir.ir.rewriter import Visit, transform
 from redir.ir.tensor import Array, Dim, Tensor, TensorType
-from redir.ops import is_absent, tensor_of
+from redir.ops import control, is_absent, tensor_of
 from redir.passes.fold_constants.storage import Known, affordable
 from redir.pipeline import Pass
 
@@ -25,6 +25,8 @@ Sizes = tuple[Dim | tuple[Value, int], ...]
 @dataclass(frozen=True)
 class FoldConstants(Pass):
     """Replace what can be computed from constants, and sizes that are known, by constants.
+
+    An If whose condition is known becomes what is in the branch that it takes.
 
     A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
     constants it is computed from; so is what would make the graph store more numbers than it did.
@@ -46,6 +48,9 @@ class FoldConstants(Pass):
         known, sizes, goals = Known(), dict[Value, Sizes](), dict[tuple[int, ...], Value]()
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+            body = _taken(node, inputs)
+            if body is not None:
+                return _inlined(node, inputs, body, visit)
             if node.op.domain or not node.repeatable or node.bodies:
                 return None
             new = node.on(inputs)
@@ -89,6 +94,28 @@ class FoldConstants(Pass):
         if not node.op.agreed(node, arrays, results):
             return None
         return [_constant(node, r, i) for i, r in enumerate(results)]
+
+
+def _taken(node: Node, inputs: Sequence[Value]) -> Graph | None:
+    """The branch that an If takes, if one knows."""
+    condition = tensor_of(inputs[0]) if node.op == ops.If else None
+    if condition is None or condition.array.size != 1:
+        return None
+    found: Graph = node.attrs["then_branch" if condition.array.item() else "else_branch"]
+    return found
+
+
+def _inlined(node: Node, inputs: Sequence[Value], body: Graph, visit: Visit) -> list[Value]:
+    """What a body of ``node`` gives, its nodes visited one by one."""
+    held = control.captures(node)
+    captured = dict(zip(held, inputs[len(inputs) - len(held) :], strict=True))
+    env = {value: captured[name] for name, value in body.inputs.items()}
+    for inner in body.nodes:
+        operands = tuple(env.get(v, v) for v in inner.inputs)
+        made = visit(inner, operands)
+        values = (made,) if isinstance(made, Value) else made or inner.on(operands).outputs
+        env.update(zip(inner.outputs, values, strict=True))
+    return [env.get(value, value) for value in body.outputs.values()]
 
 
 def _array(value: Value) -> Array | None:

@@ -10,7 +10,7 @@ from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ops import OPSET
-from redir.passes.simplify import affine, axes, branches, gemm, pads, slices, twice
+from redir.passes.simplify import affine, axes, gemm, pads, slices, twice
 from redir.passes.simplify.rules import Around, Rule
 from redir.pipeline import Pass
 
@@ -21,7 +21,6 @@ RULES: tuple[Rule, ...] = (
     *pads.RULES,
     *gemm.RULES,
     *affine.RULES,
-    *branches.RULES,
 )
 
 
@@ -32,8 +31,7 @@ class Simplify(Pass):
     A Slice of a Slice, Squeezes and Unsqueezes in a row, a Transpose of a Transpose, a Reshape of
     what only moved axes of size 1 or was reshaped; a Pad by zeros before a Conv or an AveragePool;
     a MatMul of two axes and the Add behind it; what is added to and multiplied with each channel
-    around a layer, which its weights do; an If whose condition is known. What is between must be
-    read by nobody else.
+    around a layer, which its weights do. What is between must be read by nobody else.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
@@ -62,7 +60,7 @@ def _sweep(graph: Graph) -> Graph:
         new = node.on(inputs)
         tried = (rule(new, around) for rule in RULES)
         made = next((found for found in tried if not isinstance(found, str | None)), None)
-        values = new.outputs if made is None else [made] if isinstance(made, Value) else made
+        values = new.outputs if made is None else [made]
         for old, value in zip(node.outputs, values, strict=True):
             around.uses[value] += graph.uses[old]
         return values

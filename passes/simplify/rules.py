@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from redir import ops
 from redir.ir import Node, Op, Value
-from redir.ir.rewriter import Outputs
 
-Found = Outputs | str | None
-"""What stands for the results, or what is in the way, or nothing where a rule says nothing."""
+Found = Value | str | None
+"""What stands for a result, or what is in the way, or nothing where a rule has nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Around:
 
 @dataclass(frozen=True)
 class Rule:
-    """Something that may stand for nodes of the operators ``of``."""
+    """Something that may stand for the one result of nodes of the operators ``of``."""
 
     name: str
     of: frozenset[str]
@@ -40,7 +39,8 @@ class Rule:
 
     def __call__(self, node: Node, around: Around) -> Found:
         """What it makes of a node."""
-        return self.rewrite(node, around) if node.op.standard in self.of else None
+        fits = node.op.standard in self.of and node.arity == 1
+        return self.rewrite(node, around) if fits else None
 
 
 def rule(name: str, *of: str) -> Callable[[Callable[[Node, Around], Found]], Rule]:

@@ -7,7 +7,7 @@ import pytest
 
 from redir import ops
 from redir.errors import BadPipeline
-from redir.ir import Graph, Value
+from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Tensor, TensorType
 from redir.passes.fold_constants import FoldConstants
 from redir.pipeline import Pipeline
@@ -29,8 +29,6 @@ def sizes(x: Value, *axes: int) -> Value:
     return ops.Gather(ops.Shape(x), ints(*axes))
 
 
-NOTHING = Graph({}, {"y": ops.Relu(const([1], "float32"))})
-FLAG = const(array=True, dtype="bool")
 
 LEFT_ALONE = {
     "depends on an input": of(ops.Add(X, const([1, 2, 3], "float32"))),
@@ -38,7 +36,6 @@ LEFT_ALONE = {
     "random operator": of(ops.RandomNormalLike(const([1], "float32"))),
     "random operator without operands": of(ops.RandomNormal(shape=(2,))),
     "unknown operator": of(ops.opaque("Mix", "custom", 1, [X.type])(const([1], "float32"))),
-    "control flow": of(ops.If(FLAG, then_branch=NOTHING, else_branch=NOTHING)),
     "open shape": of(ops.Shape(X)),
     "open size": of(sizes(X, 0)),
     "shape of unknown rank": of(ops.Shape(NO_RANK), NO_RANK),
@@ -91,6 +88,45 @@ def test_equal_sizes_are_stored_once() -> None:
     y = ops.Mul(ops.Sub(*flat), ops.Add(ROW, OTHER))
     goal, _ = (n.attrs["value"] for n in check_on(FoldConstants(), of(y)).nodes if not n.inputs)
     assert goal == Tensor(np.array([-1, 3]))
+
+
+def branching(*, condition: bool = True) -> Value:
+    """An If that takes a Relu, or else a Neg."""
+    taken = Graph({"x": (v := placeholder(2))}, {"a": ops.Relu(v)})
+    other = Graph({"x": (w := placeholder(2))}, {"b": ops.Neg(w)})
+    attrs = {"then_branch": taken, "else_branch": other, "captures": ("x",)}
+    return Node(ops.If, (const(condition, "bool"), placeholder(2)), attrs).outputs[0]
+
+
+@pytest.mark.parametrize(("condition", "left"), [(True, "Relu"), (False, "Neg")])
+def test_a_branch_that_is_always_taken_comes_out(condition: bool, left: str) -> None:  # noqa: FBT001
+    y = branching(condition=condition)
+    assert y.node is not None
+    after = check_on(FoldConstants(), Graph({"x": y.node.inputs[1]}, {"y": y}))
+    assert operators(after) == [left]
+
+
+def test_what_is_known_of_a_branch_folds_with_it() -> None:
+    flat = (v := placeholder("n", 3, 2))
+    size = ops.Concat(sizes(v, 0), ints(-1), axis=0)
+    taken = Graph({"x": v}, {"a": ops.Reshape(flat, size)})
+    other = Graph({"x": (w := placeholder("n", 3, 2))}, {"b": ops.Neg(w)})
+    attrs = {"then_branch": taken, "else_branch": other, "captures": ("x",)}
+    wide = placeholder("n", 3, 2)
+    same = ops.Equal(ops.Gather(ops.Shape(wide), ints(1)), ints(3))
+    y = Node(ops.If, (ops.Squeeze(same), wide), attrs).outputs[0]
+    after = check_on(FoldConstants(), Graph({"x": wide}, {"y": y}))
+    assert operators(after) == ["Reshape"]
+    assert after.outputs["y"].type.shape == ("n", 6)
+
+
+def test_a_branch_that_may_be_taken_stays() -> None:
+    node = branching().node
+    assert node is not None
+    condition = placeholder(dtype=bool)
+    y = node.on((condition, node.inputs[1])).outputs[0]
+    graph = Graph({"c": condition, "x": node.inputs[1]}, {"y": y})
+    assert check_on(FoldConstants(), graph) is graph
 
 
 def test_sizes_cost_nothing() -> None:

@@ -172,21 +172,6 @@ def test_explain_names_what_is_in_the_way() -> None:
     assert "Pad before a layer: it does not count what it pads" in line
 
 
-def branching(*, condition: bool = True) -> Value:
-    """An If that takes a Relu, or else a Neg."""
-    taken = Graph({"x": (v := placeholder(2))}, {"a": ops.Relu(v)})
-    other = Graph({"x": (w := placeholder(2))}, {"b": ops.Neg(w)})
-    attrs = {"then_branch": taken, "else_branch": other, "captures": ("x",)}
-    return Node(ops.If, (const(condition, "bool"), placeholder(2)), attrs).outputs[0]
-
-
-@pytest.mark.parametrize(("condition", "left"), [(True, "Relu"), (False, "Neg")])
-def test_a_branch_that_is_always_taken_comes_out(condition: bool, left: str) -> None:  # noqa: FBT001
-    y = branching(condition=condition)
-    after = check_on(Simplify(), Graph({"x": sources(y)[0]}, {"y": y}))
-    assert operators(after) == [left]
-
-
 MOVES: tuple[Callable[[Value, np.random.Generator], Value], ...] = (
     lambda x, rng: ops.Transpose(x, perm=tuple(map(int, rng.permutation(x.rank or 0)))),
     lambda x, rng: ops.Unsqueeze(x, ints(int(rng.integers(0, (x.rank or 0) + 1)))),
@@ -275,11 +260,6 @@ def once(node: Node, _: Around) -> Found:
     return node.inputs[0] if inner is not None and inner.op == node.op else None
 
 
-def the_other_branch(node: Node, _: Around) -> Found:
-    other = node.attrs["else_branch"]
-    return [made.node.on(node.inputs[1:]).outputs[0] for made in other.outputs.values()]
-
-
 RIGHT = {rule.name: rule for rule in RULES}
 SQUARE = placeholder(2, 2, 2)
 WRONG: dict[str, tuple[str, Callable[[Node, Around], Found], Value]] = {
@@ -313,7 +293,6 @@ WRONG: dict[str, tuple[str, Callable[[Node, Around], Found], Value]] = {
     "forgets what is added": ("MatMul and Add", no_bias, FIRES["MatMul and Add"][0]),
     "undoes what is not undone": ("done already", operand, ops.Relu(ops.Relu(X))),
     "does once what is undone": ("undone", once, ops.Neg(ops.Neg(X))),
-    "takes the other branch": ("If that always takes one branch", the_other_branch, branching()),
 }
 
 
