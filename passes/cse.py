@@ -12,7 +12,7 @@ from redir.check.guarantees import (
     says_sizes,
 )
 from redir.ir import Graph, Node, Value
-from redir.ir.rewriter import Outputs, transform
+from redir.ir.rewriter import Outputs, in_branches, transform
 from redir.ir.tensor import Tensor, TensorType
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
@@ -31,6 +31,7 @@ class Cse(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Keep the first of each kind."""
+        graph = in_branches(graph, self.run)
         seen: dict[object, Node] = {}
 
         def first(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:

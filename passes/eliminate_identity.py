@@ -8,7 +8,7 @@ import numpy as np
 
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
-from redir.ir.rewriter import Outputs, transform
+from redir.ir.rewriter import Outputs, in_branches, transform
 from redir.ir.tensor import NO_DTYPE
 from redir.ops import is_absent, tensor_of
 from redir.ops.schema import trains
@@ -29,6 +29,7 @@ class EliminateIdentity(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Let the operand stand for the result."""
+        graph = in_branches(graph, self.run)
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
             masked = any(graph.uses[v] for v in node.outputs[1:])

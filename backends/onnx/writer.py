@@ -333,7 +333,7 @@ def _known(found: Type, stated: Type) -> Type:
     if not both or found.dtype == NO_DTYPE:
         return stated
     if found.shape is None or stated.shape is None or len(found.shape) != len(stated.shape):
-        return stated if found.shape is None else found
+        return TensorType(found.dtype, stated.shape) if found.shape is None else found
     dims = (
         s if f is None or (isinstance(f, str) and isinstance(s, str)) else f
         for f, s in zip(found.shape, stated.shape, strict=True)

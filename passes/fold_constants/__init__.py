@@ -13,7 +13,7 @@ from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Node, Source, Value, width
 from redir.ir.interpreter import compute
 from redir.ir.limits import nbytes
-from redir.ir.rewriter import Visit, transform
+from redir.ir.rewriter import Visit, in_branches, transform
 from redir.ir.tensor import Array, Dim, Tensor, TensorType
 from redir.ops import control, is_absent, tensor_of
 from redir.passes.fold_constants.storage import Known, affordable
@@ -45,6 +45,7 @@ class FoldConstants(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Fold from inputs to outputs, in one sweep, and then leave what costs too much."""
+        graph = in_branches(graph, self.run)
         known, sizes, goals = Known(), dict[Value, Sizes](), dict[tuple[int, ...], Value]()
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
-from redir.ir.rewriter import Outputs, transform
+from redir.ir.rewriter import Outputs, in_branches, transform
 from redir.ops import OPSET
 from redir.passes.simplify import affine, axes, gemm, pads, slices, twice
 from redir.passes.simplify.rules import Around, Rule
@@ -38,6 +38,7 @@ class Simplify(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Apply the rules until none fits."""
+        graph = in_branches(graph, self.run)
         while (after := _sweep(graph)) is not graph:
             graph = after
         return graph

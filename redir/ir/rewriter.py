@@ -61,6 +61,25 @@ def map_constants(graph: Graph, change: Callable[[Value, Tensor], Tensor | None]
     return transform(graph, visit)
 
 
+def in_branches(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
+    """``graph`` with ``run`` of each branch of an If in place of that.
+
+    All types are known there. A body that runs more than once is left alone: what it passes on to
+    itself may be of other sizes than it says.
+    """
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        if node.op.standard != "If":
+            return None
+        bodies = {k: a for k, a in node.attrs.items() if isinstance(a, Graph)}
+        ran = {name: run(replace(body, opset=graph.opset)) for name, body in bodies.items()}
+        new = {name: replace(body, opset=bodies[name].opset) for name, body in ran.items()}
+        changed = {k: body for k, body in new.items() if body.outputs != bodies[k].outputs}
+        return node.on(inputs, **changed).outputs if changed else None
+
+    return transform(graph, visit)
+
+
 def rewrite(graph: Graph, *rules: Rule, sweeps: int = 100) -> Graph:
     """Apply ``rules``, the first that matches each node, until none does.
 

@@ -29,7 +29,6 @@ def sizes(x: Value, *axes: int) -> Value:
     return ops.Gather(ops.Shape(x), ints(*axes))
 
 
-
 LEFT_ALONE = {
     "depends on an input": of(ops.Add(X, const([1, 2, 3], "float32"))),
     "larger than the limit": of(ops.Expand(const(1, "float32"), ints(600, 600))),
