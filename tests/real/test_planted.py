@@ -21,7 +21,6 @@ CLEAN = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm,cse,mer
 # Their weights are integers, lie in captured graphs, or are read where shapes are computed.
 PINNED = {
     "cls-shufflenetv2-int8-onnxzoo",
-    "vad-silero-v3-lstm-op13",
     "vad-silero-v5-if-op16",
 }
 # What takes seconds each: made smaller by the preset exact for every change, here by night.
@@ -40,6 +39,7 @@ SLOW = {
     "sr-subpixel-x3-op10",
     "txt-magika-v1",
     "trk-vittrack-transformer-op14",
+    "vad-silero-v3-lstm-op13",
 }
 each_free_model = pytest.mark.parametrize(
     "path",

@@ -27,7 +27,6 @@ QUICK = {
 NOT_WHOLE = {
     "aud-gtcrn-simple",
     "cls-shufflenetv2-int8-onnxzoo",
-    "vad-silero-v3-lstm-op13",
     "vad-silero-v5-if-op16",
 }
 each_model = pytest.mark.parametrize(
