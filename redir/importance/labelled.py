@@ -68,11 +68,20 @@ class Labelled:
         """The examples as many at a time as a graph takes, each with its labels.
 
         Raises:
-            BadInput: it takes more than there are.
+            BadInput: it takes more than there are, or not as many of each input.
         """
         size, count = _AT_ONCE, len(self.labels)
+        for name, array in self.inputs.items():
+            if len(array) != count:
+                raise BadInput(f"input {name!r} has {len(array)} examples, and {count} have labels")
         if is_fixed(graph):
-            size = min((n for v in graph.inputs.values() if (n := v.type.size(0))), default=1)
+            sizes = sorted({n for v in graph.inputs.values() if (n := v.type.size(0))})
+            if len(sizes) > 1:
+                raise BadInput(
+                    f"the inputs of the model have first axes of {' and '.join(map(str, sizes))}: "
+                    "these are no examples, and a label for each cannot be told"
+                )
+            size = min(sizes, default=1)
             count -= count % size
         if not count:
             raise BadInput(

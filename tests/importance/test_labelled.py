@@ -48,7 +48,7 @@ def test_they_come_in_parts_that_the_model_takes() -> None:
 
 def test_fewer_than_a_model_takes_are_refused() -> None:
     with pytest.raises(BadInput, match="2 examples are too few: the model takes 4"):
-        list(Labelled({"x": ROWS}, np.arange(2)).parts(graph(4)))
+        list(Labelled({"x": ROWS[:2]}, np.arange(2)).parts(graph(4)))
 
 
 def test_they_come_from_pairs() -> None:
@@ -72,3 +72,16 @@ def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "some.npz", x=ROWS)
     with pytest.raises(BadInput, match="expected an array 'label'"):
         Labelled.read(tmp_path / "some.npz", graph())
+
+
+def test_inputs_without_an_axis_of_examples_are_refused() -> None:
+    x, cache = placeholder(1, 3), placeholder(2, 3)
+    held = Graph({"x": x, "cache": cache}, {"y": ops.Add(x, cache)})
+    given = Labelled({"x": ROWS[:4], "cache": ROWS[:4]}, np.zeros(4))
+    with pytest.raises(BadInput, match="first axes of 1 and 2"):
+        next(given.parts(held))
+
+
+def test_as_many_examples_as_labels_are_asked_for() -> None:
+    with pytest.raises(BadInput, match="input 'x' has 3 examples, and 4 have labels"):
+        next(Labelled({"x": ROWS[:3]}, np.zeros(4)).parts(graph()))
