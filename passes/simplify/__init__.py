@@ -10,7 +10,7 @@ from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, in_branches, transform
 from redir.ops import OPSET
-from redir.passes.simplify import affine, axes, gemm, pads, slices, twice
+from redir.passes.simplify import affine, axes, broadcasts, gemm, pads, slices, twice
 from redir.passes.simplify.rules import Around, Rule
 from redir.pipeline import Pass
 
@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     *slices.RULES,
     *axes.RULES,
     *twice.RULES,
+    *broadcasts.RULES,
     *pads.RULES,
     *gemm.RULES,
     *affine.RULES,
@@ -31,7 +32,8 @@ class Simplify(Pass):
     A Slice of a Slice, Squeezes and Unsqueezes in a row, a Transpose of a Transpose, a Reshape of
     what only moved axes of size 1 or was reshaped; a Pad by zeros before a Conv or an AveragePool;
     a MatMul of two axes and the Add behind it; what is added to and multiplied with each channel
-    around a layer, which its weights do. What is between must be read by nobody else.
+    around a layer, which its weights do; an Expand to the size of the other operand. What is
+    between must be read by nobody else.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)

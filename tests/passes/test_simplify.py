@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from redir import ops
 from redir.errors import Broken
 from redir.ir import Graph, Node, Value
+from redir.ir.tensor import Tensor
 from redir.passes import simplify
 from redir.passes.simplify import RULES, Simplify, affine
 from redir.passes.simplify.rules import Around, Found
@@ -28,6 +29,9 @@ OPEN = placeholder("n", 3, "h", "w")
 ROWS = placeholder("n", 6)
 KERNEL = const(RNG.normal(size=(4, 3, 3, 3)))
 MATRIX, BIAS = const(RNG.normal(size=(6, 4))), const(RNG.normal(size=4))
+
+
+ONE = Tensor(np.ones(1, np.float32))
 
 
 def of(*values: Value) -> Graph:
@@ -77,6 +81,20 @@ FIRES: dict[str, tuple[Value, list[str]]] = {
     "Pad before an AveragePool that counts": (
         pool(pad(X, 1, 0, 1, 0), pads=(0, 1, 1, 0), count_include_pad=1),
         ["AveragePool"],
+    ),
+    "Expand to the other operand": (
+        ops.Mul(ops.Expand(ops.GlobalMaxPool(X), ints(1, 3, 6, 6)), X),
+        ["GlobalMaxPool", "Mul"],
+    ),
+    "Expand to the shape of an open operand": (
+        ops.Sub(OPEN, ops.Expand(ops.ReduceMax(OPEN, ints(1, 2, 3)), ops.Shape(OPEN))),
+        ["ReduceMax", "Sub"],
+    ),
+    "times a map of ones": (ops.Mul(ops.ConstantOfShape(ops.Shape(OPEN), value=ONE), OPEN), []),
+    "plus a map of zeros": (ops.Add(OPEN, ops.ConstantOfShape(ops.Shape(OPEN))), []),
+    "divided by a map of ones": (
+        ops.Div(X, ops.ConstantOfShape(ints(1, 3, 6, 6), value=ONE)),
+        [],
     ),
     "MatMul and Add": (ops.Add(ops.MatMul(ROWS, MATRIX), BIAS), ["Gemm"]),
     "Add and MatMul": (ops.Add(BIAS, ops.MatMul(ROWS, MATRIX)), ["Gemm"]),
@@ -144,6 +162,20 @@ LEFT_ALONE: dict[str, Value] = {
     "an Add of a number for each row": ops.Add(
         ops.MatMul(placeholder(4, 6), MATRIX), const(np.ones((4, 1)))
     ),
+    "an Expand to more": ops.Add(ops.Expand(X, ints(2, 3, 6, 6)), X),
+    "an Expand to a part of the shape": ops.Mul(
+        ops.Expand(ROWS, ops.Shape(OPEN, start=3)), placeholder("n", 6)
+    ),
+    "an Expand of what may be larger": ops.Mul(ops.Expand(OPEN, ops.Shape(X)), X),
+    "an Expand to the shape of another": ops.Mul(
+        ops.Expand(ops.ReduceMax(OPEN), ops.Shape(ops.MaxPool(OPEN, kernel_shape=(2, 2)))), OPEN
+    ),
+    "a map of ones as large as a value says": ops.Mul(
+        ops.ConstantOfShape(TARGET, value=ONE), placeholder("a", "b")
+    ),
+    "plus a map of ones": ops.Add(OPEN, ops.ConstantOfShape(ops.Shape(OPEN), value=ONE)),
+    "a map of ones over it": ops.Div(ops.ConstantOfShape(ops.Shape(OPEN), value=ONE), OPEN),
+    "a larger map of zeros": ops.Add(X, ops.ConstantOfShape(ints(2, 3, 6, 6))),
     "a Neg of another operator": ops.Neg(ops.Abs(X)),
 }
 
@@ -255,6 +287,10 @@ def operand(node: Node, _: Around) -> Found:
     return before(node).inputs[0]
 
 
+def always_small(node: Node, _: Around) -> Found:
+    return node.on((before(node).inputs[0], *node.inputs[1:])).outputs[0]
+
+
 def once(node: Node, _: Around) -> Found:
     inner = node.inputs[0].node
     return node.inputs[0] if inner is not None and inner.op == node.op else None
@@ -290,6 +326,16 @@ WRONG: dict[str, tuple[str, Callable[[Node, Around], Found], Value]] = {
         FIRES["Pad before a Conv that pads"][0],
     ),
     "counts no pads": ("Pad before a layer", uncounted, FIRES["Pad before an AveragePool"][0]),
+    "takes any shape for the other's": (
+        "Expand to the other operand",
+        always_small,
+        ops.Add(ops.Expand(X, ints(2, 3, 6, 6)), X),
+    ),
+    "adds nothing where it adds ones": (
+        "as many 0 or 1 as the other operand has",
+        lambda node, _: node.inputs[0],
+        ops.Add(X, ops.ConstantOfShape(ints(1, 3, 6, 6), value=ONE)),
+    ),
     "forgets what is added": ("MatMul and Add", no_bias, FIRES["MatMul and Add"][0]),
     "undoes what is not undone": ("done already", operand, ops.Relu(ops.Relu(X))),
     "does once what is undone": ("undone", once, ops.Neg(ops.Neg(X))),
