@@ -93,6 +93,17 @@ def gather(node: Node, inputs: Operands) -> str:
     return "" if inside else f"a place outside of {size}"
 
 
+def pad(node: Node, inputs: Operands) -> str:
+    """What a border mirrors must be there, and once: the edge itself is not mirrored."""
+    x, given = inputs[0].type.static, inputs[1:2] and tensor_of(inputs[1])
+    pads = node.attrs.get("pads", node.attrs.get("paddings", given and given.array.tolist()))
+    mirrors = node.attrs.get("mode", "constant") == "reflect"
+    if not mirrors or x is None or not pads or len(pads) != 2 * len(x):
+        return ""
+    far = any(p >= size for p, size in zip(pads, (*x, *x), strict=True))
+    return f"a border of {list(pads)} that mirrors {list(x)}" if far else ""
+
+
 def blocks(node: Node, inputs: Operands) -> str:
     """A SpaceToDepth takes whole blocks, a DepthToSpace whole sets of channels."""
     x, block = inputs[0].type.static, node.attrs["blocksize"]
@@ -121,5 +132,6 @@ RULES: dict[str, Callable[[Node, Operands], str]] = {
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), layer_norm),
     "ConvTranspose": conv_transpose,
     "Gather": gather,
+    "Pad": pad,
     "Reshape": reshape,
 }

@@ -262,3 +262,9 @@ def test_what_a_branch_reads_is_made_to_fit() -> None:
     chosen = ops.If(flag, x, then_branch=body, else_branch=body, captures=("x",))
     graph = Graph({"flag": flag, "x": x}, {"y": chosen})
     assert chosen_shapes(graph) == {"flag": (), "x": (4, 3)}
+
+
+def test_a_border_that_mirrors_finds_what_it_mirrors() -> None:
+    x = placeholder(1, 1, "length")
+    y = ops.Pad(x, ints(0, 0, 128, 0, 0, 96), mode="reflect")
+    assert chosen_shapes(Graph({"x": x}, {"y": y}))["x"][2] > 128
