@@ -16,6 +16,7 @@ from redir.ir import Graph, Node
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.solving import Choice
 from redir.passes.factorize.study import Choices, Study
+from redir.pipeline.planning import header, said
 
 _MOST = 2**24  # bytes of a file
 _SAID = 60  # characters of what is quoted
@@ -115,20 +116,12 @@ class Plan:
     @property
     def said(self) -> str:
         """What a line below the table says."""
-        return f"deviation: about {self.deviation:.2g} of the spread of the outputs"
+        return said(self)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as ``redir plan --json`` prints it."""
-        before, after = self.counts
-        return {
-            "target": dict(self.target),
-            "statistics": self.statistics,
-            "before": before,
-            "after": after,
-            "deviation": finite(self.deviation),
-            "unit": self.unit,
-            "layers": [asdict(line) | {"error": finite(line.error)} for line in self.lines],
-        }
+        lines = [asdict(line) | {"error": finite(line.error)} for line in self.lines]
+        return {**header(self), "layers": lines}
 
     def __str__(self) -> str:
         """A few words."""

@@ -13,6 +13,7 @@ from redir.ops import tensor_of
 from redir.passes.simplify.rules import Around, Found, rule
 
 _BROADCASTING = 7  # the operator set from which operators of two operands broadcast untold
+_OPERANDS = 2
 _ROOM = 2.0**20  # times that numbers can grow before what they lost is seen beside the largest
 
 
@@ -55,7 +56,7 @@ def before_layer(node: Node, around: Around) -> Found:
     if isinstance(layer, str) or layer.x.node is None:
         return None
     inner = layer.x.node
-    found = _affine(inner) if inner.op.standard in {"Add", "Sub", "Mul", "Div"} else None
+    found = _affine(inner)
     if found is None:
         return None
     if not around.alone(layer.x):
@@ -76,6 +77,8 @@ def before_layer(node: Node, around: Around) -> Found:
 
 def _affine(node: Node) -> Affine | None:
     """What a node adds and multiplies, if by a constant."""
+    if not node.has("elementwise") or len(node.inputs) != _OPERANDS:
+        return None
     held = [tensor_of(v) for v in node.inputs]
     place = next((i for i, t in enumerate(held) if t is None), None)
     if place is None or (tensor := held[1 - place]) is None or tensor.array.dtype.kind != "f":
@@ -89,9 +92,9 @@ def _affine(node: Node) -> Affine | None:
             return Affine(place, np.full(1, sign), -sign * number)
         case "Mul":
             return Affine(place, number, np.zeros(1))
-    if place == 1 or not number.all():
-        return None
-    return Affine(place, 1 / number, np.zeros(1))
+        case "Div" if place == 0 and number.all():
+            return Affine(place, 1 / number, np.zeros(1))
+    return None
 
 
 def _apart(found: Affine, node: Node, axis: int, size: int) -> str | None:

@@ -67,6 +67,8 @@ def in_branches(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
     All types are known there. A body that runs more than once is left alone: what it passes on to
     itself may be of other sizes than it says.
     """
+    if not any(node.bodies for node in graph.nodes):
+        return graph
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
         if node.op.standard != "If":

@@ -57,7 +57,7 @@ def takes_all(node: Node) -> bool:
         step == 1
         and (start == 0 or start <= -(x.type.size(axis) or _END))
         and end >= (x.type.size(axis) or _END)
-        for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True)
+        for axis, (start, end, step) in cut.runs
     )
 
 
@@ -67,7 +67,7 @@ def slice_(node: Node) -> Iterator[Link]:
     if cut is None or x.rank is None or y.rank != x.rank:
         return
     yield from same_axes(x, y, (a for a in range(x.rank) if a not in cut.axes))
-    for axis, start, end, step in zip(cut.axes, cut.starts, cut.ends, cut.steps, strict=True):
+    for axis, (start, end, step) in cut.runs:
         size = x.type.size(axis)
         if size is not None:
             taken = np.arange(size)[start:end:step]
@@ -118,8 +118,7 @@ def _recut(
     node: Node, inputs: tuple[Value, ...], cut: Cut, runs: dict[int, tuple[int, int, int]]
 ) -> Node:
     """The Slice ``node`` with other starts, ends and steps for some of its axes."""
-    old = zip(cut.starts, cut.ends, cut.steps, strict=True)
-    new = [runs.get(axis, run) for axis, run in zip(cut.axes, old, strict=True)]
+    new = [runs.get(axis, run) for axis, run in cut.runs]
     starts, ends, steps = (list(numbers) for numbers in zip(*new, strict=True))
     if "starts" in node.attrs:
         return node.on(inputs, starts=tuple(starts), ends=tuple(ends))

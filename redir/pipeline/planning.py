@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from redir.check.outputs import finite
 from redir.cost import Cost
 from redir.errors import BadPipeline
 from redir.ir import Graph
@@ -44,6 +45,40 @@ class Planned(Protocol):
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as ``redir plan --json`` prints it."""
+
+
+class Deviating(Planned, Protocol):
+    """A plan that says how far the outputs are expected to go, as a share of their spread."""
+
+    @property
+    def statistics(self) -> str:
+        """What inputs it was made on."""
+
+    @property
+    def unit(self) -> str:
+        """What its lines count."""
+
+    @property
+    def deviation(self) -> float:
+        """How far the outputs are expected to go."""
+
+
+def said(plan: Deviating) -> str:
+    """What a line below the table of a plan says."""
+    return f"deviation: about {plan.deviation:.2g} of the spread of the outputs"
+
+
+def header(plan: Deviating) -> dict[str, Any]:
+    """A plan but for its lines, as ``redir plan --json`` prints it."""
+    before, after = plan.counts
+    return {
+        "target": dict(plan.target),
+        "statistics": plan.statistics,
+        "before": before,
+        "after": after,
+        "deviation": finite(plan.deviation),
+        "unit": plan.unit,
+    }
 
 
 class Planning(Pass):

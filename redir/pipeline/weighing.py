@@ -15,7 +15,7 @@ from redir.ir import Graph, Value
 from redir.ir.tensor import Array
 from redir.pipeline.observing import Observing
 from redir.pipeline.pipeline import Place
-from redir.pipeline.planning import Planning
+from redir.pipeline.planning import Planning, header, said
 from redir.statistics.effects import Options, weighed
 
 
@@ -65,20 +65,12 @@ class WeightPlan:
     @property
     def said(self) -> str:
         """What a line below the table says."""
-        return f"deviation: about {self.deviation:.2g} of the spread of the outputs"
+        return said(self)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as ``redir plan --json`` prints it."""
-        before, after = self.counts
-        return {
-            "target": dict(self.target),
-            "statistics": self.statistics,
-            "before": before,
-            "after": after,
-            "deviation": finite(self.deviation),
-            "unit": self.unit,
-            "weights": [asdict(line) | {"error": finite(line.error)} for line in self.lines],
-        }
+        lines = [asdict(line) | {"error": finite(line.error)} for line in self.lines]
+        return {**header(self), "weights": lines}
 
 
 @dataclass(frozen=True, kw_only=True)
