@@ -2,7 +2,7 @@
 
 None is trained on, and all are judged on the same images. Beside redir this needs its peers::
 
-    pip install --no-deps torch-pruning==1.6.1 onnxsim==0.8.1
+    pip install --no-deps torch-pruning==1.6.1 onnxsim==0.8.1 torchvision
     python -m tests.benchmarks.peers docs/examples/peers
 """
 
@@ -24,23 +24,69 @@ import numpy as np
 import onnxsim
 import torch
 import torch_pruning
+from safetensors.torch import load_file
 
 import redir
 from redir.cost import macs
 from redir.ir import Graph
+from redir.ir.tensor import Array
 from redir.pipeline.compress import chosen
 from redir.pipeline.sweep import swept
 from redir.runtime.onnxruntime import session
+from tests.benchmarks.architectures import built
 from tests.benchmarks.classifiers import SHARED, Classifier, classifier, normalised
 from tests.source_files import imported
 
-NETWORKS = ("cifar10-resnet20", "cifar10-resnet32")
 SHARES = (0.9, 0.8, 0.7, 0.5)
 SEEN = 256  # unlabelled images
 _STEPS = range(1, 100)  # per cent of the channels that a peer removes
 _FAR = 0.01  # from the share that was asked for: then a cell says how much is left
 
 Pruned = Callable[[int], Graph]  # by per cent of the channels
+Module = Any  # of torch, of which mypy sees nothing
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained one: its classifier's name, unlabelled images, and a module of the same weights.
+
+    ``parts`` gives those images, and the classifier with what it is judged on. ``module`` gives
+    the module, and its last layer, whose outputs are the classes and stay.
+    """
+
+    model: str
+    parts: Callable[[Classifier], tuple[Array, Classifier]]
+    module: Callable[[], tuple[Module, Module]]
+
+
+def _cifar(name: str) -> Network:
+    def module() -> tuple[Module, Module]:
+        source = imported(SHARED / "models/cifar_resnet.py")
+        network = source.load(SHARED / f"models/{name}.safetensors")
+        return network, network.linear
+
+    return Network(f"{name}-bn", _of_the_training_set, module)
+
+
+def _of_the_training_set(model: Classifier) -> tuple[Array, Classifier]:
+    with np.load(SHARED / "data/cifar10-train4k.npz") as held:
+        images = normalised(held["images"][:SEEN].astype(np.float32))
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), model
+
+
+def _mobilenet() -> tuple[Module, Module]:
+    network = built("mobilenet_v2")
+    network.load_state_dict(load_file(SHARED / "models/trained/imagenet-mobilenetv2.safetensors"))
+    return network, network.classifier[-1]
+
+
+NETWORKS = {
+    "cifar10-resnet20": _cifar("cifar10-resnet20"),
+    "cifar10-resnet32": _cifar("cifar10-resnet32"),
+    "imagenet-mobilenetv2": Network(
+        "trained/cls-imagenet-mobilenetv2-bn", lambda model: model.parted(SEEN), _mobilenet
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -86,21 +132,21 @@ def _point(model: Classifier, share: float, made: Graph, seconds: float) -> Poin
     return Point(share, left, right, seconds)
 
 
-def torch_pruning_of(name: str, importance: Any, step: int, *, everywhere: bool) -> Graph:
+def torch_pruning_of(
+    network: Network, shape: Sequence[int], importance: Any, step: int, *, everywhere: bool
+) -> Graph:
     """Torch-Pruning of a network, layer by layer or ``everywhere`` at once."""
-    network = imported(SHARED / "models/cifar_resnet.py").load(
-        SHARED / f"models/{name}.safetensors"
-    )
-    images = torch.zeros(2, 3, 32, 32)
+    module, last = network.module()
+    images = torch.zeros(2, *shape)
     torch_pruning.pruner.BasePruner(
-        network,
+        module,
         images,
         importance=importance,
         global_pruning=everywhere,
         pruning_ratio=step / 100,
-        ignored_layers=[network.linear],
+        ignored_layers=[last],
     ).step()
-    return redir.from_torch(network, (images,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    return redir.from_torch(module, (images,), dynamic_shapes=({0: torch.export.Dim("n")},))
 
 
 def onnxsim_of(folded: Graph, step: int, *, everywhere: bool) -> Graph:
@@ -111,28 +157,22 @@ def onnxsim_of(folded: Graph, step: int, *, everywhere: bool) -> Graph:
     )
 
 
-def seen(model: Classifier, path: Path) -> str:
-    """A file of images of the training set, without their labels."""
-    with np.load(SHARED / "data/cifar10-train4k.npz") as held:
-        images = normalised(held["images"][:SEEN].astype(np.float32)).transpose(0, 3, 1, 2)
-    inputs: dict[str, Any] = {next(iter(model.graph.inputs)): np.ascontiguousarray(images)}
-    np.savez(path, **inputs)
-    return str(path)
-
-
-def methods(name: str, model: Classifier, folder: Path) -> Mapping[str, Iterator[Point]]:
+def methods(
+    network: Network, model: Classifier, images: Array, folder: Path
+) -> Mapping[str, Iterator[Point]]:
     """What makes points, by name."""
+    held: dict[str, Any] = {next(iter(model.graph.inputs)): images}
+    np.savez(folder / "seen.npz", **held)
+    pruned = partial(torch_pruning_of, network, images.shape[1:])
     importance = torch_pruning.importance
     peers = {
-        "Torch-Pruning, group L2": partial(
-            torch_pruning_of, name, importance.GroupMagnitudeImportance(p=2)
-        ),
-        "Torch-Pruning, BN scale": partial(torch_pruning_of, name, importance.BNScaleImportance()),
+        "Torch-Pruning, group L2": partial(pruned, importance.GroupMagnitudeImportance(p=2)),
+        "Torch-Pruning, BN scale": partial(pruned, importance.BNScaleImportance()),
         "onnxsim": partial(onnxsim_of, redir.compress(model.graph)),
     }
     return {
         "redir, no data": by_redir(model, "auto"),
-        f"redir, {SEEN} images": by_redir(model, seen(model, folder / "seen.npz")),
+        f"redir, {SEEN} images": by_redir(model, str(folder / "seen.npz")),
         **{
             peer: by_peer(model, *(cache(partial(make, everywhere=each)) for each in (True, False)))
             for peer, make in peers.items()
@@ -142,13 +182,14 @@ def methods(name: str, model: Classifier, folder: Path) -> Mapping[str, Iterator
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
     """The accuracy of a network, and the points of each method; a table is printed on the way."""
-    model = classifier(f"{name}-bn")
+    network = NETWORKS[name]
+    images, model = network.parts(classifier(network.model))
     whole = model.accuracy(session(model.graph))
     print(f"\n{name}: {macs(model.graph):,} multiply-adds, {whole:.2f} %\n")
     print("|", " | ".join(("", *map(str, SHARES), "seconds")), "|")
     print("|---" + "|--:" * (len(SHARES) + 1) + "|")
     found: dict[str, Any] = {}
-    for method, points in methods(name, model, folder).items():
+    for method, points in methods(network, model, images, folder).items():
         made = list(points)
         print("|", " | ".join((method, *map(_cell, made), _slowest(made))), "|", flush=True)
         found[method] = [
