@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,12 @@ class _Writer:
         graph: Graph,
         shell: onnx.GraphProto,
         env: dict[Value, str] | None = None,
+        around: Collection[str] = (),
     ) -> onnx.GraphProto:
-        """The protobuf of ``graph``; ``env`` names what a body captures."""
+        """The protobuf of ``graph``; ``env`` names what a body captures, ``around`` all there."""
+        if any(name in around for name in graph.outputs):
+            free = {n: self._free(n) if n in around else n for n in graph.outputs}
+            graph = replace(graph, outputs={free[n]: v for n, v in graph.outputs.items()})
         proto = onnx.GraphProto(name=graph.name or "main", doc_string=shell.doc_string)
         proto.metadata_props.extend(shell.metadata_props)
         names = dict(env or {})
@@ -240,11 +244,12 @@ class _Writer:
             del attrs["captures"]
         operands = node.inputs[len(node.inputs) - len(captured) :]
         env = dict(zip(captured, operands, strict=True))
+        around = {name for value, name in names.items() if value.node is not node}
 
         def body(graph: Graph) -> onnx.GraphProto:
             shell = read(onnx.GraphProto(), graph.shell)
             outer = {graph.inputs[n]: names[v] for n, v in env.items() if n in graph.inputs}
-            return self.graph(graph, shell, outer)
+            return self.graph(graph, shell, outer, around)
 
         for name, attr in sorted(attrs.items()):
             yield protos.attr_to(name, attr, body, schema.attr_kind(known, name))

@@ -36,6 +36,19 @@ from tests.helpers import placeholder
 # Notes and names
 
 
+def test_the_result_of_a_body_does_not_take_a_name_from_around() -> None:
+    """Runtimes refuse that, even where they differ in nothing else."""
+    flag, y, inner, other = (placeholder(dtype=bool), *(placeholder(2) for _ in range(3)))
+    bodies = {
+        "then_branch": Graph({"a": inner}, {"y": ops.Relu(inner)}),
+        "else_branch": Graph({"a": other}, {"y": ops.Neg(other)}),
+    }
+    graph = Graph({"c": flag, "y": y}, {"z": ops.If(flag, y, captures=("a",), **bodies)})
+    feeds = {"c": np.ones((), bool), "y": np.array([-1, 1], np.float32)}
+    (found,) = runtime(to_proto(graph), feeds)
+    np.testing.assert_array_equal(found, [0, 1])
+
+
 def test_what_a_model_says_of_itself_is_kept() -> None:
     model = onnx.ModelProto()
     model.CopyFrom(RELU)
