@@ -28,3 +28,13 @@ def placeholder(*shape: Dim, dtype: DTypeLike = np.float32) -> Value:
 def operators(graph: Graph) -> list[str]:
     """The names of the operators that read something, in order."""
     return [node.op.name for node in graph.nodes if node.inputs]
+
+
+def sources(y: Value) -> list[Value]:
+    """The values without a node that a result needs."""
+    found, ends = list[Value](), [y]
+    while ends:
+        value = ends.pop()
+        found += [value] if value.node is None and value not in found else []
+        ends += value.node.inputs if value.node is not None else ()
+    return found

@@ -13,6 +13,7 @@ STEPS: dict[str, list[tuple[str, ...]]] = {
     "simplify": [
         ("cut", "noop", "transpose", "reshape"),
         ("channel_pad", "conv", "flatten", "matmul", "arithmetic"),
+        ("branches", "two_layers", "batchnorm"),
     ],
     "fold-batchnorm": [
         ("conv", "batchnorm", "conv_transpose", "batchnorm"),

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, in_branches, transform
 from redir.ops import OPSET
-from redir.passes.simplify import affine, axes, broadcasts, gemm, pads, slices, twice
+from redir.passes.simplify import (
+    affine,
+    axes,
+    branches,
+    broadcasts,
+    gemm,
+    pads,
+    rows,
+    slices,
+    twice,
+)
 from redir.passes.simplify.rules import Around, Rule
 from redir.pipeline import Pass
 
@@ -22,6 +32,8 @@ RULES: tuple[Rule, ...] = (
     *pads.RULES,
     *gemm.RULES,
     *affine.RULES,
+    *branches.RULES,
+    *rows.RULES,
 )
 
 
@@ -32,8 +44,8 @@ class Simplify(Pass):
     A Slice of a Slice, Squeezes and Unsqueezes in a row, a Transpose of a Transpose, a Reshape of
     what only moved axes of size 1 or was reshaped; a Pad by zeros before a Conv or an AveragePool;
     a MatMul of two axes and the Add behind it; what is added to and multiplied with each channel
-    around a layer, which its weights do; an Expand to the size of the other operand. What is
-    between must be read by nobody else.
+    around a layer, which its weights do; layers of one value that are added, and layers in a row;
+    an Expand to the size of the other operand. What is between must be read by nobody else.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
@@ -47,21 +59,21 @@ class Simplify(Pass):
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Where a rule nearly fits, and what is in its way."""
-        around = Around(_opset(graph), Counter(graph.uses))
+        around, rules = Around(_opset(graph), Counter(graph.uses)), _by_operator()
         for node in graph.nodes:
-            for rule in RULES:
+            for rule in rules[node.op.standard]:
                 found = rule(node, around)
                 if isinstance(found, str):
                     yield f"{node}: {rule.name}: {found}"
 
 
 def _sweep(graph: Graph) -> Graph:
-    around = Around(_opset(graph), Counter())
+    around, rules = Around(_opset(graph), Counter()), _by_operator()
     around.uses.update({v: graph.uses[v] for v in graph.inputs.values()})
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
         new = node.on(inputs)
-        tried = (rule(new, around) for rule in RULES)
+        tried = (rule(new, around) for rule in rules[node.op.standard])
         made = next((found for found in tried if not isinstance(found, str | None)), None)
         values = new.outputs if made is None else [made]
         for old, value in zip(node.outputs, values, strict=True):
@@ -69,6 +81,15 @@ def _sweep(graph: Graph) -> Graph:
         return values
 
     return transform(graph, visit)
+
+
+def _by_operator() -> Mapping[str, Sequence[Rule]]:
+    """The rules for each operator, in their order."""
+    found: dict[str, list[Rule]] = defaultdict(list)
+    for rule in RULES:
+        for name in rule.of:
+            found[name].append(rule)
+    return found
 
 
 def _opset(graph: Graph) -> int:

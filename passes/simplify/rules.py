@@ -39,8 +39,7 @@ class Rule:
 
     def __call__(self, node: Node, around: Around) -> Found:
         """What it makes of a node."""
-        fits = node.op.standard in self.of and node.arity == 1
-        return self.rewrite(node, around) if fits else None
+        return self.rewrite(node, around) if node.arity == 1 else None
 
 
 def rule(name: str, *of: str) -> Callable[[Callable[[Node, Around], Found]], Rule]:

@@ -72,7 +72,7 @@ def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     """
     (x,) = arrays
     rank, kernel = x.ndim - 2, node.attrs["kernel_shape"]
-    window = _Window.of(node, rank).around(node, x.shape[2:], kernel)
+    window = Window.of(node, rank).around(node, x.shape[2:], kernel)
     sizes = window.steps(x.shape[2:], kernel, ceil=bool(node.attrs.get("ceil_mode", 0)))
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     reach = zip(sizes, window.strides, window.spans(kernel), x.shape[2:], window.pads, strict=False)
@@ -129,7 +129,7 @@ def _flat_softmax(name: str, flat: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """How a kernel slides: strides, dilations and pads, one for each spatial axis or end."""
 
     strides: Sequence[int]
@@ -137,12 +137,13 @@ class _Window:
     pads: Sequence[int]
 
     @classmethod
-    def of(cls, node: Node, rank: int) -> _Window:
+    def of(cls, node: Node, rank: int) -> Window:
+        """How a node with ``rank`` spatial axes slides, but for what ``auto_pad`` asks for."""
         ones, attrs = (1,) * rank, node.attrs
         pads = attrs.get("pads", (0,) * 2 * rank)
         return cls(attrs.get("strides", ones), attrs.get("dilations", ones), pads)
 
-    def around(self, node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> _Window:
+    def around(self, node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> Window:
         """This window with the pads that ``auto_pad`` asks for around axes of ``sizes``."""
         how = node.attrs.get("auto_pad", "NOTSET")
         if not how.startswith("SAME"):
@@ -177,7 +178,7 @@ def conv(node: Node, *arrays: Any) -> Sequence[Any]:
     """One matrix product for each place of the kernel; the reference is ten times slower."""
     x, w, *bias = arrays
     rank = x.ndim - 2
-    window = _Window.of(node, rank).around(node, x.shape[2:], w.shape[2:])
+    window = Window.of(node, rank).around(node, x.shape[2:], w.shape[2:])
     ends = zip(window.pads[:rank], window.pads[rank:], strict=True)
     padded = np.pad(x, [(0, 0), (0, 0), *ends])
     sizes = window.steps(x.shape[2:], w.shape[2:], ceil=False)
@@ -194,7 +195,7 @@ def conv_transpose(node: Node, *arrays: Any) -> Sequence[Any]:
     """The adjoint of Conv; the reference mixes up groups, dilations and pads."""
     x, w, *bias = arrays
     rank = x.ndim - 2
-    window = _Window.of(node, rank)
+    window = Window.of(node, rank)
     more = node.attrs.get("output_padding", (0,) * rank)
     groups = node.attrs.get("group", 1)
     reach = zip(x.shape[2:], window.strides, window.spans(w.shape[2:]), more, strict=True)
@@ -212,7 +213,7 @@ def conv_transpose(node: Node, *arrays: Any) -> Sequence[Any]:
 
 
 def _cropped(
-    node: Node, old: Sequence[int], sizes: Sequence[int], window: _Window
+    node: Node, old: Sequence[int], sizes: Sequence[int], window: Window
 ) -> list[tuple[int, int]]:
     """What is cropped before and behind each axis: the pads, or what gives the size asked for.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from redir.errors import BadPipeline
 from redir.pipeline.pipeline import Pipeline
 
-_CLEAN = "fold-constants,eliminate-identity,simplify,fold-batchnorm,cse"
+_CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,simplify,cse"
 _LESS = "merge,eliminate-dead-channels,eliminate-identity"
 _HASHED = f"{_CLEAN},hash{{error=0.005}},{_LESS}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,7 @@ except ImportError as error:
     raise MissingExtra("redir.testing", "dev") from error
 
 FLOAT = np.dtype(np.float32)
+Step: TypeAlias = "Callable[[Draft, Value], Value]"
 
 
 class Draft:
@@ -87,6 +89,16 @@ class Draft:
         known = all(value.type.size(a) for a in range(1, value.rank or 0))
         fits = (value.rank or 0) > 1 and known and value.type.dtype == FLOAT
         (self.values if fits else self.ends).append(value)
+
+
+def channels(x: Value) -> int:
+    """The size of the second axis."""
+    return x.type.size(1) or 1
+
+
+def ints(*numbers: int) -> Value:
+    """A constant vector of whole numbers, as shapes, axes and pads are given."""
+    return ops.constant(np.array(numbers, np.int64))
 
 
 def _multiplied(value: Value, axis: int, source: Array, factor: Array) -> Value:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import numpy as np
 
 from redir import ops
 from redir.errors import MissingExtra
 from redir.ir import Graph, Node, Value
-from redir.testing.draft import FLOAT, Draft
+from redir.testing.draft import FLOAT, Draft, Step, channels, ints
+from redir.testing.pairs import PAIRS
 
 try:
     from hypothesis import strategies as st
@@ -18,10 +18,8 @@ except ImportError as error:
     raise MissingExtra("redir.testing", "dev") from error
 
 _FLOAT, _BOOL = 1, 9  # as a Cast names them
-Step: TypeAlias = "Callable[[Draft, Value], Value]"
 
-
-STEPS: dict[str, tuple[int, Step]] = {}
+STEPS: dict[str, tuple[int, Step]] = dict(PAIRS)
 """By name: the rank that the operand must have (0 for any), and what is built on it."""
 
 
@@ -57,41 +55,33 @@ def _step(rank: int) -> Callable[[Step], Step]:
     return register
 
 
-def _channels(x: Value) -> int:
-    return x.type.size(1) or 1
-
-
-def _ints(*numbers: int) -> Value:
-    return ops.constant(np.array(numbers, np.int64))
-
-
 @_step(4)
 def _conv(d: Draft, x: Value) -> Value:
     k, out = d.pick(1, 3), d.number(1, 4)
-    return ops.Conv(x, *d.layer(out, _channels(x), k, k), pads=(k // 2,) * 4)
+    return ops.Conv(x, *d.layer(out, channels(x), k, k), pads=(k // 2,) * 4)
 
 
 @_step(4)
 def _depthwise(d: Draft, x: Value) -> Value:
-    out = _channels(x) * d.pick(1, 2)
+    out = channels(x) * d.pick(1, 2)
     return ops.Conv(x, *d.layer(out, 1, 3, 3), pads=(1, 1, 1, 1))
 
 
 @_step(4)
 def _grouped(d: Draft, x: Value) -> Value:
-    groups = 2 - _channels(x) % 2
-    return ops.Conv(x, d.const(2 * groups, _channels(x) // groups, 1, 1))
+    groups = 2 - channels(x) % 2
+    return ops.Conv(x, d.const(2 * groups, channels(x) // groups, 1, 1))
 
 
 @_step(4)
 def _conv_transpose(d: Draft, x: Value) -> Value:
     out = d.number(1, 3)
-    return ops.ConvTranspose(x, *d.layer(_channels(x), out, 2, 2, axis=1))
+    return ops.ConvTranspose(x, *d.layer(channels(x), out, 2, 2, axis=1))
 
 
 @_step(4)
 def _shared_weight(d: Draft, x: Value) -> Value:
-    w = d.const(_channels(x), _channels(x), 1, 1)
+    w = d.const(channels(x), channels(x), 1, 1)
     once = ops.Relu(ops.Conv(x, w))
     return ops.Add(ops.Conv(once, w), once) if d.flag() else ops.Add(once, ops.Conv(d.like(x), w))
 
@@ -99,13 +89,13 @@ def _shared_weight(d: Draft, x: Value) -> Value:
 @_step(4)
 def _squeeze_excite(d: Draft, x: Value) -> Value:
     narrow = ops.Relu(_conv(d, ops.GlobalAveragePool(x)))
-    return ops.Mul(x, ops.Sigmoid(ops.Conv(narrow, d.const(_channels(x), _channels(narrow), 1, 1))))
+    return ops.Mul(x, ops.Sigmoid(ops.Conv(narrow, d.const(channels(x), channels(narrow), 1, 1))))
 
 
 @_step(4)
 def _residual(d: Draft, x: Value) -> Value:
-    w = d.const(_channels(x), _channels(x), 3, 3)
-    return ops.Add(x, ops.Conv(x, w, *d.bias(_channels(x)), pads=(1, 1, 1, 1)))
+    w = d.const(channels(x), channels(x), 3, 3)
+    return ops.Add(x, ops.Conv(x, w, *d.bias(channels(x)), pads=(1, 1, 1, 1)))
 
 
 @_step(4)
@@ -122,7 +112,7 @@ def _global_pool(_: Draft, x: Value) -> Value:
 @_step(4)
 def _channel_pad(d: Draft, x: Value) -> Value:
     before, behind, side = d.number(0, 2), d.number(0, 2), d.number(0, 1)
-    return ops.Pad(x, _ints(0, before, side, 0, 0, behind, 0, 0), *(d.const(),) * d.flag())
+    return ops.Pad(x, ints(0, before, side, 0, 0, behind, 0, 0), *(d.const(),) * d.flag())
 
 
 @_step(4)
@@ -132,7 +122,7 @@ def _transpose(d: Draft, x: Value) -> Value:
 
 @_step(4)
 def _reshape(d: Draft, x: Value) -> Value:
-    return ops.Reshape(x, d.pick(_ints(0, _channels(x), -1), _ints(0, -1), _ints(0, 1, -1)))
+    return ops.Reshape(x, d.pick(ints(0, channels(x), -1), ints(0, -1), ints(0, 1, -1)))
 
 
 @_step(4)
@@ -146,17 +136,17 @@ def _split(d: Draft, x: Value) -> Value:
 def _attention(d: Draft, x: Value) -> Value:
     heads, size, sides = d.number(1, 2), d.number(1, 3), x.type.shape or ()
     length = int(sides[2]) * int(sides[3])  # type: ignore[arg-type]
-    tokens = ops.Transpose(ops.Reshape(x, _ints(0, _channels(x), -1)), perm=(0, 2, 1))
-    fused = ops.MatMul(tokens, d.const(_channels(x), 3 * heads * size))
+    tokens = ops.Transpose(ops.Reshape(x, ints(0, channels(x), -1)), perm=(0, 2, 1))
+    fused = ops.MatMul(tokens, d.const(channels(x), 3 * heads * size))
     for bias in d.bias(3 * heads * size):
         fused = ops.Add(fused, bias)
-    parts = ops.Reshape(fused, _ints(0, length, 3, heads, size))
+    parts = ops.Reshape(fused, ints(0, length, 3, heads, size))
     each = ops.Transpose(parts, perm=(2, 0, 3, 1, 4))
     q, k, v = (ops.Gather(each, ops.constant(np.array(i))) for i in range(3))
     act = d.pick(ops.Relu, ops.Sign, ops.Identity)
     scores = d.pick(ops.Relu, ops.Hardmax)(ops.MatMul(act(q), ops.Transpose(k, perm=(0, 1, 3, 2))))
     mixed = ops.Transpose(ops.MatMul(scores, v), perm=(0, 2, 1, 3))
-    flat = ops.Reshape(mixed, _ints(0, length, heads * size))
+    flat = ops.Reshape(mixed, ints(0, length, heads * size))
     return ops.MatMul(flat, d.const(heads * size, d.number(1, 4)))
 
 
@@ -175,7 +165,7 @@ def _body(d: Draft, x: Value) -> Value:
 def _gemm(d: Draft, x: Value) -> Value:
     x = x if x.rank == 2 else ops.Flatten(x)  # noqa: PLR2004
     out, turned = d.number(1, 4), d.flag()
-    shape = (out, _channels(x)) if turned else (_channels(x), out)
+    shape = (out, channels(x)) if turned else (channels(x), out)
     weight, *bias = d.layer(*shape, axis=1 - turned)
     other = d.bias(*d.pick((1, out), (1,), ()))
     factor = d.pick(1.0, 2.0)
@@ -196,7 +186,7 @@ def _flatten(_: Draft, x: Value) -> Value:
 
 @_step(0)
 def _batchnorm(d: Draft, x: Value) -> Value:
-    vectors = [d.const(_channels(x), low=1, high=3) for _ in range(4)]
+    vectors = [d.const(channels(x), low=1, high=3) for _ in range(4)]
     return ops.BatchNormalization(x, *vectors, epsilon=d.pick(1e-5, 1.0))
 
 
@@ -213,12 +203,12 @@ def _leaky_relu(d: Draft, x: Value) -> Value:
 
 @_step(4)
 def _prelu(d: Draft, x: Value) -> Value:
-    return ops.PRelu(x, d.const(*d.pick((_channels(x), 1, 1), (1,))))
+    return ops.PRelu(x, d.const(*d.pick((channels(x), 1, 1), (1,))))
 
 
 @_step(4)
 def _scale(d: Draft, x: Value) -> Value:
-    op, shape = d.pick(ops.Mul, ops.Add, ops.Div), (1, _channels(x), 1, 1)
+    op, shape = d.pick(ops.Mul, ops.Add, ops.Div), (1, channels(x), 1, 1)
     if op == ops.Div:
         by = ops.constant(d.rng.choice([-1, 1], shape).astype(FLOAT))
     else:
@@ -244,22 +234,22 @@ def _concat(d: Draft, x: Value) -> Value:
 
 @_step(4)
 def _slice(d: Draft, x: Value) -> Value:
-    return ops.Slice(x, _ints(0), _ints(1), _ints(d.pick(1, 2)))
+    return ops.Slice(x, ints(0), ints(1), ints(d.pick(1, 2)))
 
 
 @_step(4)
 def _cut(d: Draft, x: Value) -> Value:
     """Some of the channels, half of the time of a layer of which nothing reads the others."""
     x = ops.Relu(_conv(d, x)) if d.flag() else x
-    size = _channels(x)
+    size = channels(x)
     first, some = d.number(0, size - 1), d.rng.integers(-size, size, d.number(1, size))
-    one, rest = _ints(1), [n for n in (first, size - first) if n]
-    parts = Node(ops.Split, (x, _ints(*rest)), {"axis": 1}, arity=len(rest)).outputs
+    one, rest = ints(1), [n for n in (first, size - first) if n]
+    parts = Node(ops.Split, (x, ints(*rest)), {"axis": 1}, arity=len(rest)).outputs
     makes: list[Callable[[], Value]] = [
-        lambda: ops.Slice(x, _ints(first), _ints(size), one),
-        lambda: ops.Slice(x, _ints(first), _ints(size), one, _ints(2)),
-        lambda: ops.Slice(x, _ints(first), _ints(-9), one, _ints(-1)),
-        lambda: ops.Slice(ops.Slice(x, _ints(first), _ints(size), one), _ints(0), one, one),
+        lambda: ops.Slice(x, ints(first), ints(size), one),
+        lambda: ops.Slice(x, ints(first), ints(size), one, ints(2)),
+        lambda: ops.Slice(x, ints(first), ints(-9), one, ints(-1)),
+        lambda: ops.Slice(ops.Slice(x, ints(first), ints(size), one), ints(0), one, one),
         lambda: ops.Gather(x, ops.constant(some), axis=1),
         lambda: parts[-1],
     ]
@@ -269,7 +259,7 @@ def _cut(d: Draft, x: Value) -> Value:
 
 @_step(0)
 def _noop(d: Draft, x: Value) -> Value:
-    zeros, dims = _ints(*[0] * 2 * (x.rank or 0)), _ints(*[0] * (x.rank or 0))
+    zeros, dims = ints(*[0] * 2 * (x.rank or 0)), ints(*[0] * (x.rank or 0))
     some: list[Callable[[], Value]] = [
         lambda: ops.Identity(x),
         lambda: ops.Dropout(x),
@@ -277,7 +267,7 @@ def _noop(d: Draft, x: Value) -> Value:
         lambda: ops.Pad(x, zeros),
         lambda: ops.Reshape(x, dims),
         lambda: ops.Concat(x, axis=1),
-        lambda: ops.Slice(x, _ints(0, -9), _ints(9, 2**31 - 1), _ints(1, 0)),
+        lambda: ops.Slice(x, ints(0, -9), ints(9, 2**31 - 1), ints(1, 0)),
         lambda: ops.Split(x, axis=1, num_outputs=1),
     ]
     make: Callable[[], Value] = d.pick(*some)
@@ -293,7 +283,7 @@ def _cast(_: Draft, x: Value) -> Value:
 def _computed_shape(d: Draft, x: Value) -> Value:
     axis = d.number(0, (x.rank or 1) - 1)
     place = ops.constant(np.array(axis))
-    parts = ops.Unsqueeze(ops.Gather(ops.Shape(x), place), _ints(0)), _ints(-1)
+    parts = ops.Unsqueeze(ops.Gather(ops.Shape(x), place), ints(0)), ints(-1)
     return ops.Reshape(x, ops.Concat(*(parts if d.flag() else parts[::-1]), axis=0))
 
 
@@ -309,8 +299,8 @@ def _grown_constant(d: Draft, x: Value) -> Value:
     weight, size = d.const(1), x.type.size(-1) or 1
     ends = (ops.constant(np.array(n)) for n in (0, size, 1))
     some: list[Callable[[], Value]] = [
-        lambda: ops.Expand(weight, _ints(size)),
-        lambda: ops.ConstantOfShape(_ints(size)),
+        lambda: ops.Expand(weight, ints(size)),
+        lambda: ops.ConstantOfShape(ints(size)),
         lambda: ops.Cast(ops.Range(*ends), to=_FLOAT),
         lambda: ops.Add(weight, ops.Identity(weight)),
         lambda: ops.Reshape(weight, ops.Shape(weight)),

@@ -16,11 +16,11 @@ from redir.errors import Broken
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Tensor
 from redir.passes import simplify
-from redir.passes.simplify import RULES, Simplify, affine
+from redir.passes.simplify import RULES, Simplify, affine, branches, rows
 from redir.passes.simplify.rules import Around, Found
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
-from tests.helpers import const, ints, operators, placeholder
+from tests.helpers import const, ints, operators, placeholder, sources
 from tests.steps import STEPS
 
 RNG = np.random.default_rng(0)
@@ -188,16 +188,6 @@ def test_it_stays(why: str) -> None:
     assert check_on(Simplify(), graph) is graph
 
 
-def sources(y: Value) -> list[Value]:
-    """The values without a node that a result needs."""
-    found, ends = list[Value](), [y]
-    while ends:
-        value = ends.pop()
-        found += [value] if value.node is None and value not in found else []
-        ends += value.node.inputs if value.node is not None else ()
-    return found
-
-
 def test_explain_names_what_is_in_the_way() -> None:
     y = LEFT_ALONE["an AveragePool that rounds up"]
     (line,) = Simplify().explain(of(y))
@@ -352,5 +342,6 @@ def test_a_wrong_rule_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_rule_has_a_wrong_version() -> None:
-    elsewhere = {rule.name for rule in affine.RULES}  # test_simplify_affine.py
+    others = (*affine.RULES, *branches.RULES, *rows.RULES)
+    elsewhere = {rule.name for rule in others}  # test_simplify_affine.py, test_simplify_layers.py
     assert {name for name, *_ in WRONG.values()} == RIGHT.keys() - elsewhere

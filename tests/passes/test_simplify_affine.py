@@ -18,7 +18,7 @@ from redir.passes import simplify
 from redir.passes.simplify import RULES, Simplify, affine
 from redir.passes.simplify.rules import Around, Found
 from redir.testing import check_on
-from tests.helpers import const, operators, placeholder
+from tests.helpers import const, ints, operators, placeholder
 
 RNG = np.random.default_rng(0)
 IMAGE, ROWS, TOKENS = placeholder("n", 4, 5, 5), placeholder("n", 6), placeholder("n", 3, 6)
@@ -77,6 +77,26 @@ def test_what_is_behind_a_layer_goes_into_it(kind: str, step: str) -> None:
     assert len(operators(after)) == len(operators(before if stays else graph(x, y)))
 
 
+def norm(x: Value) -> Value:
+    """A batch norm of the second axis."""
+    return ops.BatchNormalization(x, *(normal_of(x.type.size(1) or 1) for _ in range(4)))
+
+
+def normal_of(size: int) -> Value:
+    return const(RNG.uniform(0.5, 2, size), "float32")
+
+
+@pytest.mark.parametrize("kind", ["conv", "groups", "depthwise", "gemm", "turned gemm"])
+def test_a_norm_before_a_layer_goes_into_it(kind: str) -> None:
+    x = READ.get(kind, IMAGE)
+    assert len(operators(check_on(Simplify(), graph(x, LAYERS[kind](norm(x)))))) == 2
+
+
+def test_a_norm_behind_a_product_goes_into_it() -> None:
+    y = norm(ops.MatMul(ROWS, normal(6, 5)))
+    assert operators(check_on(Simplify(), graph(ROWS, y))) == ["Gemm", "Relu"]
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("kind", ["conv", "groups", "depthwise", "gemm", "turned gemm"])
 def test_what_is_before_a_layer_goes_into_it(kind: str, step: str) -> None:
@@ -107,6 +127,12 @@ def conv(x: Value, **attrs: Any) -> Value:
     return ops.Conv(x, normal(6, 4, 3, 3), normal(6), **attrs)
 
 
+trained = Node(
+    ops.BatchNormalization,
+    (conv(IMAGE), *(normal(6) for _ in range(4))),
+    {"training_mode": 1},
+    arity=3,
+).outputs[:1]
 CHANNELS, OUTPUTS = const(np.ones((4, 1, 1)), "float32"), const(np.ones((6, 1, 1)), "float32")
 LEFT_ALONE: dict[str, Value] = {
     "a layer that others read": ops.Add(ops.Mul(y := conv(IMAGE), OUTPUTS), y),
@@ -122,11 +148,21 @@ LEFT_ALONE: dict[str, Value] = {
     "a bias that would come on top": ops.Add(
         ops.Conv(IMAGE, normal(6, 4, 3, 3)), const(1.0, "float32")
     ),
+    "a number for each channel that others read too": ops.Concat(
+        ops.Add(ops.Conv(IMAGE, normal(6, 4, 3, 3)), OUTPUTS),
+        ops.Div(OUTPUTS, conv(IMAGE)),
+        axis=0,
+    ),
     "the bias of a MatMul": ops.Add(ops.MatMul(TOKENS, normal(6, 5)), normal(5)),
     "a factor": ops.Mul(ops.Gemm(ROWS, normal(6, 5), normal(5), alpha=2.0), normal(5)),
     "numbers that are too large": ops.Mul(conv(IMAGE), const(np.full((6, 1, 1), 3e38), "float32")),
     "numbers that are too small": ops.Mul(conv(IMAGE), const(np.full((6, 1, 1), 1e-38), "float32")),
     "what is added before a border": conv(ops.Add(IMAGE, CHANNELS), **PADDED),
+    "a norm before a border": conv(norm(IMAGE), **PADDED),
+    "a norm of which a number flows": conv(
+        ops.BatchNormalization(IMAGE, *[ops.ReduceMax(IMAGE, ints(0, 2, 3), keepdims=0)] * 4)
+    ),
+    "a norm that trains": ops.Concat(*trained, axis=0),
     "what is added before pads by size": conv(ops.Add(IMAGE, CHANNELS), auto_pad="SAME_UPPER"),
     "what others read before a layer": ops.Add(
         conv(z := ops.Mul(IMAGE, CHANNELS), **PADDED), ops.ReduceMax(z)
@@ -192,14 +228,14 @@ WRONG: dict[str, tuple[str, Callable[[affine.Affine], dict[str, Any]], Value]] =
 @pytest.mark.parametrize("how", WRONG)
 def test_a_wrong_rule_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, other, y = WRONG[how]
-    right = affine._affine
+    right = affine.affine
 
     def wrong(node: Node) -> affine.Affine | None:
         found = right(node)
         return None if found is None else replace(found, **other(found))
 
     monkeypatch.setattr(simplify, "RULES", [RIGHT[name]])
-    monkeypatch.setattr(affine, "_affine", wrong)
+    monkeypatch.setattr(affine, "affine", wrong)
     with pytest.raises(Broken):
         check_on(Simplify(), graph(IMAGE, y))
 

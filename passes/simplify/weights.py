@@ -1,0 +1,69 @@
+"""Giving a layer other weights: whether it may be, and what then stands for the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from redir.ir import Node, Value
+from redir.ir.tensor import Array
+from redir.layers.linear import CONVS, Linear
+from redir.ops import tensor_of
+from redir.passes.simplify.rules import Around, Found
+
+_ROOM = 2.0**20  # times that numbers can grow before what they lost is seen beside the largest
+
+
+def obstacle(layer: Linear, around: Around) -> str | None:
+    """Why the weights of a layer cannot be others."""
+    if not layer.place == layer.alpha == layer.beta == 1:
+        return "the layer has factors, or its weights on the left"
+    if layer.array.dtype.kind != "f" or layer.bias is None:
+        return "the weights are not floating-point numbers, or the bias is not constant"
+    if not around.alone(layer.held) or not (layer.added is None or around.alone(layer.added)):
+        return "the weights or the bias are read by others too"
+    return None
+
+
+def has_border(layer: Linear) -> bool:
+    """Whether a layer reads zeros that nothing gives."""
+    attrs = layer.node.attrs
+    padded = any(attrs.get("pads", ())) or str(attrs.get("auto_pad", "")).startswith("SAME")
+    return layer.node.op in CONVS and padded
+
+
+def freed(around: Around, values: Iterable[Value]) -> int:
+    """How many numbers go with what alone reads these constants."""
+    held = [tensor_of(v) for v in values if around.alone(v)]
+    return sum(tensor.array.size for tensor in held if tensor is not None)
+
+
+def made(layer: Linear, node: Node, weight: Array, bias: Array, room: int) -> Found:
+    """The layer with other weights, giving the result of ``node``, if these can be held.
+
+    ``room`` is how many numbers may be stored beside as many as the layer has.
+    """
+    if not _is_held(weight, layer) or not _is_held(bias, layer):
+        return f"{layer.array.dtype} cannot hold the weights in full"
+    new, biased = layer.with_weight(weight), layer.added is not None or bool(bias.any())
+    before = layer.array.size + (0 if layer.added is None else _size(layer.added))
+    if weight.size + biased * bias.size > before + room:
+        return "more numbers would be stored"
+    new = new.with_bias(bias) if biased else new
+    found, source = new.y.node, node.source
+    assert found is not None
+    mine = layer.node.source if found is new.node else source
+    return replace(found, source=mine and source and mine.named_as(source)).outputs[0]
+
+
+def _size(value: Value) -> int:
+    tensor = tensor_of(value)
+    return 0 if tensor is None else int(tensor.array.size)
+
+
+def _is_held(numbers: Array, layer: Linear) -> bool:
+    """Whether the type of the weights holds numbers, none too large and not all too small."""
+    limits, most = np.finfo(layer.array.dtype), np.abs(numbers).max(initial=0.0)
+    return bool(most <= limits.max and (most == 0 or most >= _ROOM * float(limits.tiny)))
