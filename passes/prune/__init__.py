@@ -160,9 +160,16 @@ class Prune(Observing, Planning):
             left = replace(family, channels=family.channels[~out])
             scores = np.full(len(out), -np.inf)
             if left.channels.size:
-                scores[~out] = scored(given, left, evidence, self.reduction, self.normalizer)
+                scores[~out] = scored(given, left, evidence, self.reduction, self._compared)
             ranked.append(Ranked(family, scores))
         return Ranking(coupling, ranked, self.min_channels, self.align, self.scope == "global")
+
+    @property
+    def _compared(self) -> Normalizer:
+        """By what scores compare: where families share a count, each is a part of its family's."""
+        shared = self.normalizer == "auto" and self.scope == "global" and self.asked
+        own = getattr(criterion(self.criterion), "normalizer", "mean")
+        return "sum" if shared and own != "none" else self.normalizer
 
     def _ignored(self, coupling: Coupling) -> frozenset[int]:
         nodes = (n for n in coupling.graph.nodes if n.matches(self.ignore))

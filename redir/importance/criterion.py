@@ -15,7 +15,7 @@ from redir.io.plugins import plugin
 from redir.ir.tensor import Array
 
 Reduction = Literal["sum", "mean", "max"]
-Normalizer = Literal["auto", "none", "mean", "max", "standard"]
+Normalizer = Literal["auto", "none", "mean", "max", "sum", "standard"]
 
 
 @runtime_checkable
@@ -84,13 +84,13 @@ _REDUCTIONS: Mapping[Reduction, Callable[[Array], Array]] = {
 
 
 def normalized(scores: Array, normalizer: Normalizer) -> Array:
-    """Scores by their mean or their greatest, or less their mean and by their deviation."""
+    """Scores by their mean, greatest or sum, or less their mean and by their deviation."""
     known = scores[~np.isnan(scores)]
     if normalizer in {"none", "auto"} or not known.size:
         return scores
     if normalizer == "standard":
         scores, size = scores - known.mean(), float(known.std())
     else:
-        size = abs(float(known.mean() if normalizer == "mean" else known.max()))
+        size = abs(float(getattr(known, normalizer)()))
     found: Array = scores / (size or 1.0)
     return found

@@ -106,6 +106,7 @@ def test_where_no_member_says_anything_nothing_is_said(reduction: str) -> None:
         ("none", [1.0, 3.0]),
         ("mean", [0.5, 1.5]),
         ("max", [1 / 3, 1.0]),
+        ("sum", [0.25, 0.75]),
         ("standard", [-1.0, 1.0]),
     ],
 )
@@ -113,7 +114,7 @@ def test_scores_of_families_become_comparable(normalizer: str, expected: list[fl
     assert normalized(np.array([1.0, 3.0]), normalizer).tolist() == expected  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("normalizer", ["mean", "max", "standard"])
+@pytest.mark.parametrize("normalizer", ["mean", "max", "sum", "standard"])
 def test_scores_that_are_all_zero_stay(normalizer: str) -> None:
     assert normalized(np.zeros(2), normalizer).tolist() == [0, 0]  # type: ignore[arg-type]
 

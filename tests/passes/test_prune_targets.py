@@ -85,6 +85,18 @@ def test_all_together_what_matters_least_goes() -> None:
     assert widths(after) == [8, 4]
 
 
+def test_families_that_share_a_count_lose_parts_of_themselves() -> None:
+    # a channel of the 8 costs seven times as much as one of the 80, and is a tenth of its family
+    graph = chain(80, 8)
+    assert widths(Prune(macs=0.6, scope="global", normalizer="mean")(graph))[0] == 80
+    assert widths(Prune(macs=0.6, scope="global")(graph))[1] == 8
+
+
+def test_how_a_criterion_compares_by_itself_stays_so() -> None:
+    by = (Prune(macs=0.6, criterion="lamp", scope="global", normalizer=n) for n in ("auto", "none"))
+    assert len({tuple(widths(step(NET))) for step in by}) == 1
+
+
 def test_what_passes_behind_save_counts() -> None:
     behind = Place(NET, Pipeline.parse("prune{channel_ratio=0.5}"))
     alone, before = (Prune(macs=0.2).run_at(NET, place) for place in (Place(NET), behind))
@@ -218,7 +230,7 @@ def test_in_steps_what_read_a_channel_that_is_gone_counts_no_more(
         ("statistics=nowhere", "no source of statistics"),
         ("scope=some", "not one of layer, global"),
         ("reduction=min", "not one of sum, mean, max"),
-        ("normalizer=l2", "not one of auto, none, mean, max, standard"),
+        ("normalizer=l2", "not one of auto, none, mean, max, sum, standard"),
     ],
 )
 def test_refuses(spec: str, why: str) -> None:
