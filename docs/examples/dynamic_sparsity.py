@@ -2,10 +2,11 @@
 
 The rate of the penalty that puts channels to sleep is set after each epoch by
 ``redir.training.DynamicSparsity``, the sparsity control of dependency-aware pruning (Zhao et al.,
-2020). ``--constant`` compares it with rates that stay as they are; with ``--plot`` the shares of
-channels asleep are drawn. It needs torch, and trains scikit-learn's digits in about a minute::
+2020). ``--constant`` compares it with rates that stay as they are; ``--history`` writes what each
+epoch came to, which ``docs/examples/pictures.py`` draws. It needs torch, and trains scikit-learn's
+digits in about a minute::
 
-    python docs/examples/dynamic_sparsity.py --plot sparsity.svg
+    python docs/examples/dynamic_sparsity.py --history sparsity.json
 
 ``--images`` are two ``.npz`` files with ``images`` (bytes, channels last) and ``labels`` instead:
 what is trained on, and what is not.
@@ -14,16 +15,17 @@ what is trained on, and what is not.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import redir
-from redir.figures import empty
 from redir.passes import Prune
 from redir.training import DynamicSparsity, Epoch
 
@@ -121,20 +123,6 @@ def measured(seen: Examples, new: Examples, epochs: int, step: float, rate: floa
     return Run(before, pruned, accuracy(smaller, new), control.history)
 
 
-def drawn(history: Sequence[Epoch], path: str) -> None:
-    """Draw the shares and the rates of all epochs."""
-    figure = empty(6, 3)
-    axes = figure.add_subplot()
-    axes.plot([100 * epoch.share for epoch in history], color="C0")
-    axes.axhline(100 * WANTED, color="C0", linestyle=":")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("channels asleep, %", color="C0")
-    rates = axes.twinx()
-    rates.plot([epoch.rate for epoch in history], color="C1")
-    rates.set_ylabel("rate of the penalty", color="C1")
-    figure.savefig(path)
-
-
 def main(given: Sequence[str]) -> None:
     """Train, prune, train again, and say what it came to."""
     parser = argparse.ArgumentParser()
@@ -142,15 +130,16 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--step", type=float, default=7e-4)
     parser.add_argument("--constant", type=float, nargs="*", default=[])
-    parser.add_argument("--plot", default="")
+    parser.add_argument("--history", type=Path)
     options = parser.parse_args(given)
     seen, new = map(stored, options.images) if options.images else digits()
     found = measured(seen, new, options.epochs, options.step)
     sys.stdout.write(f"the rate follows: {found}\n")
     for rate in options.constant:
         sys.stdout.write(f"rate {rate:g}: {measured(seen, new, options.epochs, 0, rate)}\n")
-    if options.plot:
-        drawn(found.history, options.plot)
+    if options.history:
+        text = json.dumps([asdict(epoch) for epoch in found.history], indent=1) + "\n"
+        options.history.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation.
 
-For docs/red.md, what the passes find in the model that ships with redir; for the README, what
-``python -m tests.benchmarks.peers docs/examples/peers`` measured.
+For docs/red.md, what the passes find in the model that ships with redir; for the rest, what was
+measured: by ``tests.benchmarks.peers`` and ``dynamic_sparsity.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -23,13 +23,18 @@ from redir.pipeline import Pipeline
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PEERS = Path(__file__).parent / "peers"
+HERE = Path(__file__).parent
 FOLDED = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm")
+
+
+def stored(name: str) -> Any:
+    """What a file beside this one holds."""
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
 
 
 def draw_peers(network: str) -> Figure:
     """Draw how much is right at each share of the multiply-adds, with nothing trained on."""
-    measured = json.loads((PEERS / f"{network}.json").read_text(encoding="utf-8"))
+    measured = stored(f"peers/{network}.json")
     figure = empty(6, 3.6)
     axes = figure.subplots()
     axes.axhline(measured["accuracy"], color="grey", linestyle="--", label="original")
@@ -41,6 +46,22 @@ def draw_peers(network: str) -> Figure:
     axes.invert_xaxis()
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+    return figure
+
+
+def draw_sparsity() -> Figure:
+    """Draw how many channels are asleep after each epoch, and the rate of the penalty."""
+    epochs = stored("sparsity.json")
+    figure = empty(6, 3)
+    axes = figure.subplots()
+    at = range(1, len(epochs) + 1)
+    axes.plot(at, [100 * epoch["share"] for epoch in epochs], "o-", color="C0")
+    axes.axhline(50, color="grey", linestyle="--")
+    axes.set(xlabel="epoch", ylabel="channels asleep, %", ylim=(0, 60))
+    axes.yaxis.label.set_color("C0")
+    rates = axes.twinx()
+    rates.plot(at, [epoch["rate"] for epoch in epochs], "x:", color="C1")
+    rates.set_ylabel("rate of the penalty", color="C1")
     return figure
 
 
@@ -56,6 +77,7 @@ def main(folder: Path) -> None:
         "distinct": draw_distinct({"trained": model, "hashed": hashed}),
         "ranks": draw_ranks(model, error=0.3),
         "resnet20": draw_peers("cifar10-resnet20"),
+        "sparsity": draw_sparsity(),
     }
     with mpl.rc_context({"svg.hashsalt": "redir"}):  # the same bytes each time
         for name, figure in pictures.items():
