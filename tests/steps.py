@@ -14,6 +14,7 @@ STEPS: dict[str, list[tuple[str, ...]]] = {
         ("cut", "noop", "transpose", "reshape"),
         ("channel_pad", "conv", "flatten", "matmul", "arithmetic"),
         ("branches", "two_layers", "batchnorm"),
+        ("parts", "bounds"),
     ],
     "fold-batchnorm": [
         ("conv", "batchnorm", "conv_transpose", "batchnorm"),

@@ -17,6 +17,7 @@ from redir.passes.simplify import (
     broadcasts,
     gemm,
     pads,
+    parts,
     rows,
     slices,
     twice,
@@ -26,6 +27,7 @@ from redir.pipeline import Pass
 
 RULES: tuple[Rule, ...] = (
     *slices.RULES,
+    *parts.RULES,
     *axes.RULES,
     *twice.RULES,
     *broadcasts.RULES,
@@ -41,8 +43,9 @@ RULES: tuple[Rule, ...] = (
 class Simplify(Pass):
     """Write what two or three nodes do as one: moves behind moves, a Pad in a layer, a Gemm.
 
-    A Slice of a Slice, Squeezes and Unsqueezes in a row, a Transpose of a Transpose, a Reshape of
-    what only moved axes of size 1 or was reshaped; a Pad by zeros before a Conv or an AveragePool;
+    A Slice of a Slice or of a Concat, a Concat of parts of one value, Squeezes and Unsqueezes in a
+    row, a Transpose of a Transpose, a Reshape of what only moved axes of size 1 or was reshaped;
+    casts and bounds behind each other; a Pad by zeros before a Conv or an AveragePool;
     a MatMul of two axes and the Add behind it; what is added to and multiplied with each channel
     around a layer, which its weights do; layers of one value that are added, and layers in a row;
     an Expand to the size of the other operand. What is between must be read by nobody else.

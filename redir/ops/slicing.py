@@ -83,8 +83,8 @@ def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     assert cut is not None
     axes = [axis for axis in cut.axes if (node.inputs[0], axis) in kept]
     places = {axis: _met(node, cut, axis, kept) for axis in axes}
-    uneven = {axis: met for axis, met in places.items() if _run(met) is None}
-    runs = {axis: _run(met) or (0, _END, 1) for axis, met in places.items()}
+    uneven = {axis: met for axis, met in places.items() if run_of(met) is None}
+    runs = {axis: run_of(met) or (0, _END, 1) for axis, met in places.items()}
     found = _recut(node, inputs, cut, runs)
     gather_ = ops.lookup("Gather", node.op.version)
     assert gather_ is not None
@@ -105,7 +105,7 @@ def _met(node: Node, cut: Cut, axis: int, kept: Kept) -> Array:
     return np.searchsorted(before, taken[left])
 
 
-def _run(places: Array) -> tuple[int, int, int] | None:
+def run_of(places: Array) -> tuple[int, int, int] | None:
     """The start, end and step of a cut that takes ``places``, if they stand evenly."""
     first = int(places[0])
     step = int(places[1]) - first if places.size > 1 else 1
@@ -142,7 +142,7 @@ def joined(inner: Node, first: Cut, second: Cut) -> Cut | None:
             continue
         size = inner.inputs[0].type.size(axis)
         places = np.arange(size or 0)[slice(*runs[axis])][start:end:step]
-        run = _run(places) if places.size else None
+        run = run_of(places) if places.size else None
         if run is None:
             return None
         runs[axis] = run

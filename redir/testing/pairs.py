@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from redir import ops
-from redir.ir import Value
-from redir.testing.draft import Draft, Step, channels
+from redir.ir import Node, Value
+from redir.testing.draft import FLOAT, Draft, Step, channels, ints
+
+_FLOAT, _DOUBLE = 1, 11  # as a Cast names them
 
 
 def _branches(d: Draft, x: Value) -> Value:
@@ -41,4 +45,44 @@ def _two_layers(d: Draft, x: Value) -> Value:
     return x
 
 
-PAIRS: dict[str, tuple[int, Step]] = {"branches": (4, _branches), "two_layers": (4, _two_layers)}
+def _parts(d: Draft, x: Value) -> Value:
+    """Parts of a value are put together, in order or not; or a part is taken of what was."""
+    axis = d.pick(1, 2)
+    size = x.type.size(axis) or 1
+    middle, start = d.number(0, size), d.number(0, size)
+    cuts = [_cut(x, axis, 0, middle), _cut(x, axis, middle, size)]
+    each = Node(ops.Split, (x, ints(*[1] * size)), {"axis": axis}, arity=size).outputs
+    whole = ops.Concat(x, ops.Relu(x), axis=axis)
+    some: list[Callable[[], Value]] = [
+        lambda: ops.Concat(*(cuts if d.flag() else cuts[::-1]), axis=axis),
+        lambda: ops.Concat(*(each if d.flag() else each[::-1]), axis=axis),
+        lambda: ops.Concat(whole, x, axis=axis),
+        lambda: _cut(whole, axis, start, start + d.number(1, size)),
+    ]
+    make: Callable[[], Value] = d.pick(*some)
+    return make()
+
+
+def _cut(x: Value, axis: int, start: int, end: int) -> Value:
+    return ops.Slice(x, ints(start), ints(end), ints(axis))
+
+
+def _bounds(d: Draft, x: Value) -> Value:
+    """Bounds behind bounds, casts behind casts."""
+
+    def one(y: Value) -> Value:
+        low, high = sorted((d.number(-2, 2), d.number(-2, 2)))
+        bounds = (ops.constant(np.array(n, FLOAT)) for n in (low, high))
+        return ops.Relu(y) if d.flag() else ops.Clip(y, *bounds)
+
+    if d.flag():
+        return ops.Cast(ops.Cast(x, to=_DOUBLE), to=_FLOAT)
+    return one(one(x))
+
+
+PAIRS: dict[str, tuple[int, Step]] = {
+    "branches": (4, _branches),
+    "two_layers": (4, _two_layers),
+    "parts": (4, _parts),
+    "bounds": (0, _bounds),
+}

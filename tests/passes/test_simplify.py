@@ -36,9 +36,9 @@ ONE = Tensor(np.ones(1, np.float32))
 
 def of(*values: Value) -> Graph:
     """A graph of some results, which reads all that they need."""
-    found = Graph({"x": X, "open": OPEN, "rows": ROWS}, {f"y{i}": v for i, v in enumerate(values)})
-    read = {n: v for n, v in found.inputs.items() if found.uses[v]}
-    return Graph(read, found.outputs)
+    read = dict.fromkeys(x for value in values for x in sources(value))
+    outputs = {f"y{i}": value for i, value in enumerate(values)}
+    return Graph({f"x{i}": x for i, x in enumerate(read)}, outputs)
 
 
 def cut(x: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
@@ -53,6 +53,19 @@ def pool(x: Value, **attrs: Any) -> Value:
     return ops.AveragePool(x, kernel_shape=(3, 3), **attrs)
 
 
+def split(x: Value, *sizes: int) -> tuple[Value, ...]:
+    """The parts of these sizes along the third axis, or so many parts."""
+    if len(sizes) > 1:
+        return Node(ops.Split, (x, ints(*sizes)), {"axis": 2}, arity=len(sizes)).outputs
+    return Node(ops.Split, (x,), {"axis": 2, "num_outputs": sizes[0]}, arity=sizes[0]).outputs
+
+
+def number(value: float) -> Value:
+    return const(value, "float32")
+
+
+FLOAT, BYTE, INT, LONG, FLAG, HALF, DOUBLE = 1, 2, 6, 7, 9, 10, 11  # as a Cast names types
+BYTES = placeholder(4, dtype=np.uint8)
 FIRES: dict[str, tuple[Value, list[str]]] = {
     "Slices of two axes": (cut(cut(OPEN, 2, 1, 9), 3, -5, -1), ["Slice"]),
     "Slices of one axis": (cut(cut(X, 2, 1, 6, 2), 2, 1, 3), ["Slice"]),
@@ -72,6 +85,38 @@ FIRES: dict[str, tuple[Value, list[str]]] = {
     ),
     "Neg twice": (ops.Neg(ops.Neg(X)), []),
     "Relu twice": (ops.Relu(ops.Relu(X)), ["Relu"]),
+    "a Cast there and back": (ops.Cast(ops.Cast(X, to=DOUBLE), to=FLOAT), []),
+    "a Cast by way of more": (ops.Cast(ops.Cast(BYTES, to=FLOAT), to=DOUBLE), ["Cast"]),
+    "whole numbers by way of more": (ops.Cast(ops.Cast(BYTES, to=LONG), to=INT), ["Cast"]),
+    "a flag by way of numbers": (ops.Cast(ops.Cast(X, to=DOUBLE), to=FLAG), ["Cast"]),
+    "Relu, then Clip": (ops.Clip(ops.Relu(X), number(0), number(6)), ["Clip"]),
+    "Clip, then Relu": (ops.Relu(ops.Clip(X, number(0), number(6))), ["Clip"]),
+    "Clip, then a wider one": (ops.Clip(ops.Clip(X, number(0), number(6)), number(-1)), ["Clip"]),
+    "Clip, then a narrower one": (
+        ops.Clip(ops.Clip(X, number(-3)), number(0), number(1)),
+        ["Clip"],
+    ),
+    "a Concat of a Concat": (
+        ops.Concat(ops.Concat(X, ops.Relu(X), axis=-1), X, axis=3),
+        ["Concat", "Relu"],
+    ),
+    "a Split that is rejoined": (ops.Concat(*split(OPEN, 3), axis=-2), []),
+    "a Split that is rejoined beside others": (
+        ops.Concat(ops.Relu(OPEN), *split(OPEN, 3), axis=2),
+        ["Concat", "Relu"],
+    ),
+    "Slices side by side": (ops.Concat(cut(X, 2, 0, 2), cut(X, 2, -4, 5), axis=2), ["Slice"]),
+    "Slices of an open axis": (
+        ops.Concat(cut(OPEN, 2, 1, 3), cut(OPEN, 2, 3, 2**31), cut(OPEN, 2, 0, 1), axis=2),
+        ["Slice", "Slice", "Concat"],
+    ),
+    "a Slice of a part": (cut(ops.Concat(X, ops.Relu(X), axis=2), 2, 7, 10), ["Relu", "Slice"]),
+    "a Slice of a part from behind": (
+        ops.Slice(
+            ops.Concat(X, ops.Relu(X), axis=3), ints(-7, 1), ints(-13, 3), ints(3, 2), ints(-2, 1)
+        ),
+        ["Slice"],
+    ),
     "Pad before a Conv": (ops.Conv(pad(OPEN, 1, 0, 2, 1), KERNEL), ["Conv"]),
     "Pad before a Conv that pads": (
         ops.Conv(pad(OPEN, 1, 0, 2, 1), KERNEL, pads=(1, 1, 1, 1)),
@@ -114,6 +159,9 @@ READ_TWICE: dict[str, tuple[Value, Callable[[Value], Value]]] = {
     "an Unsqueeze": (ops.Unsqueeze(X, ints(0)), lambda v: ops.Unsqueeze(v, ints(0))),
     "a Pad": (pad(X, 1, 1, 1, 1), lambda v: ops.Conv(v, KERNEL)),
     "a product": (ops.MatMul(ROWS, MATRIX), lambda v: ops.Add(v, BIAS)),
+    "a Clip": (ops.Relu(X), lambda v: ops.Clip(v, number(0), number(6))),
+    "a Concat": (ops.Concat(X, X, axis=2), lambda v: ops.Concat(v, X, axis=2)),
+    "a part": (cut(X, 2, 0, 2), lambda v: ops.Concat(v, cut(X, 2, 2, 4), axis=2)),
     "a Transpose": (
         ops.Transpose(X, perm=(0, 2, 3, 1)),
         lambda v: ops.Transpose(v, perm=(3, 0, 1, 2)),
@@ -176,15 +224,40 @@ LEFT_ALONE: dict[str, Value] = {
     "plus a map of ones": ops.Add(OPEN, ops.ConstantOfShape(ops.Shape(OPEN), value=ONE)),
     "a map of ones over it": ops.Div(ops.ConstantOfShape(ops.Shape(OPEN), value=ONE), OPEN),
     "a larger map of zeros": ops.Add(X, ops.ConstantOfShape(ints(2, 3, 6, 6))),
+    "a Cast by way of less": ops.Cast(ops.Cast(X, to=HALF), to=FLOAT),
+    "whole numbers that are rounded": ops.Cast(
+        ops.Cast(placeholder(4, dtype=np.int64), to=DOUBLE), to=LONG
+    ),
+    "numbers that may be too large": ops.Cast(ops.Cast(X, to=DOUBLE), to=BYTE),
+    "whole numbers that may be too large": ops.Cast(
+        ops.Cast(placeholder(4, dtype=np.int16), to=FLOAT), to=BYTE
+    ),
+    "bounds of which none holds both": ops.Clip(ops.Relu(X), number(-1), number(6)),
+    "bounds that flow": ops.Clip(ops.Relu(X), placeholder()),
+    "bounds that cross": ops.Clip(ops.Relu(X), number(2), number(1)),
+    "a Concat along another axis": ops.Concat(
+        ops.Concat(X, X, axis=2), placeholder(1, 3, 12, 2), axis=3
+    ),
+    "parts of a Split in another order": ops.Concat(*split(X, 2)[::-1], axis=2),
+    "some parts of a Split": ops.Concat(*split(X, 3)[:2], axis=2),
+    "parts of a Split along another axis": ops.Concat(*split(X, 2), axis=3),
+    "Slices with a gap": ops.Concat(cut(X, 2, 0, 2), cut(X, 2, 3, 5), axis=2),
+    "Slices of two values": ops.Concat(cut(X, 2, 0, 2), cut(ops.Relu(X), 2, 2, 4), axis=2),
+    "Slices along another axis": ops.Concat(cut(X, 2, 0, 3), cut(X, 2, 3, 6), axis=3),
+    "Slices in steps": ops.Concat(cut(X, 2, 0, 3, 2), cut(X, 2, 3, 6, 2), axis=2),
+    "Slices to an end that may come before": ops.Concat(
+        cut(OPEN, 2, 2, -1), cut(OPEN, 2, -1, 9), axis=2
+    ),
+    "a Slice of two parts": cut(ops.Concat(X, ops.Relu(X), axis=2), 2, 5, 7),
+    "a Slice of open parts": cut(ops.Concat(OPEN, ops.Relu(OPEN), axis=2), 2, 0, 1),
+    "a Slice along another axis": cut(ops.Concat(X, ops.Relu(X), axis=2), 3, 0, 1),
     "a Neg of another operator": ops.Neg(ops.Abs(X)),
 }
 
 
 @pytest.mark.parametrize("why", LEFT_ALONE)
 def test_it_stays(why: str) -> None:
-    y = LEFT_ALONE[why]
-    inputs = {f"x{i}": v for i, v in enumerate(sources(y))}
-    graph = Graph(inputs, {"y": y})
+    graph = of(LEFT_ALONE[why])
     assert check_on(Simplify(), graph) is graph
 
 
@@ -223,6 +296,21 @@ def test_moves_in_any_order_come_to_the_same(places: list[int], seed: int) -> No
         seen.append(y)
     outputs = {"y": y} | ({"z": seen[seed % len(seen)]} if seed % 2 else {})
     check_on(Simplify(), Graph({"x": x}, outputs))
+
+
+DRAWN = {
+    "Concat of a Concat": "parts",
+    "parts that are joined again": "parts",
+    "Slice of a Concat": "parts",
+    "Cast of a Cast": "bounds",
+    "bounded again": "bounds",
+}
+
+
+@pytest.mark.parametrize("rule", DRAWN)
+def test_a_rule_fires_on_drawn_graphs(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simplify, "RULES", [RIGHT[rule]])
+    check_pass(Simplify(), graphs(DRAWN[rule]))
 
 
 @pytest.mark.parametrize("always", STEPS["simplify"], ids=", ".join)
@@ -327,6 +415,31 @@ WRONG: dict[str, tuple[str, Callable[[Node, Around], Found], Value]] = {
         ops.Add(X, ops.ConstantOfShape(ints(1, 3, 6, 6), value=ONE)),
     ),
     "forgets what is added": ("MatMul and Add", no_bias, FIRES["MatMul and Add"][0]),
+    "takes what is not whole": (
+        "Cast of a Cast",
+        operand,
+        ops.Cast(ops.Cast(placeholder(4), to=LONG), to=FLOAT),
+    ),
+    "forgets the narrower bounds": (
+        "bounded again",
+        only_the_outer,
+        ops.Clip(ops.Clip(X, number(0), number(1)), number(-1)),
+    ),
+    "takes any axis for the same": (
+        "Concat of a Concat",
+        lambda node, _: node.on((*before(node).inputs, node.inputs[1])).outputs[0],
+        ops.Concat(ops.Concat(SQUARE, SQUARE, axis=0), placeholder(4, 2, 2), axis=1),
+    ),
+    "takes any order for the same": (
+        "parts that are joined again",
+        operand,
+        ops.Concat(*split(X, 2)[::-1], axis=2),
+    ),
+    "takes from the start of a part": (
+        "Slice of a Concat",
+        lambda node, _: node.on((before(node).inputs[1], *node.inputs[1:])).outputs[0],
+        cut(ops.Concat(X, ops.Relu(X), axis=2), 2, 7, 10),
+    ),
     "undoes what is not undone": ("done already", operand, ops.Relu(ops.Relu(X))),
     "does once what is undone": ("undone", once, ops.Neg(ops.Neg(X))),
 }
@@ -338,7 +451,7 @@ def test_a_wrong_rule_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> N
     rules = [replace(RIGHT[name], rewrite=rewrite)]
     monkeypatch.setattr(simplify, "RULES", rules)
     with pytest.raises(Broken):
-        check_on(Simplify(), Graph({f"x{i}": v for i, v in enumerate(sources(y))}, {"y": y}))
+        check_on(Simplify(), of(y))
 
 
 def test_every_rule_has_a_wrong_version() -> None:
