@@ -65,8 +65,8 @@ class EliminateDeadChannels(Pass):
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Each reader that cannot take the constants that it reads into its bias."""
-        coupling = Coupling(graph)
-        held, odd = levels(coupling), nonfinite(graph)
+        coupling = graph.analysis(Coupling)
+        held, odd = levels(coupling), graph.analysis(nonfinite)
         for node, link in _sums(coupling):
             if not odd.isdisjoint((link.a[0], link.b[0])) and _silent(held, link):
                 yield f"{node} multiplies by zero what may be infinite, which gives NaN"
@@ -83,8 +83,8 @@ def _sums(coupling: Coupling) -> list[tuple[Node, Link]]:
 
 def _sweep(graph: Graph) -> Graph:
     """Take constants into biases, so that nothing reads them; where there are none, remove."""
-    coupling = Coupling(graph)
-    held, odd, alive = levels(coupling), nonfinite(graph), set[int]()
+    coupling = graph.analysis(Coupling)
+    held, odd, alive = levels(coupling), graph.analysis(nonfinite), set[int]()
     for node, link in _sums(coupling):
         groups, used = coupling.group(link.a), _used(held, odd, link)
         constant = _constant(held, odd, link)

@@ -100,7 +100,7 @@ class DynamicSparsity:
             return Tensor.take(np.array(array.T if self._turned[name] else array, order="C"))
 
         graph = map_constants(self._graph, current)
-        return (family for family in families(Coupling(graph)) if family.norms)
+        return (family for family in families(graph.analysis(Coupling)) if family.norms)
 
 
 def _read(module: nn.Module, args: Any, kwargs: Mapping[str, Any] | None) -> Graph:

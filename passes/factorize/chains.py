@@ -62,7 +62,7 @@ class Chain:
         layer = linear(self.node)
         assert not isinstance(layer, str)
         here, counts = replace(form, layer=layer), counting(Sizes(self.graph, {}))
-        return not isinstance(narrower(Coupling(self.graph), here, counts), str)
+        return not isinstance(narrower(self.graph.analysis(Coupling), here, counts), str)
 
 
 @dataclass(frozen=True, eq=False)

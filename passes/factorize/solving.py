@@ -129,7 +129,7 @@ def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:
     after = transform(graph, visit)
     if not lost:
         return after
-    coupling = Coupling(after)
+    coupling = after.analysis(Coupling)
     return without(coupling, _unread(coupling, lost))
 
 

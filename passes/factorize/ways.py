@@ -53,7 +53,7 @@ def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Fac
     graph = sizes.graph
     each = {node: factorings(sizes, node, ignore) for node in graph.nodes}
     ways = {node: list(found) for node, found in each.items() if not isinstance(found, str)}
-    coupling, plain = Coupling(graph), {node: first for node, (first, *_) in ways.items()}
+    coupling, plain = graph.analysis(Coupling), {node: first for node, (first, *_) in ways.items()}
     counts = counting(sizes)
     for end in gone(graph, plain, ignore, counts):
         ways[end.layer.node].append(end)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
+from networkx.algorithms.flow import boykov_kolmogorov
 
 from redir.check.guarantees import says_sizes, stored
 from redir.ir import Graph, Node, Value
@@ -70,11 +71,13 @@ def _least(graph: Graph, known: Known) -> Known:
         elif node in known.open:
             net.add_edge(("from", key), ("to", key))
         for place, value in enumerate(node.inputs):
-            net.add_edge(_end(value), _start(known, node, place))
+            if _is_made(known, value):
+                net.add_edge(_end(value), _start(known, node, place))
     for goal in known.goals.values():
         net.add_edge(goal, _SINK, capacity=0)
-    net.add_edges_from((_end(value), _SINK) for value in graph.outputs.values())
-    _, (gone, _) = nx.minimum_cut(net, _SOURCE, _SINK)
+    made = (value for value in graph.outputs.values() if _is_made(known, value))
+    net.add_edges_from((_end(value), _SINK) for value in made)
+    _, (gone, _) = nx.minimum_cut(net, _SOURCE, _SINK, flow_func=boykov_kolmogorov)
     return Known(
         {n: values for n, values in known.constants.items() if ("from", n) in gone},
         known.open,
@@ -88,9 +91,16 @@ def _key(node: Node) -> Hashable:
     return node if tensor is None else id(tensor)
 
 
+def _is_made(known: Known, value: Value) -> bool:
+    """Whether a value is a constant, or made of them alone: what else there is needs nothing."""
+    held = tensor_of(value) is not None
+    return held or value.node in known.constants or value.node in known.open
+
+
 def _end(value: Value) -> Hashable:
-    """Where ``value`` leaves its node; what is no constant, and not made of any, needs nothing."""
-    return ("to", _key(value.node)) if value.node is not None else "input"
+    """Where ``value`` leaves its node."""
+    assert value.node is not None
+    return "to", _key(value.node)
 
 
 def _start(known: Known, node: Node, place: int) -> Hashable:

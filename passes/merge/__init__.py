@@ -67,7 +67,7 @@ class Merge(Pass):
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Each family of channels that is pinned, and what pins it."""
-        coupling = Coupling(graph)
+        coupling = graph.analysis(Coupling)
         for family in coupling.channel_families():
             pins = coupling.pins_of(family)
             value, axis = next(p for p in family if tensor_of(p[0]) is not None)
@@ -86,7 +86,7 @@ class Merge(Pass):
 
 
 def _merged(graph: Graph) -> Graph:
-    coupling = Coupling(graph)
+    coupling = graph.analysis(Coupling)
     plans = (plan(coupling) for plan in (plan_merge, plan_unrepeated, plan_added))
     after = next((plan for plan in plans if plan.kept), Plan()).carried_out(graph)
     return after if stored(after) <= stored(graph) else graph
@@ -94,7 +94,7 @@ def _merged(graph: Graph) -> Graph:
 
 def plan_merge(coupling: Coupling) -> Plan:
     """Which channels merge into which, and times what in the weights that read them."""
-    plan, numbers = Plan(), number_channels(coupling)
+    plan, numbers = Plan(), number_channels(coupling, coupling.pinned)
     for family in coupling.families():
         plan.merge(coupling, family, joins_of(coupling, family, numbers), numbers)
     return plan

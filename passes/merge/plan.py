@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,7 @@ from redir.channels.coupling import Coupling, largest
 from redir.channels.removal import Joined, narrowed
 from redir.ir import Graph, Port
 from redir.ir.tensor import Array
-from redir.passes.merge.value_numbering import Numbers, finite, rows_of
+from redir.passes.merge.value_numbering import Numbers, finite, rows_of, same_rows
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,36 @@ def alike(
     coupling: Coupling,
     family: list[Port],
     numbers: Callable[[Port], Array],
-    left_alone: Collection[int],
+    left_alone: AbstractSet[int],
 ) -> dict[int, int]:
     """For each group with the numbers of an earlier one on every axis of its family, that one."""
-    content: dict[int, list[tuple[int, bytes]]] = {}
-    for place, port in enumerate(family):
-        found = numbers(port)
-        for group, block in blocks(coupling.group(port)):
-            if group not in left_alone:
-                content.setdefault(group, []).append((place, found[block].tobytes()))
-    first: dict[tuple[tuple[int, bytes], ...], int] = {}
-    joins = {g: first.setdefault(tuple(what), g) for g, what in content.items()}
-    return {g: to for g, to in joins.items() if g != to}
+    groups = np.array(sorted(coupling.groups_of(family) - left_alone), int)
+    if groups.size <= 1:
+        return {}
+    same = np.zeros(groups.size, int)  # a number for what is alike so far
+    for port in family:
+        held = _held(groups, coupling.group(port), numbers(port))
+        found, same = np.unique(same * (held.max() + 2) + held + 1, return_inverse=True)
+        if found.size == groups.size:
+            return {}
+    first = np.unique(same, return_index=True)[1]
+    joins = zip(groups.tolist(), groups[first[same]].tolist(), strict=True)
+    return {g: to for g, to in joins if g != to}
+
+
+def _held(wanted: Array, groups: Array, numbers: Array) -> Array:
+    """For each group a number, equal where its channels of an axis have equal ones; -1 for none."""
+    order = np.argsort(groups, kind="stable")
+    names, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    places = np.searchsorted(wanted, names)
+    known = np.isin(names, wanted, assume_unique=True)
+    held, fresh = np.full(wanted.size, -1), 0
+    for size in np.unique(sizes[known]):
+        of_size = known & (sizes == size)
+        channels = order[starts[of_size][:, None] + np.arange(size)]
+        held[places[of_size]] = same_rows(numbers[channels]) + fresh
+        fresh += len(channels)
+    return held
 
 
 def places(groups: Array, joins: Mapping[int, int]) -> Array:

@@ -41,7 +41,7 @@ def tied(
     al., NeurIPS 2021), and each cluster becomes its mean, a channel counting by the sum of
     squares of the weights that read it. Only channels are tied that can be merged then.
     """
-    coupling = Coupling(graph)
+    coupling = graph.analysis(Coupling)
     shares: dict[Port, list[_Share]] = {}
     found = _mergeable(coupling)
     for place, (family, classes) in enumerate(found):

@@ -27,21 +27,24 @@ class Numbers:
 
     def exactly(self) -> Array:
         """A number for each channel, equal for those that hold the same."""
-        return _rows(np.column_stack([self.direction, _bits(self.length)]))
+        return same_rows(np.column_stack([self.direction, _bits(self.length)]))
 
 
-def number_channels(coupling: Coupling) -> dict[Port, Numbers]:
-    """The numbers of the channels of each port.
+def number_channels(
+    coupling: Coupling, left_alone: frozenset[int] = frozenset()
+) -> dict[Port, Numbers]:
+    """The numbers of the channels of each port, those of the groups that are ``left_alone`` apart.
 
     This is value numbering along the links. A constant's channels are numbered by their content,
     those of a result by the numbers of the channels they are made from, and all else apart. A
     summed port gets the numbers of the channels that it is multiplied with.
     """
-    fresh, numbers = 0, dict[Port, Numbers]()
+    fresh, numbers, left = 0, dict[Port, Numbers](), coupling.among(left_alone)
     for port in coupling.ports:
         if port in coupling.summed:
             continue
-        found = _found(coupling, port, numbers) or _apart(port)
+        found = None if left(port).all() else _found(coupling, port, numbers)
+        found = found or _apart(port)
         numbers[port] = Numbers(found.direction + fresh, found.length)
         fresh += found.direction.size
     for port in coupling.summed:
@@ -69,14 +72,38 @@ def _found(coupling: Coupling, port: Port, numbers: dict[Port, Numbers]) -> Numb
 
 def content(port: Port) -> Numbers | None:
     """The numbers of the slices of a constant along an axis, by what they hold."""
+    apart = _apart_at_a_glance(port)
+    if apart is not None:
+        return apart
     rows = rows_of(port)
     if rows is None:
         return None
     scaled, length = _normalised(rows)
-    direction = _rows(scaled)
+    direction = same_rows(scaled)
     odd = np.flatnonzero(~_finite(rows))  # NaN equals nothing, and infinities do not add up
     direction[odd] = len(rows) + odd
     return Numbers(np.unique(direction, return_inverse=True)[1].reshape(-1), length)
+
+
+def _apart_at_a_glance(port: Port) -> Numbers | None:
+    """The numbers of slices if three of each, the largest too, tell that no two are multiples.
+
+    Multiples by a power of two have equal mantissas.
+    """
+    tensor = tensor_of(port[0])
+    if tensor is None or not is_floating(tensor.array.dtype) or not tensor.array.size:
+        return None
+    slices = np.moveaxis(tensor.array, port[1], 0)
+    others = tuple(range(1, slices.ndim))
+    with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
+        largest = np.maximum(slices.max(others), -slices.min(others))
+    ends = [slices[:, *(end for _ in others)] for end in (0, -1)]
+    glance = np.stack([largest, *ends], 1).astype(np.float64) + 0.0  # no -0.0
+    mantissas, exponents = np.frexp(glance)
+    if not np.isfinite(glance).all() or same_rows(mantissas).max() < len(glance) - 1:
+        return None
+    length = np.where(largest == 0, -np.inf, exponents[:, 0] - 1.0)
+    return Numbers(np.arange(len(glance)), length)
 
 
 def rows_of(port: Port) -> Array | None:
@@ -117,7 +144,7 @@ def finite(length: Array) -> Array:
     return np.where(np.isinf(length), 0.0, length)
 
 
-def _rows(matrix: Array) -> Array:
+def same_rows(matrix: Array) -> Array:
     """A number below ``len(matrix)`` for each row, equal for rows of equal bytes."""
     matrix = np.ascontiguousarray(matrix)
     if matrix.size == 0:
@@ -137,7 +164,7 @@ class _Part:
     length: Array
 
     def numbers(self) -> Numbers:
-        return Numbers(_rows(self.keys), self.length)
+        return Numbers(same_rows(self.keys), self.length)
 
     def plain(self) -> _Part:
         """The same, with a factor taken for another direction."""
@@ -230,6 +257,8 @@ def _bits(numbers: Array) -> Array:
 
 def _ranks(index: Array) -> Array:
     """For each place, how many before it hold the same number."""
+    if np.all(index[1:] > index[:-1]):
+        return np.zeros_like(index)
     order = np.argsort(index, kind="stable")
     ranks = np.empty_like(index)
     _, starts, counts = np.unique(index[order], return_index=True, return_counts=True)

@@ -114,7 +114,7 @@ class Prune(Observing, Planning):
 
     def run_at(self, graph: Graph, place: Place) -> Graph:
         """``run``, so that a share that is asked for is left behind the last pass."""
-        coupling = Coupling(graph)
+        coupling = graph.analysis(Coupling)
         _, gone = self._chosen(coupling, place)
         if not gone:
             return graph
@@ -124,7 +124,7 @@ class Prune(Observing, Planning):
 
     def planned(self, graph: Graph, place: Place | None = None) -> Pruning:
         """What it would do to a graph, and what all passes would leave."""
-        coupling, place = Coupling(graph), place or Place(graph)
+        coupling, place = graph.analysis(Coupling), place or Place(graph)
         ranking, gone = self._chosen(coupling, place)
         after = place.behind.run(without(coupling, gone))
         return Pruning(
@@ -201,7 +201,7 @@ class Prune(Observing, Planning):
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Of which families the criterion says nothing."""
-        coupling = Coupling(graph)
+        coupling = graph.analysis(Coupling)
         for ranked in self._ranking(coupling, frozenset()).families:
             if np.isnan(ranked.scores).all():
                 made = [str(layer.node) for w in ranked.family.makers for layer in w.layers]

@@ -149,7 +149,7 @@ def _silenced(coupling: Coupling, gone: Collection[int], graph: Graph) -> Graph:
     """A graph that differs in constants alone, with zeros for the same channels."""
     if graph is coupling.graph:
         return silenced(coupling, gone)
-    lost_of, other, found = coupling.among(gone), Coupling(graph), set[int]()
+    lost_of, other, found = coupling.among(gone), graph.analysis(Coupling), set[int]()
     for node, twin in zip(*map(operators, (coupling.graph, graph)), strict=True):
         pairs = zip((*node.inputs, *node.outputs), (*twin.inputs, *twin.outputs), strict=True)
         for port, same in ((p, twin) for value, twin in pairs for p in axes(value)):
@@ -261,7 +261,7 @@ def _rebuilt(
     after = transform(silent, visit)
     if not compact:
         return after
-    narrow = Coupling(after)
+    narrow = after.analysis(Coupling)
     groups = [narrow.group(port)[mask] for port, mask in lost.items() if port in narrow.starts]
     return without(narrow, np.concatenate(groups).tolist())
 

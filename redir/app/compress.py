@@ -91,7 +91,7 @@ def _compress(options: argparse.Namespace) -> int:
 
 
 def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:
-    coupling = Coupling(unpacked(graph))
+    coupling = unpacked(graph).analysis(Coupling)
     pinned = blocked(coupling)
     if not pinned:
         return

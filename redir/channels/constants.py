@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import TypeAlias
 
@@ -34,7 +34,7 @@ def levels(ports: Ports, *, silenced: bool = False) -> dict[Port, Array]:
     ``silenced`` they are what they would be if the constants held zeros for all channels.
     """
     found: dict[Port, Array] = {}
-    odd = nonfinite(ports.graph)
+    odd = ports.graph.analysis(nonfinite)
     for port in ports.ports:
         tensor, node = tensor_of(port[0]), port[0].node
         numbers = _unknown(width(port))
@@ -72,8 +72,13 @@ def _held(array: Array, axis: int) -> Array:
     """The number in each slice of a constant that holds but one."""
     others = tuple(a for a in range(array.ndim) if a != axis)
     if array.dtype.kind == "f" and array.size:
-        low, high = array.min(others), array.max(others)
-        return np.where(low == high, low, np.nan).astype(np.float64)
+        slices = np.moveaxis(array, axis, 0)
+        first, last = (slices[:, *(end for _ in others)] for end in (0, -1))
+        held, some = _unknown(len(slices)), first == last
+        if some.any():
+            low, high = (f(slices[some], tuple(range(1, slices.ndim))) for f in (np.min, np.max))
+            held[some] = np.where(low == high, low, np.nan)
+        return held
     return np.where(np.any(array != 0, axis=others), np.nan, 0.0)
 
 
@@ -101,8 +106,10 @@ def _parts(ports: Ports, node: Node, port: Port, found: dict[Port, Array]) -> li
     return parts
 
 
-def _agreed(parts: Iterable[Part], size: int) -> Array:
+def _agreed(parts: Sequence[Part], size: int) -> Array:
     """The number that all parts that reach a channel bring to it."""
+    if len(parts) == 1 and np.array_equal(parts[0][1], np.arange(size)):
+        return parts[0][2]
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     for _, places, numbers in parts:
         np.minimum.at(low, places, numbers)

@@ -219,8 +219,16 @@ def blocked(coupling: Coupling) -> list[tuple[list[Port], Node]]:
 
 def fits(array: Array, axis: int) -> bool:
     """Whether slices of an array along ``axis`` add up to what its type holds."""
+    if array.size and peak(array) * array.shape[axis] < largest(array.dtype):
+        return True
     total = np.abs(array).sum(axis, dtype=np.float64, initial=0.0)
     return bool(np.all(total < largest(array.dtype)))
+
+
+def peak(array: Array) -> float:
+    """The largest magnitude in an array of some numbers; NaN if one is."""
+    with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
+        return max(float(array.max()), -float(array.min()))
 
 
 def largest(dtype: DType) -> float:

@@ -101,7 +101,7 @@ class Family:
 
 def families(graph: Graph) -> tuple[Family, ...]:
     """The families that hold an axis of a weight, in the order of the graph."""
-    coupling = Coupling(graph)
+    coupling = graph.analysis(Coupling)
     return tuple(_family(coupling, ports) for ports in coupling.channel_families())
 
 

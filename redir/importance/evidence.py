@@ -63,7 +63,7 @@ class Evidence:
     @cached_property
     def families(self) -> Sequence[Family]:
         """All families of the graph that may lose channels."""
-        return families(Coupling(self.graph))
+        return families(self.graph.analysis(Coupling))
 
     def remembered(self, of: Callable[[Evidence], Found]) -> Found:
         """What a function makes of this, which it is asked once."""

@@ -216,6 +216,20 @@ class Graph:
                 readers.setdefault(value, []).append(node)
         return {value: tuple(nodes) for value, nodes in readers.items()}
 
+    def analysis(self, of: Callable[[Graph], _Said]) -> _Said:
+        """What an analysis says of this graph: it is made once, and kept as long as the graph is.
+
+        It must not change what it said, since all that ask get the same.
+        """
+        if of not in self._analyses:
+            self._analyses[of] = of(self)
+        said: _Said = self._analyses[of]
+        return said
+
+    @cached_property
+    def _analyses(self) -> dict[Callable[[Graph], Any], Any]:
+        return {}
+
     def walk(self) -> Iterator[Node]:
         """Every node, those of control-flow bodies behind the node that holds them."""
         for node in self.nodes:

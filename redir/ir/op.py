@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from redir.ir.tensor import Array, SparseTensor, Tensor, Type
@@ -109,12 +110,12 @@ class Op:
     table: Callable[[str, int, str], Op | None] | None = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Op) and self._key == other._key
+        return self is other or (isinstance(other, Op) and self._key == other._key)
 
     def __hash__(self) -> int:
         return hash(self._key)
 
-    @property
+    @cached_property
     def _key(self) -> tuple[str, str, bool]:
         return self.name, self.domain, self.opaque
 

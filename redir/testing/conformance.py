@@ -113,7 +113,7 @@ def check_removal(graph: Graph, share: float = 0.5, seed: int = 0) -> Graph:
     Raises:
         Broken: the outputs differ, or a narrowed node does not fit.
     """
-    coupling, rng = Coupling(graph), np.random.default_rng(seed)
+    coupling, rng = graph.analysis(Coupling), np.random.default_rng(seed)
     every = sorted({int(g) for port in coupling.ports for g in coupling.group(port)})
     chosen = spared(coupling, [g for g in every if rng.random() < share])
     try:

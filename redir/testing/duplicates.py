@@ -22,7 +22,7 @@ def plant_duplicates(graph: Graph, share: float, seed: int) -> Graph:
     Every slice that makes a channel is copied, and every weight that reads it is split at random
     among the copies. A family whose order of channels cannot be followed is left as it is.
     """
-    rng, coupling = np.random.default_rng(seed), Coupling(graph)
+    rng, coupling = np.random.default_rng(seed), graph.analysis(Coupling)
     layouts: dict[Port, Layout] = {}
     for family in coupling.families():
         groups = {int(g) for port in family for g in coupling.group(port)} - coupling.unmergeable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,13 +15,16 @@ from redir.errors import BadPipeline
 from redir.ir import Graph, Value
 from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array, Tensor
-from redir.passes.merge import Merge
+from redir.passes.merge import Merge, value_numbering
+from redir.passes.merge.value_numbering import Numbers
 from redir.pipeline import Pipeline
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import normal_feeds
 from redir.testing import check_on, check_pass, graphs, plant_duplicates
 from tests.helpers import const, placeholder
 from tests.steps import STEPS
+
+NUMBERS = [0.0, -0.0, 1.0, 2.0, -4.0, 3.0, 0.75, 3e38, np.inf, np.nan]
 
 X = placeholder(1, 1, 3, 3)
 FLAT = placeholder(1, 2)
@@ -575,6 +579,37 @@ def test_promises_are_checked_in_half_precision() -> None:
 def test_channels_merge_through_a_flatten_of_images() -> None:
     after = Merge()(of(ops.Gemm(ops.Flatten(EQUAL), const(np.arange(18).reshape(18, 1)))))
     assert widths(after) == [(1, 1, 1, 1), (9, 1)]
+
+
+def seen_and_read(rows: list[list[float]]) -> tuple[Numbers, Numbers]:
+    """The numbers of slices at a glance, where that tells, and from the whole of them."""
+    port = (const(rows), 0)
+    seen = value_numbering._apart_at_a_glance(port)
+    with patch.object(value_numbering, "_apart_at_a_glance", lambda _: None):
+        read = value_numbering.content(port)
+    assert read is not None
+    return seen or read, read
+
+
+def slices(numbers: list[float]) -> st.SearchStrategy[list[list[float]]]:
+    return st.lists(st.lists(st.sampled_from(numbers), min_size=3, max_size=3), min_size=1)
+
+
+@given(slices([*NUMBERS, 1e-45]))
+def test_a_glance_at_slices_says_which_are_alike(rows: list[list[float]]) -> None:
+    seen, read = seen_and_read(rows)
+    assert len(set(seen.direction.tolist())) == len(set(read.direction.tolist()))
+
+
+@given(slices(NUMBERS))
+def test_a_glance_at_slices_says_how_long_they_are(rows: list[list[float]]) -> None:
+    seen, read = seen_and_read(rows)
+    assert seen.length.tolist() == read.length.tolist()
+
+
+def test_a_glance_tells_other_slices_apart() -> None:
+    assert value_numbering._apart_at_a_glance((const([[1, 2], [1, 3]]), 0)) is not None
+    assert value_numbering._apart_at_a_glance((const([[1, 2], [2, 4]]), 0)) is None
 
 
 def test_pads_that_share_their_amounts_do_not_add_parameters() -> None:
