@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import networkx as nx
 import pytest
+
+import redir
 
 ROOT = Path(__file__).parents[1]
 CODE = ("redir", "frontends", "passes", "backends")
@@ -126,3 +130,25 @@ def test_a_package_is_imported_in_its_rooms_only(package: str) -> None:
         for module, line in imports(tree, waiting=True)
         if module.split(".")[0] == package and not name_of(path).startswith(ROOMS_OF[package])
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("does", "wanted"),
+    [
+        ("import redir", set()),
+        ("import redir; redir.load('redir/demo/digits.onnx')", {"numpy", "onnx"}),
+    ],
+)
+def test_no_package_is_imported_before_it_is_used(does: str, wanted: set[str]) -> None:
+    heavy = {"numpy", "onnx", "networkx", "scipy", *ROOMS_OF}
+    line = f"{does}; import sys; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", line], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert heavy & set(ran.stdout.split()) == wanted
+
+
+def test_the_face_has_what_it_names() -> None:
+    assert all(hasattr(redir, name) for name in redir.__all__)
+    assert set(redir.__all__) <= set(dir(redir))
+    assert not hasattr(redir, "nonsense")

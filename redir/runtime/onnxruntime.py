@@ -25,25 +25,30 @@ from redir.ops import tensor_of
 from redir.ops.agreement import traps
 from redir.text import tensors
 
-try:
-    import onnxruntime
-except ImportError:  # the extra is optional
-    onnxruntime = None
-
 Run = Callable[[Mapping[str, Array]], dict[str, Any]]
 
 EXACT_PRODUCTS = ("session.x64quantprecision", "1")  # of onnxruntime's session options
 _BYTES = (np.dtype(np.uint8), np.dtype(np.int8))
 
 
+@cache
+def _onnxruntime() -> Any:
+    """The package, imported when it is needed: that takes as long as a small model; or None."""
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError:  # the extra is optional
+        return None
+    return onnxruntime
+
+
 def installed() -> bool:
     """Whether onnxruntime is there."""
-    return onnxruntime is not None
+    return _onnxruntime() is not None
 
 
 def runtime_version() -> str:
     """The version of onnxruntime, empty without it."""
-    return "" if onnxruntime is None else str(onnxruntime.__version__)
+    return str(_onnxruntime().__version__) if installed() else ""
 
 
 def runner(graph: Graph) -> Run:
@@ -64,9 +69,9 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
         MissingExtra: onnxruntime is not installed.
         Unsupported: it does not accept the model.
     """
-    if onnxruntime is None:
+    if not installed():
         raise MissingExtra("running a model in onnxruntime", "ort")
-    options = onnxruntime.SessionOptions()
+    options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4
     stored = sum(t.nbytes for t in tensors(graph))
@@ -77,7 +82,7 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
     guard.check({})
     with _written(graph, stored) as model:
         try:
-            made = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+            made = _onnxruntime().InferenceSession(model, options, ["CPUExecutionProvider"])
         except Exception as error:
             raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
     names = tuple(output.name for output in made.get_outputs())
@@ -105,10 +110,11 @@ def _limit_memory(options: Any, stored: int) -> None:
     """Let onnxruntime fail, rather than the machine, on a model of ``stored`` bytes."""
     with limits.following(stored):
         most = {"max_mem": limits.limit(), "arena_extend_strategy": 1}  # what is asked for, no more
-    where = onnxruntime.OrtMemoryInfo(
-        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    ort = _onnxruntime()
+    where = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg(most))
+    ort.create_and_register_allocator(where, ort.OrtArenaCfg(most))
     options.add_session_config_entry("session.use_env_allocators", "1")
 
 
@@ -118,7 +124,7 @@ def saturates() -> bool:
 
     On x86 without VNNI they are added up in pairs of 16 bits, which 255 * 127 + 255 * 127 leaves.
     """
-    if onnxruntime is None:
+    if not installed():
         return False
     left, right = (np.full((8, 8), np.iinfo(dtype).max, dtype) for dtype in _BYTES)
     x, w = Value(TensorType(left.dtype, left.shape)), ops.constant(right)
@@ -196,7 +202,7 @@ def _may_trap(node: Node) -> bool:
 class Session:
     """A model that onnxruntime holds, called with feeds by name; it may run for ``seconds``."""
 
-    held: onnxruntime.InferenceSession
+    held: Any  # an InferenceSession
     names: tuple[str, ...]  # of the outputs
     guard: Guard
     seconds: float
@@ -231,7 +237,7 @@ _NO_ROOM = "Available memory of"
 @contextmanager
 def _ending_after(seconds: float) -> Iterator[Any]:
     """Options of a run that ends, at the next operator, when it has taken so long."""
-    options = onnxruntime.RunOptions()
+    options = _onnxruntime().RunOptions()
     if isinf(seconds):
         yield options
         return
