@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, nan
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def cast_of_cast(node: Node, _: Around) -> Found:
     return node.on(inner.inputs).outputs[0]
 
 
-def _holds(wide: np.dtype[np.generic], narrow: np.dtype[np.generic]) -> bool:
+def _holds(wide: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
     """Whether a type has all numbers of another."""
     digits = np.iinfo(narrow).bits if narrow.kind in _INTEGER else 0
     exact = wide.kind != "f" or digits <= np.finfo(wide).nmant
