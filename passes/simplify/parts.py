@@ -83,8 +83,9 @@ def _neighbours(one: Value, other: Value, axis: int, around: Around) -> Value | 
     if not around.alone(one) or not around.alone(other) or one.node is None or other.node is None:
         return None
     first, second = _run(one.node, axis), _run(other.node, axis)
-    same = one.node.inputs[0] is other.node.inputs[0]
-    if first is None or second is None or not same or first[1] != second[0]:
+    if first is None or second is None or first[1] != second[0]:
+        return None
+    if one.node.inputs[0] is not other.node.inputs[0]:
         return None
     cut = Cut([axis], [first[0]], [second[1]], [1])
     return cutting(replace(one.node, source=None), one.node.inputs[0], cut)

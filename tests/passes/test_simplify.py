@@ -243,6 +243,7 @@ LEFT_ALONE: dict[str, Value] = {
     "parts of a Split along another axis": ops.Concat(*split(X, 2), axis=3),
     "Slices with a gap": ops.Concat(cut(X, 2, 0, 2), cut(X, 2, 3, 5), axis=2),
     "Slices of two values": ops.Concat(cut(X, 2, 0, 2), cut(ops.Relu(X), 2, 2, 4), axis=2),
+    "a Slice beside a constant": ops.Concat(cut(X, 2, 0, 3), const(np.ones((1, 3, 1, 6))), axis=2),
     "Slices along another axis": ops.Concat(cut(X, 2, 0, 3), cut(X, 2, 3, 6), axis=3),
     "Slices in steps": ops.Concat(cut(X, 2, 0, 3, 2), cut(X, 2, 3, 6, 2), axis=2),
     "Slices to an end that may come before": ops.Concat(
