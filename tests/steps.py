@@ -14,7 +14,7 @@ STEPS: dict[str, list[tuple[str, ...]]] = {
         ("cut", "noop", "transpose", "reshape"),
         ("channel_pad", "conv", "flatten", "matmul", "arithmetic"),
         ("branches", "two_layers", "batchnorm"),
-        ("parts", "bounds"),
+        ("parts", "bounds", "moves"),
     ],
     "fold-batchnorm": [
         ("conv", "batchnorm", "conv_transpose", "batchnorm"),

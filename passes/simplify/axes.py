@@ -10,6 +10,7 @@ from redir.ops import is_absent, tensor_of
 from redir.passes.simplify.rules import Around, Found, rule
 
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_SHAPES = 5  # the operator set from which a Reshape reads the shape
 _NUMBERS = 13  # the operator set from which a Squeeze reads its axes
 
 
@@ -79,17 +80,40 @@ def _perm(node: Node, rank: int) -> tuple[int, ...]:
 
 
 @rule("Reshape of what is in the same order", "Reshape")
-def reshape_in_order(node: Node, _: Around) -> Found:
+def reshape_in_order(node: Node, around: Around) -> Found:
     """Of a Reshape, or of what moved or made axes of size 1: these need not be done."""
     inner = node.inputs[0].node
     if inner is None or len(node.inputs) < 2 or not _keeps_order(inner):  # noqa: PLR2004
         return None
     goal = tensor_of(node.inputs[1])
-    if goal is None:
-        return "the shape that it gives is not constant"
-    if 0 in goal.array:
-        return "it takes a size from what it reads"
+    if goal is None or 0 in goal.array:
+        return _reshaped(node, around)
     return node.on((inner.inputs[0], node.inputs[1])).outputs[0]
+
+
+@rule("moves that keep the order", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
+def moves_in_order(node: Node, around: Around) -> Found:
+    """One Reshape, or nothing."""
+    inner = node.inputs[0].node
+    if inner is None or not _keeps_order(inner) or not _keeps_order(node):
+        return None
+    return _reshaped(node, around)
+
+
+def _reshaped(node: Node, around: Around) -> Found:
+    """What a node and the one before it make, as one Reshape."""
+    inner, op, shape = node.inputs[0].node, around.op("Reshape"), node.outputs[0].type.shape
+    assert inner is not None
+    if not around.alone(node.inputs[0]):
+        return "the one before it is read by others too"
+    if inner.inputs[0].type.static is not None and inner.inputs[0].type == node.outputs[0].type:
+        return inner.inputs[0]
+    if shape is None or 0 in shape or op is None or op.version < _SHAPES:
+        return "the shape that it gives is not known"
+    goal = [size if isinstance(size, int) else -1 for size in shape]
+    if goal.count(-1) > 1:
+        return "more than one size that it gives is open"
+    return op(inner.inputs[0], ops.constant(np.array(goal, np.int64)))
 
 
 def _keeps_order(node: Node) -> bool:
@@ -103,4 +127,4 @@ def _keeps_order(node: Node) -> bool:
     return moved == sorted(moved)
 
 
-RULES = (axes_in_a_row, there_and_back, transpose_of_transpose, reshape_in_order)
+RULES = (axes_in_a_row, there_and_back, transpose_of_transpose, reshape_in_order, moves_in_order)

@@ -67,6 +67,17 @@ def _cut(x: Value, axis: int, start: int, end: int) -> Value:
     return ops.Slice(x, ints(start), ints(end), ints(axis))
 
 
+def _moves(d: Draft, x: Value) -> Value:
+    """Axes of size 1 come, move and go."""
+    rank = x.rank or 0
+    places = d.number(0, rank), d.number(0, rank)
+    wide = ops.Unsqueeze(x, ints(places[0]))
+    perm = [axis for axis in range(rank + 1) if axis != places[0]]
+    perm.insert(places[1], places[0])
+    moved = ops.Transpose(wide, perm=tuple(perm))
+    return ops.Squeeze(moved, ints(d.pick(places[1], places[1] - rank - 1)))
+
+
 def _bounds(d: Draft, x: Value) -> Value:
     """Bounds behind bounds, casts behind casts."""
 
@@ -85,4 +96,5 @@ PAIRS: dict[str, tuple[int, Step]] = {
     "two_layers": (4, _two_layers),
     "parts": (4, _parts),
     "bounds": (0, _bounds),
+    "moves": (0, _moves),
 }

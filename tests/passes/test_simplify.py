@@ -83,6 +83,30 @@ FIRES: dict[str, tuple[Value, list[str]]] = {
         ops.Reshape(ops.Transpose(X, perm=(1, 2, 0, 3)), ints(18, 6)),
         ["Reshape"],
     ),
+    "a Reshape that copies a size": (
+        ops.Reshape(ops.Reshape(X, ints(18, 6)), ints(0, 3, 2)),
+        ["Reshape"],
+    ),
+    "a Reshape of a Squeeze to what was": (
+        ops.Reshape(ops.Squeeze(X, ints(0)), ints(1, 0, 0, -1)),
+        ["Reshape"],
+    ),
+    "a Transpose of an Unsqueeze to what was": (
+        ops.Transpose(ops.Unsqueeze(ops.Squeeze(X, ints(0)), ints(1)), perm=(1, 0, 2, 3)),
+        [],
+    ),
+    "a Squeeze, then an Unsqueeze": (
+        ops.Unsqueeze(ops.Squeeze(placeholder(1, 2, 1, "n"), ints(0)), ints(3)),
+        ["Reshape"],
+    ),
+    "a Transpose of a Reshape": (
+        ops.Transpose(ops.Reshape(X, ints(18, 6, 1)), perm=(2, 0, 1)),
+        ["Reshape"],
+    ),
+    "a Flatten of what moved an axis of size 1": (
+        ops.Flatten(ops.Transpose(X, perm=(1, 2, 0, 3)), axis=2),
+        ["Reshape"],
+    ),
     "Neg twice": (ops.Neg(ops.Neg(X)), []),
     "Relu twice": (ops.Relu(ops.Relu(X)), ["Relu"]),
     "a Cast there and back": (ops.Cast(ops.Cast(X, to=DOUBLE), to=FLOAT), []),
@@ -162,6 +186,10 @@ READ_TWICE: dict[str, tuple[Value, Callable[[Value], Value]]] = {
     "a Clip": (ops.Relu(X), lambda v: ops.Clip(v, number(0), number(6))),
     "a Concat": (ops.Concat(X, X, axis=2), lambda v: ops.Concat(v, X, axis=2)),
     "a part": (cut(X, 2, 0, 2), lambda v: ops.Concat(v, cut(X, 2, 2, 4), axis=2)),
+    "a Squeeze": (
+        ops.Squeeze(placeholder(1, 2, 3), ints(0)),
+        lambda v: ops.Unsqueeze(v, ints(2)),
+    ),
     "a Transpose": (
         ops.Transpose(X, perm=(0, 2, 3, 1)),
         lambda v: ops.Transpose(v, perm=(3, 0, 1, 2)),
@@ -177,17 +205,28 @@ def test_what_others_read_too_stays(what: str) -> None:
         assert check_on(Simplify(), graph) is graph
 
 
+SQUARE_OF_ONE = placeholder(2, 3, 1)
 STARTS, TARGET = placeholder(1, dtype=np.int64), placeholder(2, dtype=np.int64)
 LEFT_ALONE: dict[str, Value] = {
     "a Slice of a part of an open size": cut(cut(OPEN, 2, -5, -1), 2, 1, 3),
     "a Slice from where a value says": ops.Slice(cut(OPEN, 2, 1, 5), STARTS, ints(4), ints(3)),
-    "a Reshape that copies a size": ops.Reshape(ops.Reshape(X, ints(18, 6)), ints(0, 3, 2)),
+    "a Reshape that copies an open size": ops.Reshape(
+        ops.Reshape(OPEN, ints(0, 0, -1)), ints(0, 3, 1, -1)
+    ),
+    "a Reshape to nothing": ops.Reshape(ops.Flatten(placeholder(0, 3)), ints(3, 0), allowzero=1),
+    "moves to two open sizes": ops.Unsqueeze(
+        ops.Squeeze(placeholder("n", 1, "h"), ints(1)), ints(0)
+    ),
+    "a move that turns": ops.Squeeze(ops.Transpose(SQUARE_OF_ONE, perm=(1, 0, 2)), ints(2)),
+    "a move behind one that turns": ops.Unsqueeze(ops.Transpose(SQUARE_OF_ONE), ints(0)),
     "a Reshape to what a value says": ops.Reshape(ops.Flatten(X), TARGET),
     "a Reshape of what was turned": ops.Reshape(ops.Transpose(X), ints(18, 6)),
     "a Reshape of what may have been turned": ops.Reshape(
         ops.Transpose(OPEN, perm=(0, 1, 3, 2)), ints(-1)
     ),
-    "a Squeeze of other axes": ops.Squeeze(ops.Unsqueeze(X, ints(0)), ints(1)),
+    "a Squeeze of other axes": ops.Squeeze(
+        ops.Unsqueeze(placeholder("n", 1, "h"), ints(0)), ints(2)
+    ),
     "a Pad that mirrors": ops.Conv(pad(X, 1, 1, 1, 1, mode="reflect"), KERNEL),
     "a Pad by ones": ops.Conv(
         ops.Pad(X, ints(0, 0, 1, 1, 0, 0, 1, 1), const(1.0, "float32")), KERNEL
@@ -300,6 +339,7 @@ def test_moves_in_any_order_come_to_the_same(places: list[int], seed: int) -> No
 
 
 DRAWN = {
+    "moves that keep the order": "moves",
     "Concat of a Concat": "parts",
     "parts that are joined again": "parts",
     "Slice of a Concat": "parts",
@@ -398,6 +438,11 @@ WRONG: dict[str, tuple[str, Callable[[Node, Around], Found], Value]] = {
         "Reshape of what is in the same order",
         only_the_outer,
         ops.Reshape(ops.Transpose(SQUARE), ints(-1)),
+    ),
+    "takes the order of any move for kept": (
+        "moves that keep the order",
+        lambda node, _: ops.Reshape(before(node).inputs[0], ints(1, 3, 2)),
+        ops.Unsqueeze(ops.Transpose(placeholder(2, 3)), ints(0)),
     ),
     "forgets its own pads": (
         "Pad before a layer",
