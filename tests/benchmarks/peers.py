@@ -43,6 +43,7 @@ _STEPS = range(1, 100)  # per cent of the channels that a peer removes
 _FAR = 0.01  # from the share that was asked for: then a cell says how much is left
 
 Pruned = Callable[[int], Graph]  # by per cent of the channels
+Made = Callable[[], Graph]
 Module = Any  # of torch, of which mypy sees nothing
 
 
@@ -111,18 +112,24 @@ def by_redir(model: Classifier, statistics: str) -> Iterator[Point]:
 def by_peer(model: Classifier, *ways: Pruned) -> Iterator[Point]:
     """The models nearest to the shares; of several ways to prune, that which gets most right."""
     for share in SHARES:
-        found = (_point(model, share, *nearest(model.graph, share, way)) for way in ways)
+        makes = (nearest(model.graph, share, way) for way in ways)
+        found = (_point(model, share, *timed(make)) for make in makes)
         yield max(found, key=lambda point: point.accuracy)
 
 
-def nearest(graph: Graph, share: float, way: Pruned) -> tuple[Graph, float]:
-    """What a way to prune makes that is nearest to a share, and how long it took."""
+def nearest(graph: Graph, share: float, way: Pruned) -> Made:
+    """Makes what a way to prune gives that is nearest to a share."""
     wanted = share * macs(graph)
     first = bisect_left(_STEPS, -wanted, key=lambda step: -macs(way(step)))
     around = _STEPS[max(first - 1, 0) : first + 1]
     step = min(around, key=lambda step: abs(macs(way(step)) - wanted))
+    return partial(way.__wrapped__, step)  # type: ignore[attr-defined] # past the cache
+
+
+def timed(make: Made) -> tuple[Graph, float]:
+    """What is made, and the processor time it took."""
     start = process_time()
-    made: Graph = way.__wrapped__(step)  # type: ignore[attr-defined] # past the cache
+    made = make()
     return made, process_time() - start
 
 
@@ -145,6 +152,7 @@ def torch_pruning_of(
         global_pruning=everywhere,
         pruning_ratio=step / 100,
         ignored_layers=[last],
+        num_heads=module.heads() if hasattr(module, "heads") else {},
     ).step()
     return redir.from_torch(module, (images,), dynamic_shapes=({0: torch.export.Dim("n")},))
 
