@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Value
 from redir.ir.builtin import constant, is_absent, tensor_of
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, TensorType, Type
+from redir.ops import schema
 from redir.ops.layout import like
 from redir.ops.links import same_axes
 
@@ -32,6 +33,15 @@ class Cut:
         return zip(self.axes, each, strict=True)
 
 
+def infer(node: Node) -> Sequence[Type]:
+    """The result's type, where an axis that is not cut has the size that it had."""
+    (found,), axes, shape = schema.infer(node), _axes_of(node), node.inputs[0].type.shape
+    if cut_of(node) is not None or axes is None or shape is None:
+        return [found]
+    dims = tuple(None if axis in axes else size for axis, size in enumerate(shape))
+    return [TensorType(found.dtype, dims)]
+
+
 def cut_of(node: Node) -> Cut | None:
     """The literals of a Slice, if they are constant."""
     rank = node.inputs[0].rank
@@ -50,6 +60,15 @@ def cut_of(node: Node) -> Cut | None:
     return Cut([a % rank for a in axes], starts, ends, steps)
 
 
+def _axes_of(node: Node) -> set[int] | None:
+    """The axes that a Slice cuts, which may be known where values say from where to where."""
+    cut, rank = cut_of(node), node.inputs[0].rank
+    if cut is not None or rank is None or len(node.inputs) < 4:  # noqa: PLR2004 - axes are given
+        return None if cut is None else set(cut.axes)
+    axes = tensor_of(node.inputs[3])
+    return None if axes is None else {int(axis) % rank for axis in axes.array.reshape(-1)}
+
+
 def takes_all(node: Node) -> bool:
     """Whether a Slice surely takes the whole of its operand, in order."""
     cut, x = cut_of(node), node.inputs[0]
@@ -63,11 +82,11 @@ def takes_all(node: Node) -> bool:
 
 def slice_(node: Node) -> Iterator[Link]:
     """The channels from a constant start to a constant end; axes that are not cut stay."""
-    x, y, cut = node.inputs[0], node.outputs[0], cut_of(node)
-    if cut is None or x.rank is None or y.rank != x.rank:
+    x, y, cut, axes = node.inputs[0], node.outputs[0], cut_of(node), _axes_of(node)
+    if axes is None or x.rank is None or y.rank != x.rank:
         return
-    yield from same_axes(x, y, (a for a in range(x.rank) if a not in cut.axes))
-    for axis, (start, end, step) in cut.runs:
+    yield from same_axes(x, y, (a for a in range(x.rank) if a not in axes))
+    for axis, (start, end, step) in () if cut is None else cut.runs:
         size = x.type.size(axis)
         if size is not None:
             taken = np.arange(size)[start:end:step]
@@ -80,7 +99,8 @@ def narrow_slice(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     from redir import ops  # noqa: PLC0415 - which imports this module
 
     cut = cut_of(node)
-    assert cut is not None
+    if cut is None:
+        return node.on(inputs)
     axes = [axis for axis in cut.axes if (node.inputs[0], axis) in kept]
     places = {axis: _met(node, cut, axis, kept) for axis in axes}
     uneven = {axis: met for axis, met in places.items() if run_of(met) is None}

@@ -272,7 +272,10 @@ ENTRIES: dict[str, Op] = {
     "Shape": entry(attributes="end start"),
     "Size": entry(),
     "Slice": entry(
-        links=slicing.slice_, narrow=slicing.narrow_slice, attributes="axes ends starts"
+        slicing.infer,
+        links=slicing.slice_,
+        narrow=slicing.narrow_slice,
+        attributes="axes ends starts",
     ),
     "SpaceToDepth": entry(links=expansion.space_to_depth, attributes="blocksize mode"),
     "Split": entry(

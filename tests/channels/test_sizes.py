@@ -83,8 +83,12 @@ def test_channels_whose_number_somebody_takes_are_pinned(what: str) -> None:
 
 
 def compared(read: Read) -> None:
-    """Without half of its channels a network gives what it gives with zeros for them."""
-    graph, _ = network(read)
+    """Compare a network without half of its channels with one that has zeros for them."""
+    assert_pruned_alike(network(read)[0])
+
+
+def assert_pruned_alike(graph: Graph) -> None:
+    """Assert that without half of its channels it gives what it gives with zeros for them."""
     x = RNG.normal(size=(2, 3, 7, 6)).astype(np.float32)
     zeros, left = (
         evaluate(Prune(0.5, compact=compact)(graph), {"x": x}) for compact in (False, True)
@@ -96,6 +100,31 @@ def compared(read: Read) -> None:
 @pytest.mark.parametrize("what", FREE)
 def test_without_channels_the_sizes_that_are_taken_stay(what: str) -> None:
     compared(FREE[what])
+
+
+def cropped(axes: Value) -> tuple[Graph, Value]:
+    """Two layers, and between them a map that is cut to the size of another."""
+    x = placeholder("n", 3, "h", "w")
+    weights = (const(RNG.normal(size=shape), "float32") for shape in ((8, 3, 3, 3), (2, 8, 1, 1)))
+    between = ops.Relu(ops.Conv(x, next(weights)))
+    wide = ops.Pad(between, ints(0, 0, 0, 0, 0, 0, 1, 1))
+    sizes = ops.Slice(ops.Shape(between), ints(2), ints(4))
+    cut = ops.Slice(wide, ints(0, 0), sizes, axes)
+    return Graph({"x": x}, {"y": ops.Conv(cut, next(weights))}), between
+
+
+@pytest.mark.parametrize("axes", [(2, 3), (-1, -2)])
+def test_channels_are_free_where_other_axes_are_cut_to_a_size_that_flows(
+    axes: tuple[int, int],
+) -> None:
+    graph, between = cropped(ints(*axes))
+    assert not Coupling(graph).is_pinned((between, 1))
+    assert_pruned_alike(graph)
+
+
+def test_channels_that_are_cut_to_a_size_that_flows_are_pinned() -> None:
+    graph, between = cropped(ints(1, 3))
+    assert Coupling(graph).is_pinned((between, 1))
 
 
 def test_that_no_size_is_taken_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
