@@ -220,10 +220,10 @@ class _Writer:
             "Constant" if node.op == ops.Const else node.op.name,
             ["" if ops.is_absent(v) else names[v] for v in own],
             [names[v] for v in node.outputs],
-            name=source.name if source else None,
-            doc_string=source.doc if source else None,
-            domain="" if node.op == ops.Const else node.op.domain,
-            overload=source.overload if source else None,
+            name=(source and source.name) or None,
+            doc_string=(source and source.doc) or None,
+            domain=None if node.op == ops.Const else node.op.domain or None,
+            overload=(source and source.overload) or None,
         )
         if source is not None:
             add_metadata(proto, source)

@@ -36,6 +36,12 @@ from tests.helpers import placeholder
 # Notes and names
 
 
+def test_an_empty_word_takes_no_bytes() -> None:
+    x = placeholder(2)
+    (node,) = to_proto(Graph({"x": x}, {"y": ops.Relu(x)})).graph.node
+    assert not any(map(node.HasField, ("domain", "overload", "doc_string", "name")))
+
+
 def test_the_result_of_a_body_does_not_take_a_name_from_around() -> None:
     """Runtimes refuse that, even where they differ in nothing else."""
     flag, y, inner, other = (placeholder(dtype=bool), *(placeholder(2) for _ in range(3)))
