@@ -88,7 +88,22 @@ def _model(graph: Graph) -> tuple[onnx.ModelProto, list[Stored]]:
     given.update(t.name for t in model.graph.initializer)
     writer = _Writer(opset, model.ir_version < _INITIALIZERS, given)
     model.graph.CopyFrom(writer.graph(graph, model.graph))
+    _drop_functions(model)
     return model, list(writer.tensors.values())
+
+
+def _drop_functions(model: onnx.ModelProto) -> None:
+    """Drop the local functions that nothing calls."""
+    functions = {(protos.domain(f.domain), f.name, f.overload): f for f in model.functions}
+    called, new = set[protos.Called](), set(protos.called(model.graph.node)) & functions.keys()
+    while new:
+        called |= new
+        found = {name for call in new for name in protos.called(functions[call].node)}
+        new = (found & functions.keys()) - called
+    left = [f for name, f in functions.items() if name in called]
+    if len(left) < len(model.functions):
+        del model.functions[:]
+        model.functions.extend(left)
 
 
 def _new(opset: Mapping[str, int]) -> onnx.ModelProto:
@@ -223,7 +238,7 @@ class _Writer:
             name=(source and source.name) or None,
             doc_string=(source and source.doc) or None,
             domain=None if node.op == ops.Const else node.op.domain or None,
-            overload=(source and source.overload) or None,
+            overload=(source and node.op.opaque and source.overload) or None,
         )
         if source is not None:
             add_metadata(proto, source)

@@ -14,14 +14,14 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import AttributeProto, TensorProto, external_data_helper, helper
+from onnx import AttributeProto, TensorProto, external_data_helper
 
 from redir import ops
-from redir.errors import BadInput, IllTyped, Unsupported
+from redir.errors import BadInput, IllTyped
+from redir.frontends.onnx.functions import Calls
 from redir.frontends.onnx.notes import metadata, node_shell, says_more, stripped
 from redir.frontends.onnx.order import ordered, spoken
 from redir.ir import Attr, Graph, Node, Op, Source, Value
-from redir.ir.interpreter import evaluate
 from redir.ir.tensor import UNKNOWN, Array, Tensor, TensorType, Type, bits, dtype_name
 from redir.ops import protos
 
@@ -95,11 +95,11 @@ class _File:
 
     @cached_property
     def opset(self) -> dict[str, int]:
-        return {_domain(o.domain): o.version for o in self.model.opset_import}
+        return {protos.domain(o.domain): o.version for o in self.model.opset_import}
 
     @cached_property
-    def functions(self) -> dict[tuple[str, str, str], onnx.FunctionProto]:
-        return {(_domain(f.domain), f.name, f.overload): f for f in self.model.functions}
+    def calls(self) -> Calls:
+        return Calls(self.model, lambda model: from_proto(model, self.folder))
 
     def tensor(self, proto: TensorProto) -> Tensor:
         try:
@@ -108,28 +108,6 @@ class _File:
             return protos.tensor_from(proto)
         except (ValueError, TypeError, KeyError) as error:
             raise BadInput(f"tensor {proto.name!r} is damaged: {error}") from None
-
-    def run_function(self, node: Node, *arrays: Any) -> Sequence[Any]:
-        overload = node.source.overload if node.source else ""
-        function = self.functions[node.op.domain, node.op.name, overload]
-        if node.attrs or not all(isinstance(a, np.ndarray) for a in arrays):
-            raise Unsupported(f"{node}: a local function with attributes cannot be run")
-        given = dict(zip(function.input, arrays, strict=False))
-        types = {n: protos.type_to(TensorType(a.dtype, a.shape)) for n, a in given.items()}
-        graph = onnx.GraphProto(
-            name=function.name,
-            node=function.node,
-            input=[helper.make_value_info(name, t) for name, t in types.items()],
-            output=[onnx.ValueInfoProto(name=name) for name in function.output],
-        )
-        model = onnx.ModelProto(
-            graph=graph, opset_import=function.opset_import, functions=self.model.functions
-        )
-        return list(evaluate(from_proto(model, self.folder), given).values())
-
-
-def _domain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
 
 
 def _external(proto: TensorProto, folder: Path) -> Array:
@@ -266,7 +244,7 @@ class _Scope:
         names = (proto.op_type, proto.name, *proto.input, *proto.output)
         if any(isinstance(name, bytes) for name in names):
             raise BadInput(f"a name of {reader} is not UTF-8")
-        if proto.op_type == "Constant" and not _domain(proto.domain):
+        if proto.op_type == "Constant" and not protos.domain(proto.domain):
             self.env[proto.output[0]] = self._constant(proto)
             return
         inputs = [self.lookup(name, reader) for name in proto.input]
@@ -318,17 +296,20 @@ class _Scope:
             return Node(op, tuple(inputs), attrs, arity=len(proto.output), source=source)
 
     def _op(self, proto: onnx.NodeProto, declared: Sequence[Type | None]) -> Op:
-        domain = _domain(proto.domain)
+        domain = protos.domain(proto.domain)
         if domain == ops.Const.domain:
             raise BadInput(f"{spoken(proto)} is of the domain {domain!r}, which is redir's own")
         version = self.file.opset.get(domain, 1)
-        function = (domain, proto.op_type, proto.overload) in self.file.functions
+        function = (domain, proto.op_type, proto.overload) in self.file.calls.functions
         op = None if function else ops.lookup(proto.op_type, version, domain)
         if op is not None:
             return op
         types = [_loose(t) for t in declared]
-        run = self.file.run_function if function else None
-        return ops.opaque(proto.op_type, domain, version, types, run)
+        if function:
+            called = self.file.calls
+            op = ops.opaque(proto.op_type, domain, version, types, called.run)
+            return replace(op, body=called.body)
+        return ops.opaque(proto.op_type, domain, version, types)
 
     def _constant(self, proto: onnx.NodeProto) -> Value:
         attr = proto.attribute[0] if len(proto.attribute) == len(proto.output) == 1 else None

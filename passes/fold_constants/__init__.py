@@ -13,7 +13,7 @@ from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Node, Source, Value, width
 from redir.ir.interpreter import compute
 from redir.ir.limits import nbytes
-from redir.ir.rewriter import Visit, in_branches, transform
+from redir.ir.rewriter import Visit, grafted, in_branches, opened, transform
 from redir.ir.tensor import Array, Dim, Tensor, TensorType
 from redir.ops import control, is_absent, tensor_of
 from redir.passes.fold_constants.storage import Known, affordable
@@ -26,7 +26,8 @@ Sizes = tuple[Dim | tuple[Value, int], ...]
 class FoldConstants(Pass):
     """Replace what can be computed from constants, and sizes that are known, by constants.
 
-    An If whose condition is known becomes what is in the branch that it takes.
+    An If whose condition is known becomes what is in the branch that it takes, and a call of a
+    local function what is in that.
 
     A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
     constants it is computed from; so is what would make the graph store more numbers than it did.
@@ -45,7 +46,7 @@ class FoldConstants(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Fold from inputs to outputs, in one sweep, and then leave what costs too much."""
-        graph = in_branches(graph, self.run)
+        graph = in_branches(opened(graph), self.run)
         known, sizes, goals = Known(), dict[Value, Sizes](), dict[tuple[int, ...], Value]()
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -110,13 +111,8 @@ def _inlined(node: Node, inputs: Sequence[Value], body: Graph, visit: Visit) -> 
     """What a body of ``node`` gives, its nodes visited one by one."""
     held = control.captures(node)
     captured = dict(zip(held, inputs[len(inputs) - len(held) :], strict=True))
-    env = {value: captured[name] for name, value in body.inputs.items()}
-    for inner in body.nodes:
-        operands = tuple(env.get(v, v) for v in inner.inputs)
-        made = visit(inner, operands)
-        values = (made,) if isinstance(made, Value) else made or inner.on(operands).outputs
-        env.update(zip(inner.outputs, values, strict=True))
-    return [env.get(value, value) for value in body.outputs.values()]
+    given = {value: captured[name] for name, value in body.inputs.items()}
+    return grafted(body, given, visit)
 
 
 def _array(value: Value) -> Array | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from redir.ir.builtin import tensor_of
+from redir.ir.builtin import Absent, tensor_of
 from redir.ir.graph import Graph, Node, Value
 from redir.ir.tensor import Tensor
 
@@ -80,6 +80,39 @@ def in_branches(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
         return node.on(inputs, **changed).outputs if changed else None
 
     return transform(graph, visit)
+
+
+def opened(graph: Graph) -> Graph:
+    """``graph`` with what is in local functions in place of their calls.
+
+    A function of which nothing is known stays.
+    """
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        body = node.op.body(node.on(inputs)) if node.op.opaque else None
+        if body is None or all(inner.op.opaque for inner in body.nodes if inner.inputs):
+            return None
+        given = (value for value in inputs if value.node is None or value.node.op != Absent)
+        return grafted(body, dict(zip(body.inputs.values(), given, strict=True)), _kept)
+
+    while (after := transform(graph, visit)) is not graph:
+        graph = after
+    return graph
+
+
+def _kept(_: Node, __: tuple[Value, ...]) -> None:
+    """Keep a node as it is."""
+
+
+def grafted(body: Graph, given: Mapping[Value, Value], visit: Visit) -> list[Value]:
+    """What ``body`` gives on the values ``given`` for its inputs, its nodes visited one by one."""
+    env = dict(given)
+    for node in body.nodes:
+        operands = tuple(env.get(v, v) for v in node.inputs)
+        made = visit(node, operands)
+        values = (made,) if isinstance(made, Value) else made or node.on(operands).outputs
+        env.update(zip(node.outputs, values, strict=True))
+    return [env.get(value, value) for value in body.outputs.values()]
 
 
 def rewrite(graph: Graph, *rules: Rule, sweeps: int = 100) -> Graph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 
 import numpy as np
@@ -262,3 +262,21 @@ def attr_to(
         case bool():
             return helper.make_attribute(name, int(attr))
     return helper.make_attribute(name, attr)
+
+
+Called = tuple[str, str, str]
+"""The domain, the name and the overload of an operator or function."""
+
+
+def domain(name: str) -> str:
+    """A domain by its shortest name."""
+    return "" if name == "ai.onnx" else name
+
+
+def called(nodes: Iterable[onnx.NodeProto]) -> Iterator[Called]:
+    """What nodes call, and those of their bodies."""
+    for node in nodes:
+        yield domain(node.domain), node.op_type, node.overload
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from called(graph.node)

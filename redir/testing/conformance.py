@@ -16,6 +16,7 @@ from redir.channels.removal import silenced, spared, without
 from redir.check.guarantees import SAME_INTERFACE, SAME_OUTPUTS
 from redir.errors import Broken, MissingExtra
 from redir.ir import Graph
+from redir.ir.rewriter import opened
 from redir.pipeline import Pass
 from redir.testing import strategies
 from redir.testing.duplicates import plant_duplicates
@@ -146,4 +147,4 @@ def _refuted(graph: Graph, text: str, after: Graph, again: Graph) -> Iterator[st
 
 
 def _unrepeatable(graph: Graph) -> Counter[str]:
-    return Counter(str(n.op) for n in graph.nodes if not (n.repeatable or n.bodies))
+    return Counter(str(n.op) for n in opened(graph).nodes if not (n.repeatable or n.bodies))
