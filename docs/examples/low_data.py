@@ -6,10 +6,11 @@ is measured on the images of another file, or on what was not drawn if there is 
 is trained, unless ``--finetune`` says for how many epochs, on the same few images. A file is an
 ``.npz`` with ``images`` (bytes, channels last) and ``labels``, or a ``.zip`` of images that are
 named by the numbers of their classes; the model is normalised as those of torch hubs are. What
-is found is kept in a file, so that a run goes on where it was stopped; a table is printed, and a
-picture drawn with ``--plot``::
+is found is kept in a file, so that a run goes on where it was stopped; a table is printed::
 
     python docs/examples/low_data.py resnet20.onnx train.npz test.npz --found resnet20.json
+
+``docs/examples/pictures.py`` draws what is in ``docs/examples/low_data``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ import numpy.typing as npt
 from PIL import Image
 
 import redir
-from redir.figures import empty
 from redir.importance import Criterion, Evidence, Family, Labelled, criterion
 from redir.importance.shapley import Shapley, Values
 from redir.io.plugins import plugins
@@ -196,22 +196,6 @@ def shown(right: Sequence[float]) -> str:
     return f"{right[0]:.1f}" if right else ""
 
 
-def drawn(found: Found, path: str) -> None:
-    """Draw the means by what is kept, dashed without reconstruction."""
-    figure = empty(7, 4)
-    axes = figure.add_subplot()
-    for place, (name, at) in enumerate(found.items()):
-        for way, style in (("as it is", "--"), ("reconstructed", "-")):
-            points = sorted((float(share), np.mean(cell[way])) for share, cell in at.items())
-            label = name if style == "-" else None
-            colour = f"C{place % 10}"
-            axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=".")
-    axes.set_xlabel("kept")
-    axes.set_ylabel("accuracy, %")
-    axes.legend(fontsize=7)
-    figure.savefig(path)
-
-
 def main(given: Sequence[str]) -> None:
     """Measure, keep what is found, and print the table."""
     parser = argparse.ArgumentParser()
@@ -228,7 +212,6 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--budget", type=int, default=0)
     parser.add_argument("--finetune", type=int, default=0)
     parser.add_argument("--found", type=Path)
-    parser.add_argument("--plot", default="")
     options = parser.parse_args(given)
     there = options.found and options.found.exists()
     found: Found = json.loads(options.found.read_text(encoding="utf-8")) if there else {}
@@ -236,8 +219,6 @@ def main(given: Sequence[str]) -> None:
         if options.found:
             options.found.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(table(found))
-    if options.plot:
-        drawn(found, options.plot)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation.
 
 For docs/red.md, what the passes find in the model that ships with redir; for the rest, what was
-measured: by ``tests.benchmarks.peers`` and ``dynamic_sparsity.py``.
+measured: by ``tests.benchmarks.peers``, ``low_data.py`` and ``dynamic_sparsity.py``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -49,6 +50,26 @@ def draw_peers(network: str) -> Figure:
     return figure
 
 
+def draw_low_data(network: str) -> Figure:
+    """Draw what is right by the channels that are kept, dashed without reconstruction.
+
+    Of the criteria those that were measured at several shares.
+    """
+    figure = empty(6, 3.6)
+    axes = figure.subplots()
+    found = stored(f"low_data/{network}.json").items()
+    for place, (name, cells) in enumerate(pair for pair in found if len(pair[1]) > 1):
+        for way, style in (("as it is", ".--"), ("reconstructed", ".-")):
+            points = sorted((float(share), fmean(cell[way])) for share, cell in cells.items())
+            label = name if way == "reconstructed" else None
+            axes.plot(*zip(*points, strict=True), style, color=f"C{place}", label=label)
+    axes.set(xlabel="channels kept", ylabel="accuracy, %", ylim=(0, 100))
+    axes.invert_xaxis()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
 def draw_sparsity() -> Figure:
     """Draw how many channels are asleep after each epoch, and the rate of the penalty."""
     epochs = stored("sparsity.json")
@@ -77,6 +98,7 @@ def main(folder: Path) -> None:
         "distinct": draw_distinct({"trained": model, "hashed": hashed}),
         "ranks": draw_ranks(model, error=0.3),
         "resnet20": draw_peers("cifar10-resnet20"),
+        "low-data": draw_low_data("cifar10-resnet20"),
         "sparsity": draw_sparsity(),
     }
     with mpl.rc_context({"svg.hashsalt": "redir"}):  # the same bytes each time

@@ -169,7 +169,7 @@ class Prune(Observing, Planning):
         """By what scores compare: where families share a count, each is a part of its family's."""
         shared = self.normalizer == "auto" and self.scope == "global" and self.asked
         own = getattr(criterion(self.criterion), "normalizer", "mean")
-        return "sum" if shared and own != "none" else self.normalizer
+        return "sum" if shared and own == "mean" else self.normalizer
 
     def _ignored(self, coupling: Coupling) -> frozenset[int]:
         nodes = (n for n in coupling.graph.nodes if n.matches(self.ignore))
