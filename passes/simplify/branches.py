@@ -70,7 +70,7 @@ def _branch(small: Value, layer: Linear) -> tuple[Linear, tuple[Value, ...]] | N
     if isinstance(other, Linear):
         held = (other.held,) if other.added is None else (other.held, other.added)
         return (other, held) if other.x is layer.x else None
-    found = None if small.node is None else affine(small.node)
+    found = None if small is layer.x or small.node is None else affine(small.node)
     if layer.node.op != ops.Conv or not (small is layer.x or (found and found.x is layer.x)):
         return None
     ones, zeros = np.ones(layer.channels), np.zeros(layer.channels)

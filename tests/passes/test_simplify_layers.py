@@ -98,6 +98,12 @@ def test_what_else_is_added_stays() -> None:
     assert sorted(operators(check_on(Simplify(), read_by(y)))) == ["Add", "Conv", "Relu"]
 
 
+def test_what_is_read_may_be_a_norm() -> None:
+    x = norm(OPEN)
+    y = ops.Add(conv(x), x)
+    assert operators(check_on(Simplify(), read_by(y))) == ["BatchNormalization", "Conv"]
+
+
 IN_A_ROW: dict[str, tuple[Value, list[str]]] = {
     "two at places": (conv(conv(OPEN, 1, 1, out=6), 1, 1), ["Conv"]),
     "a place, then around": (conv(bare(OPEN, 1, 1)), ["Conv"]),
