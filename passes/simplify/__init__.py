@@ -15,6 +15,7 @@ from redir.passes.simplify import (
     axes,
     branches,
     broadcasts,
+    fused,
     gemm,
     pads,
     parts,
@@ -36,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     *affine.RULES,
     *branches.RULES,
     *rows.RULES,
+    *fused.RULES,
 )
 
 
@@ -48,7 +50,8 @@ class Simplify(Pass):
     casts and bounds behind each other; a Pad by zeros before a Conv or an AveragePool;
     a MatMul of two axes and the Add behind it; what is added to and multiplied with each channel
     around a layer, which its weights do; layers of one value that are added, and layers in a row;
-    an Expand to the size of the other operand. What is between must be read by nobody else.
+    an Expand to the size of the other operand; activations and norms that the operator set has,
+    from their parts. What is between must be read by nobody else.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)

@@ -58,7 +58,7 @@ def bounded_again(node: Node, around: Around) -> Found:
     inner = node.inputs[0].node
     if inner is None or inner.op.standard not in {"Relu", "Clip"}:
         return None
-    first, second = _bounds(inner), _bounds(node)
+    first, second = bounds(inner), bounds(node)
     if first is None or second is None:
         return "the bounds are not constant, or cross"
     both = tuple(min(max(bound, second[0]), second[1]) for bound in first)
@@ -71,7 +71,7 @@ def bounded_again(node: Node, around: Around) -> Found:
     return node.on((inner.inputs[0], *node.inputs[1:])).outputs[0]
 
 
-def _bounds(node: Node) -> tuple[float, float] | None:
+def bounds(node: Node) -> tuple[float, float] | None:
     """The least and the largest number of a Relu or Clip."""
     if node.op.standard == "Relu":
         return 0, inf

@@ -91,10 +91,37 @@ def _bounds(d: Draft, x: Value) -> Value:
     return one(one(x))
 
 
+def _parts_of_activations(d: Draft, x: Value) -> Value:
+    """A Gelu, HardSwish or Mish, or something like it."""
+
+    def number(value: float) -> Value:
+        return ops.constant(np.array(value, FLOAT))
+
+    shifted = ops.Add(x, number(d.pick(3, 3, 2)))
+    some: list[Callable[[], Value]] = [
+        lambda: ops.Add(ops.Erf(ops.Div(x, number(2**0.5))), number(1)),
+        lambda: ops.Clip(shifted, number(0), number(6)),
+        lambda: ops.Tanh(ops.Softplus(x)),
+    ]
+    gate: Callable[[], Value] = d.pick(*some)
+    return ops.Mul(ops.Mul(x, gate()), number(d.pick(0.5, 1 / 6, 1)))
+
+
+def _parts_of_norms(d: Draft, x: Value) -> Value:
+    """A LayerNormalization, mostly along the last axis."""
+    axis, size = ints(d.pick(-1, -1, 1)), x.type.size((x.rank or 1) - 1) or 1
+    centred = ops.Sub(x, ops.ReduceMean(x, axis))
+    variance = ops.ReduceMean(ops.Mul(centred, centred), axis)
+    root = ops.Sqrt(ops.Add(variance, ops.constant(np.array(d.pick(0.5, 1e-5), FLOAT))))
+    return ops.Add(ops.Mul(ops.Div(centred, root), d.const(size)), d.const(size))
+
+
 PAIRS: dict[str, tuple[int, Step]] = {
     "branches": (4, _branches),
     "two_layers": (4, _two_layers),
     "parts": (4, _parts),
     "bounds": (0, _bounds),
     "moves": (0, _moves),
+    "parts_of_activations": (0, _parts_of_activations),
+    "parts_of_norms": (0, _parts_of_norms),
 }

@@ -1,0 +1,174 @@
+"""simplify: activations and norms become one node where the operator set has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.errors import Broken
+from redir.ir import Graph, Value
+from redir.passes import simplify
+from redir.passes.simplify import RULES, Simplify, fused
+from redir.testing import check_on, check_pass, graphs
+from tests.helpers import const, ints, operators, placeholder, sources
+
+X, OTHER = placeholder("n", 4, 6), placeholder("n", 4, 6)
+RNG = np.random.default_rng(0)
+SCALE, BIAS = (const(RNG.uniform(0.5, 2, 6), "float32") for _ in range(2))
+
+
+def number(value: float) -> Value:
+    return const(value, "float32")
+
+
+def erf(x: Value, by: Value, op: Callable[..., Value] = ops.Div) -> Value:
+    return ops.Add(ops.Erf(op(x, by)), number(1))
+
+
+def hard(x: Value, shift: float = 3, high: float = 6) -> Value:
+    return ops.Clip(ops.Add(x, number(shift)), number(0), number(high))
+
+
+def normed(x: Value, *, axis: int = -1, keepdims: int = 1, pow_: bool = True) -> Value:
+    centred = ops.Sub(x, ops.ReduceMean(x, ints(axis), keepdims=keepdims))
+    square = ops.Pow(centred, number(2)) if pow_ else ops.Mul(centred, centred)
+    variance = ops.Add(ops.ReduceMean(square, ints(axis), keepdims=keepdims), number(1e-5))
+    return ops.Div(centred, ops.Sqrt(variance))
+
+
+ROOT, HALF = number(2**0.5), number(0.5)
+BECOMES: dict[str, tuple[Value, str]] = {
+    "half of x, times": (ops.Mul(ops.Mul(X, HALF), erf(X, ROOT)), "Gelu"),
+    "x times, half of it": (ops.Mul(HALF, ops.Mul(X, erf(X, ROOT))), "Gelu"),
+    "times half of the gate": (
+        ops.Mul(ops.Mul(erf(X, number(0.5**0.5), ops.Mul), HALF), X),
+        "Gelu",
+    ),
+    "divided by two": (ops.Div(ops.Mul(X, erf(X, ROOT)), number(2)), "Gelu"),
+    "a HardSigmoid": (ops.Mul(X, ops.HardSigmoid(X, alpha=1 / 6)), "HardSwish"),
+    "a Clip, divided": (ops.Div(ops.Mul(X, hard(X)), number(6)), "HardSwish"),
+    "a Clip that is divided": (ops.Mul(X, ops.Div(hard(X), number(6))), "HardSwish"),
+    "a Clip by a sixth": (ops.Mul(ops.Mul(hard(X), number(1 / 6)), X), "HardSwish"),
+    "a Tanh of a Softplus": (ops.Mul(ops.Tanh(ops.Softplus(X)), X), "Mish"),
+    "a norm": (ops.Add(ops.Mul(normed(X), SCALE), BIAS), "LayerNormalization"),
+    "a norm by a product": (
+        ops.Add(BIAS, ops.Mul(SCALE, normed(X, pow_=False, axis=2))),
+        "LayerNormalization",
+    ),
+}
+
+
+def of(y: Value, opset: int = 21) -> Graph:
+    inputs = {f"x{i}": x for i, x in enumerate(sources(y))}
+    return Graph(inputs, {"y": y}, opset={"": opset})
+
+
+@pytest.mark.parametrize("what", BECOMES)
+def test_it_becomes_one(what: str) -> None:
+    y, name = BECOMES[what]
+    assert operators(check_on(Simplify(), of(y))) == [name]
+
+
+FIRST = {"Gelu": 20, "HardSwish": 14, "Mish": 18, "LayerNormalization": 17}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_it_stays_where_the_operator_set_has_no_such_thing(name: str) -> None:
+    y = next(y for y, made in BECOMES.values() if made == name)
+    graph = of(y, FIRST[name] - 1)
+    assert Simplify()(graph) is graph
+    assert any(f"the operator set has no {name}" in line for line in Simplify().explain(graph))
+
+
+GATE = erf(X, ROOT)
+LEFT_ALONE: dict[str, Value] = {
+    "another factor": ops.Mul(ops.Mul(X, erf(X, ROOT)), number(0.6)),
+    "another root": ops.Mul(ops.Mul(X, HALF), erf(X, number(1.5))),
+    "another one": ops.Mul(ops.Mul(X, HALF), ops.Add(ops.Erf(ops.Div(X, ROOT)), number(2))),
+    "the gate of another": ops.Mul(ops.Mul(OTHER, HALF), erf(X, ROOT)),
+    "a gate that others read": ops.Concat(ops.Mul(ops.Mul(X, HALF), GATE), GATE, axis=0),
+    "divided by the gate": ops.Div(ops.Mul(X, HALF), erf(X, ROOT)),
+    "another shift": ops.Mul(X, ops.Div(hard(X, shift=2), number(6))),
+    "another bound": ops.Mul(X, ops.Div(hard(X, high=5), number(6))),
+    "another slope": ops.Mul(X, ops.HardSigmoid(X)),
+    "a Mish of which the half is a part": ops.Mul(ops.Mul(ops.Tanh(ops.Softplus(X)), HALF), X),
+    "a Tanh of another": ops.Mul(ops.Tanh(ops.Softplus(OTHER)), X),
+    "a norm along another axis": ops.Add(ops.Mul(normed(X, axis=1), SCALE), BIAS),
+    "a norm of doubles": ops.Add(
+        ops.Mul(
+            ops.Div(
+                e := ops.Sub(Y := placeholder(2, 6, dtype=np.float64), ops.ReduceMean(Y, ints(-1))),
+                ops.Sqrt(ops.Add(ops.ReduceMean(ops.Mul(e, e), ints(-1)), const(1, "float64"))),
+            ),
+            const(np.ones(6), "float64"),
+        ),
+        const(np.ones(6), "float64"),
+    ),
+    "a norm that is scaled in whole": ops.Add(ops.Mul(normed(X), number(2)), BIAS),
+    "a norm of which others read the middle": ops.Add(
+        ops.Mul(
+            ops.Div(
+                c := ops.Sub(X, ops.ReduceMean(X, ints(-1))),
+                ops.Sqrt(ops.Add(ops.ReduceMean(ops.Pow(c, number(2)), ints(-1)), HALF)),
+            ),
+            SCALE,
+        ),
+        c,
+    ),
+    "the cube in a norm": ops.Add(
+        ops.Mul(
+            ops.Div(
+                d := ops.Sub(X, ops.ReduceMean(X, ints(-1))),
+                ops.Sqrt(ops.Add(ops.ReduceMean(ops.Pow(d, number(4)), ints(-1)), HALF)),
+            ),
+            SCALE,
+        ),
+        BIAS,
+    ),
+}
+
+
+@pytest.mark.parametrize("why", LEFT_ALONE)
+def test_it_stays(why: str) -> None:
+    graph = of(LEFT_ALONE[why])
+    assert check_on(Simplify(), graph) is graph
+
+
+RIGHT = {rule.name: rule for rule in RULES}
+DRAWN = {
+    "activation from its parts": "parts_of_activations",
+    "LayerNormalization from its parts": "parts_of_norms",
+}
+
+
+@pytest.mark.parametrize("rule", DRAWN)
+def test_a_rule_fires_on_drawn_graphs(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simplify, "RULES", [RIGHT[rule]])
+    check_pass(Simplify(), graphs(DRAWN[rule]))
+
+
+ACTIVATION, NORM = DRAWN
+WRONG: dict[str, tuple[str, str, object, str]] = {
+    "takes any factor": (ACTIVATION, "_is", lambda *_: True, "another factor"),
+    "takes any gate": (ACTIVATION, "_named", lambda *_: "Mish", "another slope"),
+    "takes any axis": (
+        *(NORM, "_mean", lambda value, _: value.node.inputs[0]),
+        "a norm along the first",
+    ),
+    "takes any power": (NORM, "_squares", lambda *_: 1, "the cube in a norm"),
+}
+AGAIN = LEFT_ALONE | {
+    "a norm along the first": ops.Add(ops.Mul(normed(placeholder(6, 6), axis=0), SCALE), BIAS)
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_wrong_rule_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, part, wrong, y = WRONG[how]
+    monkeypatch.setattr(simplify, "RULES", [RIGHT[rule]])
+    monkeypatch.setattr(fused, part, wrong)
+    with pytest.raises(Broken):
+        check_on(Simplify(), of(AGAIN[y]))
