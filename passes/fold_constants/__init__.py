@@ -56,7 +56,8 @@ class FoldConstants(Pass):
             if node.op.domain or not node.repeatable or node.bodies:
                 return None
             new = node.on(inputs)
-            constants = self._folded(new) or _sized(new, sizes)
+            folded = self._folded(new)
+            constants = _sized(new, sizes) if isinstance(folded, str) else folded
             if constants is not None:
                 known.constants[node] = constants
                 return constants
@@ -70,31 +71,38 @@ class FoldConstants(Pass):
 
         return affordable(graph, known, transform(graph, visit))
 
-    def _folded(self, node: Node) -> Sequence[Value] | None:
-        if not node.has("foldable"):
-            return None
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """What is computed from constants alone, and why it is not computed now."""
+        for node in graph.nodes:
+            if node.inputs and all(tensor_of(v) is not None or is_absent(v) for v in node.inputs):
+                found = self._folded(node)
+                yield f"{node}: {found if isinstance(found, str) else 'more would be stored'}"
+
+    def _folded(self, node: Node) -> Sequence[Value] | str:
+        """The results as constants, or why they cannot be such."""
         arrays = [_array(v) for v in node.inputs]
         if not node.inputs or any(
             a is None and not is_absent(v) for a, v in zip(arrays, node.inputs, strict=True)
         ):
-            return None
-        if not all(isinstance(v.type, TensorType) for v in node.outputs):
-            return None
-        if np.dtype(object) in {v.type.dtype for v in (*node.inputs, *node.outputs)}:
-            return None  # numbers are printed in many ways
+            return "not all operands are constant"
+        if not node.has("foldable"):
+            return "runtimes may give something else, or it is kept small in the file"
+        plain = all(isinstance(v.type, TensorType) for v in node.outputs)
+        if not plain or np.dtype(object) in {v.type.dtype for v in (*node.inputs, *node.outputs)}:
+            return "it makes no numbers"  # and numbers are printed as text in many ways
         allowed = max(self.limit, sum(a.nbytes for a in arrays if a is not None))
         if any(nbytes(v.type) > allowed for v in node.outputs):
-            return None
+            return f"its result is of more than {allowed} bytes"
         try:
             results = [np.asarray(r) for r in compute(node, arrays)]
         except Unsupported:
-            return None
+            return "it cannot be computed"
         if not all(_is_of(r, v) for r, v in zip(results, node.outputs, strict=True)):
-            return None  # the kernel and the inference disagree: one of them is wrong
+            return "its kernel and its type disagree"  # one of them is wrong
         if sum(r.nbytes for r in results) > allowed:
-            return None
+            return f"its result is of more than {allowed} bytes"
         if not node.op.agreed(node, arrays, results):
-            return None
+            return "runtimes differ on these numbers"
         return [_constant(node, r, i) for i, r in enumerate(results)]
 
 

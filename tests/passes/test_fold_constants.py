@@ -208,3 +208,16 @@ def test_a_sequence_of_constants_is_left_alone() -> None:
 def test_a_pooling_that_pads_one_side_keeps_its_shape() -> None:
     image = const(np.ones((1, 1, 2, 2)), "float32")
     check_on(FoldConstants(), of(ops.MaxPool(image, kernel_shape=(2, 2), pads=(1, 1, 0, 0))))
+
+
+UNFOLDED: dict[str, Value] = {
+    "more than 4096 bytes": ops.Expand(const([1.0]), ints(2000)),
+    "runtimes may give": ops.RandomUniformLike(const([1.0])),
+    "runtimes differ": ops.Div(ints(1), ints(0)),
+}
+
+
+@pytest.mark.parametrize("why", UNFOLDED)
+def test_explain_says_why_something_is_not_folded(why: str) -> None:
+    (line,) = FoldConstants().explain(Graph({}, {"y": UNFOLDED[why]}))
+    assert why in line
