@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
+NETWORKS = {
+    "cifar10-resnet20": "ResNet-20, CIFAR-10",
+    "imagenet-mobilenetv2": "MobileNetV2, ImageNet",
+}
 FOLDED = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm")
 
 
@@ -33,20 +38,21 @@ def stored(name: str) -> Any:
     return json.loads((HERE / name).read_text(encoding="utf-8"))
 
 
-def draw_peers(network: str) -> Figure:
+def draw_peers(networks: Mapping[str, str]) -> Figure:
     """Draw how much is right at each share of the multiply-adds, with nothing trained on."""
-    measured = stored(f"peers/{network}.json")
-    figure = empty(6, 3.6)
-    axes = figure.subplots()
-    axes.axhline(measured["accuracy"], color="grey", linestyle="--", label="original")
-    for method, points in measured["methods"].items():
-        at = [1, *(point["left"] for point in points)]
-        right = [measured["accuracy"], *(point["accuracy"] for point in points)]
-        axes.plot(at, right, "o-" if method.startswith("redir") else "x:", label=method)
-    axes.set(xlabel="multiply-adds left", ylabel="accuracy, %", ylim=(0, 100))
-    axes.invert_xaxis()
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure = empty(4.6 * len(networks), 3.6)
+    places = figure.subplots(1, len(networks))
+    for axes, (network, title) in zip(places, networks.items(), strict=True):
+        measured = stored(f"peers/{network}.json")
+        axes.axhline(measured["accuracy"], color="grey", linestyle="--", label="original")
+        for method, points in measured["methods"].items():
+            at = [1, *(point["left"] for point in points)]
+            right = [measured["accuracy"], *(point["accuracy"] for point in points)]
+            axes.plot(at, right, "o-" if method.startswith("redir") else "x:", label=method)
+        axes.set(title=title, xlabel="multiply-adds left", ylabel="accuracy, %", ylim=(0, 100))
+        axes.invert_xaxis()
+        axes.grid(alpha=0.3)
+    places[0].legend(fontsize="small")
     return figure
 
 
@@ -97,7 +103,7 @@ def main(folder: Path) -> None:
         "density": draw_density(weights.array, 0.1, title=layer.name),
         "distinct": draw_distinct({"trained": model, "hashed": hashed}),
         "ranks": draw_ranks(model, error=0.3),
-        "resnet20": draw_peers("cifar10-resnet20"),
+        "peers": draw_peers(NETWORKS),
         "low-data": draw_low_data("cifar10-resnet20"),
         "sparsity": draw_sparsity(),
     }
