@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,10 +46,60 @@ def tied(
     found = _mergeable(coupling)
     for place, (family, classes) in enumerate(found):
         limit = tolerance * SCHEDULES[schedule](place / max(len(found) - 1, 1))
-        for groups in classes:
-            clusters = _clusters(coupling, family, groups, limit, linkage)
-            _share_out(coupling, family, clusters, shares)
+        if limit > 0:
+            held = _Family.of(coupling, family)
+            clusters = [c for groups in classes for c in _clusters(held, groups, limit, linkage)]
+            _share_out(coupling, held, clusters, shares)
     return _averaged(graph, shares)
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """The slices of a constant along an axis, and which of them are of each group."""
+
+    port: Port
+    rows: Array
+    places: Mapping[int, Array]
+
+    @classmethod
+    def of(cls, coupling: Coupling, port: Port) -> _Slices:
+        """Those of an axis of a constant."""
+        rows = rows_of(port)
+        assert rows is not None
+        return cls(port, rows, dict(blocks(coupling.group(port))))
+
+    def of_groups(self, groups: Sequence[int]) -> Array | None:
+        """The numbers of each group, (groups, numbers), if any of them has some."""
+        if self.places.keys().isdisjoint(groups):
+            return None
+        none = np.zeros(0, int)
+        held = [self.rows[self.places.get(group, none)].reshape(-1) for group in groups]
+        return np.stack(held).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The constants that make the channels of a family, and those that read them."""
+
+    making: list[_Slices]
+    reading: list[_Slices]
+
+    @classmethod
+    def of(cls, coupling: Coupling, family: list[Port]) -> _Family:
+        """Those of a family of ports."""
+        reading = [port for port in family if port in coupling.summed]
+        made = _making(coupling, family)
+        return cls(*([_Slices.of(coupling, port) for port in ports] for ports in (made, reading)))
+
+    def slices(self, groups: Sequence[int]) -> Array:
+        """For each of the groups all the numbers that make it: (groups, numbers)."""
+        return np.column_stack([a for s in self.making if (a := s.of_groups(groups)) is not None])
+
+    def read(self, groups: Sequence[int]) -> Array:
+        """The sum of squares of the weights that read each group: (groups,)."""
+        held = (a for s in self.reading if (a := s.of_groups(groups)) is not None)
+        total: Array = sum((np.square(a).sum(1) for a in held), np.zeros(len(groups)))
+        return total
 
 
 def _making(coupling: Coupling, family: list[Port]) -> list[Port]:
@@ -92,9 +142,9 @@ def _levelled(coupling: Coupling, families: Sequence[list[Port]]) -> Graph:
     """The graph in which all groups that look alike from outside are made by equal constants."""
     shares: dict[Port, list[_Share]] = {}
     for family in families:
+        held = _Family.of(coupling, family)
         alike = [groups for groups in _alike(coupling, family) if len(groups) > 1]
-        clusters = [_Cluster(groups, _longest(coupling, family, groups)) for groups in alike]
-        _share_out(coupling, family, clusters, shares)
+        _share_out(coupling, held, [_Cluster(g, _longest(held, g)) for g in alike], shares)
     return _averaged(coupling.graph, shares)
 
 
@@ -111,9 +161,9 @@ def _alike(coupling: Coupling, family: list[Port]) -> Iterator[list[int]]:
     yield from found.values()
 
 
-def _longest(coupling: Coupling, family: list[Port], groups: list[int]) -> Array:
+def _longest(family: _Family, groups: list[int]) -> Array:
     """All the weight to the group that is made by the largest numbers."""
-    norms = np.linalg.norm(_slices(coupling, family, groups), axis=1)
+    norms = np.linalg.norm(family.slices(groups), axis=1)
     weights = np.zeros(len(groups))
     weights[int(norms.argmax())] = 1
     return weights
@@ -131,36 +181,20 @@ class _Cluster:
 
 
 def _clusters(
-    coupling: Coupling, family: list[Port], groups: list[int], limit: float, linkage: Linkage
+    family: _Family, groups: list[int], limit: float, linkage: Linkage
 ) -> Iterator[_Cluster]:
-    if limit <= 0:
-        return
     from scipy.cluster import hierarchy  # noqa: PLC0415 - slow, and exact merging needs none
     from scipy.spatial.distance import squareform  # noqa: PLC0415
 
-    rows = _slices(coupling, family, groups)
+    rows = family.slices(groups)
     tree = hierarchy.linkage(squareform(_distances(rows), checks=False), linkage)
     labels = hierarchy.fcluster(tree, limit, "distance")
-    read = _read(coupling, family, groups)
+    read = family.read(groups)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if members.size > 1:
             weights = read[members] if read[members].any() else np.ones(members.size)
             yield _Cluster([groups[m] for m in members], weights / weights.sum())
-
-
-def _slices(coupling: Coupling, family: list[Port], groups: list[int]) -> Array:
-    """For each of the groups all the numbers that make it: (groups, numbers)."""
-    return np.column_stack(
-        [_of_groups(coupling, port, groups) for port in _making(coupling, family)]
-    ).astype(np.float64)
-
-
-def _of_groups(coupling: Coupling, port: Port, groups: list[int]) -> Array:
-    rows, places = rows_of(port), dict(blocks(coupling.group(port)))
-    assert rows is not None
-    none = np.zeros(0, int)
-    return np.stack([rows[places.get(group, none)].reshape(-1) for group in groups])
 
 
 def _distances(rows: Array) -> Array:
@@ -171,15 +205,6 @@ def _distances(rows: Array) -> Array:
     found: Array = np.sqrt(np.divide(apart, larger, out=np.zeros_like(apart), where=larger > 0))
     np.fill_diagonal(found, 0)
     return found
-
-
-def _read(coupling: Coupling, family: list[Port], groups: list[int]) -> Array:
-    """The sum of squares of the weights that read each group: (groups,)."""
-    total = np.zeros(len(groups))
-    for port in family:
-        if port in coupling.summed:
-            total += np.square(_of_groups(coupling, port, groups).astype(np.float64)).sum(1)
-    return total
 
 
 # Means
@@ -195,18 +220,18 @@ class _Share:
 
 def _share_out(
     coupling: Coupling,
-    family: list[Port],
-    clusters: Iterable[_Cluster],
+    family: _Family,
+    clusters: Sequence[_Cluster],
     shares: dict[Port, list[_Share]],
 ) -> None:
     """Add to ``shares`` what becomes of the constants that make ``clusters``."""
-    found = list(clusters)
-    for port in _making(coupling, family) if found else ():
-        shares.setdefault(port, []).append(_share(coupling.group(port), found))
+    for held in family.making if clusters else ():
+        share = _share(held.places, coupling.group(held.port).size, clusters)
+        shares.setdefault(held.port, []).append(share)
 
 
-def _share(groups: Array, clusters: Sequence[_Cluster]) -> _Share:
-    places, into, weight = dict(blocks(groups)), np.arange(groups.size), np.ones(groups.size)
+def _share(places: Mapping[int, Array], size: int, clusters: Sequence[_Cluster]) -> _Share:
+    into, weight = np.arange(size), np.ones(size)
     for cluster in clusters:
         for group, share in zip(cluster.groups, cluster.weights, strict=True):
             if group in places:
