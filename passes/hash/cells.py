@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, DType
 from redir.layers.density import Cells, bandwidth_of, cells, density
 from redir.layers.output_error import relative_error
 
@@ -37,15 +37,22 @@ def cells_of(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.
     The centres are numbers that the type of the weights has. One lies between weights of its own
     cell, so rounding takes it no further, and centres stay distinct and in order.
     """
-    flat = weights.astype(np.float64).reshape(-1)
-    some = flat[flat != 0]
-    usable = some.size > 1 and bool(np.isfinite(some).all())
-    width = bandwidth_of(some, bandwidth) if usable else 0.0
-    curve = density(some, width) if width > 0 else None
+    return _cells(_ordered(weights), weights.dtype, bandwidth, contrast)
+
+
+def _ordered(weights: Array) -> Array:
+    """What is not zero, increasing and in float64: (n,)."""
+    return np.sort(weights[weights != 0].astype(np.float64))
+
+
+def _cells(ordered: Array, dtype: DType, bandwidth: float | str, contrast: float) -> Cells | None:
+    usable = ordered.size > 1 and bool(np.isfinite(ordered[[0, -1]]).all())  # NaN is the last
+    width = bandwidth_of(ordered, bandwidth) if usable else 0.0
+    curve = density(ordered, width) if width > 0 else None
     if curve is None:
         return None
-    found = cells(some, curve, contrast)
-    return replace(found, centres=found.centres.astype(weights.dtype).astype(np.float64))
+    found = cells(ordered, curve, contrast)
+    return replace(found, centres=found.centres.astype(dtype).astype(np.float64))
 
 
 def widest(weights: Array, error: float, contrast: float = 0.0) -> float | None:
@@ -55,12 +62,17 @@ def widest(weights: Array, error: float, contrast: float = 0.0) -> float | None:
     multiple of Silverman's rule between 1/256 and 1, found by bisection in steps of 2^(1/4); None
     where the narrowest costs too much.
     """
-    low, high = 0, len(_MULTIPLES)
+    ordered, low, high = _ordered(weights), 0, len(_MULTIPLES)
     while low < high:
         middle = (low + high) // 2
-        moved = hashed(weights, float(_MULTIPLES[middle]), contrast)
-        if relative_error(weights, moved) <= error:
+        found = _cells(ordered, weights.dtype, float(_MULTIPLES[middle]), contrast)
+        if found is None or relative_error(ordered, _moved(ordered, found)) <= error:
             low = middle + 1
         else:
             high = middle
     return float(_MULTIPLES[low - 1]) if low else None
+
+
+def _moved(ordered: Array, found: Cells) -> Array:
+    """Increasing weights, each at the centre of its cell."""
+    return np.repeat(found.centres, np.diff(found.starts(ordered)))

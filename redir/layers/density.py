@@ -95,6 +95,11 @@ class Cells:
         found: Array = cell + (weights >= above[cell]) - (weights < below[cell])
         return found
 
+    def starts(self, ordered: Array) -> Array:
+        """Where each cell begins among increasing weights (n,), and behind the last: (k + 1,)."""
+        inner = np.searchsorted(ordered, self.borders[1:-1])
+        return np.concatenate([[0], inner, [ordered.size]])
+
     @property
     def reach(self) -> Array:
         """The larger distance from each centre to the borders of its cell: (k,).
@@ -106,7 +111,7 @@ class Cells:
 
 
 def cells(weights: Array, curve: Density, contrast: float = 0.0) -> Cells:
-    """Centres at the maxima of the density of ``weights`` (n,), borders at the minima between.
+    """Centres at the maxima of the density of increasing ``weights`` (n,), borders at the minima.
 
     A maximum whose prominence is below ``contrast`` times the highest one is no centre. One that
     lies beyond the weights of its cell, pulled by those next to it, is moved to the nearest of
@@ -127,11 +132,11 @@ def cells(weights: Array, curve: Density, contrast: float = 0.0) -> Cells:
 
 def _among(weights: Array, found: Cells) -> Array:
     """The centres, each between the lowest and the highest weight of its cell."""
-    cell, count = found.index(weights), found.centres.size
-    low, high = np.full(count, np.inf), np.full(count, -np.inf)
-    np.minimum.at(low, cell, weights)
-    np.maximum.at(high, cell, weights)
-    return np.where(low <= high, np.clip(found.centres, low, high), found.centres)
+    starts = found.starts(weights)
+    some, centres = np.flatnonzero(np.diff(starts)), found.centres.copy()
+    low, high = weights[starts[some]], weights[starts[some + 1] - 1]
+    centres[some] = np.clip(centres[some], low, high)
+    return centres
 
 
 def expected_distinct(shares: Array, draws: float) -> float:
