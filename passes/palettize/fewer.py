@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from redir.cost.allocation import Option
 from redir.ir import Value
 from redir.ir.tensor import Array
-from redir.layers.codebook import reduced
+from redir.layers.codebook import each_reduced
 from redir.layers.output_error import relative_error
-from redir.layers.palette import least_bits, split
+from redir.layers.palette import distinct, least_bits
 from redir.passes.palettize.storing import stored_bytes
 from redir.statistics.effects import Options
 
@@ -20,13 +20,13 @@ def options(weights: Mapping[Value, Array], widths: Sequence[int]) -> Options:
     The errors are the squares of those that weights alone tell.
     """
     return {
-        value: [_option(array, a) for a in (array, *(reduced(array, 2**bits) for bits in widths))]
+        value: [_option(array, a) for a in (array, *each_reduced(array, [2**b for b in widths]))]
         for value, array in weights.items()
     }
 
 
 def _option(old: Array, new: Array) -> Option[Array]:
-    count = split(new)[0].size
+    count = distinct(new)
     bits = least_bits(count)
     size = new.nbytes if bits is None else min(new.nbytes, stored_bytes(new, bits, count))
     return Option(new, size, relative_error(old, new) ** 2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+
 import numpy as np
 
 from redir.ir.tensor import Array
 from redir.layers.density import bandwidth_of, density
-from redir.layers.palette import split
+from redir.layers.palette import distinct
 
 _STEPS = 100  # of Lloyd's iteration: what it gains after that is nothing
 
@@ -19,18 +21,31 @@ def reduced(weights: Array, count: int) -> Array:
     that are no more to begin with, or not finite, stay as they are. On sorted numbers a step takes
     ``count`` searches; scipy's ``kmeans2`` compares each number with each value.
     """
-    flat = weights.astype(np.float64).reshape(-1)
+    (found,) = each_reduced(weights, (count,))
+    return found
+
+
+def each_reduced(weights: Array, counts: Iterable[int]) -> Iterator[Array]:
+    """What ``reduced`` makes of weights, for each of several counts."""
+    flat, held = weights.astype(np.float64).reshape(-1), distinct(weights)
     some = np.sort(flat[flat != 0])
-    if split(weights)[0].size <= count or not np.isfinite(some).all():
-        return weights
-    values = _lloyd(some, count - int(some.size < flat.size))
-    nearest = values[np.searchsorted((values[1:] + values[:-1]) / 2, flat)]
-    return np.where(flat == 0, 0.0, nearest).astype(weights.dtype).reshape(weights.shape)
+    usable, zero = bool(np.isfinite(some).all()), int(some.size < flat.size)
+    if not usable:
+        yield from (weights for _ in counts)
+        return
+    at = _spread(some)
+    for count in counts:
+        if held <= count:
+            yield weights
+            continue
+        values = _lloyd(some, at((np.arange(count - zero) + 0.5) / (count - zero)))
+        nearest = values[np.searchsorted((values[1:] + values[:-1]) / 2, flat)]
+        yield np.where(flat == 0, 0.0, nearest).astype(weights.dtype).reshape(weights.shape)
 
 
-def _lloyd(ordered: Array, count: int) -> Array:
-    """The ``count`` values (k,), in order, nearest to numbers that are in order (n,)."""
-    values, sums = _spread(ordered, count), np.append(0.0, np.cumsum(ordered))
+def _lloyd(ordered: Array, values: Array) -> Array:
+    """The values (k,), in order, nearest to numbers that are in order (n,), from ``values`` on."""
+    sums = np.append(0.0, np.cumsum(ordered))
     for _ in range(_STEPS):
         inner = np.searchsorted(ordered, (values[1:] + values[:-1]) / 2)
         ends = np.concatenate([[0], inner, [ordered.size]])
@@ -42,12 +57,11 @@ def _lloyd(ordered: Array, count: int) -> Array:
     return values
 
 
-def _spread(ordered: Array, count: int) -> Array:
-    """Where to start: as dense as the cube root of the density of the numbers."""
-    shares = (np.arange(count) + 0.5) / count
-    width = bandwidth_of(ordered, 0.3)
+def _spread(ordered: Array) -> Callable[[Array], Array]:
+    """Where to start, by shares (k,) of the cube root of the density of the numbers."""
+    width = bandwidth_of(ordered, 0.3) if ordered.size > 1 else 0.0
     curve = density(ordered, width) if width > 0 else None
     if curve is None:
-        return np.quantile(ordered, shares)
+        return lambda shares: np.asarray(np.quantile(ordered, shares))
     mass = np.cumsum(np.cbrt(curve.values))
-    return np.interp(shares, mass / mass[-1], curve.points)
+    return lambda shares: np.asarray(np.interp(shares, mass / mass[-1], curve.points))
