@@ -16,7 +16,7 @@ from redir.ir.limits import nbytes
 from redir.ir.rewriter import Visit, grafted, in_branches, opened, transform
 from redir.ir.tensor import Array, Dim, Tensor, TensorType
 from redir.ops import control, is_absent, tensor_of
-from redir.passes.fold_constants.storage import Known, affordable
+from redir.passes.fold_constants.storage import Known, affordable, number, single_numbers
 from redir.pipeline import Pass
 
 Sizes = tuple[Dim | tuple[Value, int], ...]
@@ -48,6 +48,7 @@ class FoldConstants(Pass):
         """Fold from inputs to outputs, in one sweep, and then leave what costs too much."""
         graph = in_branches(opened(graph), self.run)
         known, sizes, goals = Known(), dict[Value, Sizes](), dict[tuple[int, ...], Value]()
+        singles = single_numbers(graph)
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
             body = _taken(node, inputs)
@@ -59,8 +60,8 @@ class FoldConstants(Pass):
             folded = self._folded(new)
             constants = _sized(new, sizes) if isinstance(folded, str) else folded
             if constants is not None:
-                known.constants[node] = constants
-                return constants
+                known.constants[node] = [singles.get(number(v), v) for v in constants]
+                return known.constants[node]
             if new.outputs[0] in sizes:
                 known.open.add(node)
             goal = _copied_sizes(new, sizes)

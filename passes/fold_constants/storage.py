@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -14,6 +14,20 @@ from redir.ir.rewriter import transform
 from redir.ops import tensor_of
 
 _SOURCE, _SINK = "source", "sink"
+
+
+def number(value: Value) -> Hashable:
+    """What a constant of one number holds, bit by bit and with its shape; None of any other."""
+    tensor = tensor_of(value)
+    if tensor is None or tensor.array.size != 1:
+        return None
+    return tensor.array.dtype, tensor.array.shape, tensor.array.tobytes()
+
+
+def single_numbers(graph: Graph) -> Mapping[Hashable, Value]:
+    """The constants of one number that a graph stores already, by what they hold."""
+    held = (v for node in graph.nodes for v in node.outputs)
+    return {key: v for v in held if (key := number(v)) is not None}
 
 
 @dataclass

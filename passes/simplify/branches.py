@@ -15,7 +15,7 @@ from redir.layers.linear import Linear, linear
 from redir.ops.kernels import Window
 from redir.passes.simplify.affine import affine
 from redir.passes.simplify.rules import Around, Found, rule
-from redir.passes.simplify.weights import freed, made, obstacle
+from redir.passes.simplify.weights import freed, made, obstacle, trained_alike
 
 
 @rule("branches that are added", "Add")
@@ -69,7 +69,7 @@ def _branch(small: Value, layer: Linear) -> tuple[Linear, tuple[Value, ...]] | N
     other = None if small.node is None else linear(small.node)
     if isinstance(other, Linear):
         held = (other.held,) if other.added is None else (other.held, other.added)
-        return (other, held) if other.x is layer.x else None
+        return (other, held) if other.x is layer.x and trained_alike(other, layer) else None
     found = None if small is layer.x or small.node is None else affine(small.node)
     if layer.node.op != ops.Conv or not (small is layer.x or (found and found.x is layer.x)):
         return None

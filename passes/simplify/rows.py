@@ -13,7 +13,7 @@ from redir.layers.linear import Linear, linear
 from redir.ops.kernels import Window
 from redir.passes.simplify.affine import reading
 from redir.passes.simplify.rules import Around, Found, rule
-from redir.passes.simplify.weights import freed, has_border, made, obstacle
+from redir.passes.simplify.weights import freed, has_border, made, obstacle, trained_alike
 
 
 @rule("layers in a row", "Conv", "Gemm", "MatMul")
@@ -38,13 +38,16 @@ def layers_in_a_row(node: Node, around: Around) -> Found:
     added = [v for v in (first.added, second.added) if v is not None]
     room = freed(around, (gone.held, *added))
     bare = replace(base, node=base.node.on(base.node.inputs[:2]), behind=None)
-    return made(bare, node, weight, second.bias + carried.reshape(-1), room)
+    bias = second.bias + carried.reshape(-1)
+    return made(bare, node, weight, bias, room, like=second.added or first.added)
 
 
 def _apart(first: Linear, second: Linear) -> str | None:
     """Why the weights of two layers have no product that is those of a layer."""
     if first.y_axis != second.x_axis or first.groups != second.groups:
         return "what one gives is not what the other adds up"
+    if not trained_alike(first, second):
+        return "one is frozen, and the other is not"
     if not _is_pointwise(second):
         if first.node.op != second.node.op or not _is_pointwise(first):
             return "both look around, or in steps"

@@ -27,6 +27,12 @@ def obstacle(layer: Linear, around: Around) -> str | None:
     return None
 
 
+def trained_alike(a: Linear, b: Linear) -> bool:
+    """Whether of two layers both are frozen, or neither."""
+    sources = (layer.held.node.source for layer in (a, b) if layer.held.node is not None)
+    return len({source is not None and source.frozen for source in sources}) == 1
+
+
 def has_border(layer: Linear) -> bool:
     """Whether a layer reads zeros that nothing gives."""
     attrs = layer.node.attrs
@@ -40,10 +46,13 @@ def freed(around: Around, values: Iterable[Value]) -> int:
     return sum(tensor.array.size for tensor in held if tensor is not None)
 
 
-def made(layer: Linear, node: Node, weight: Array, bias: Array, room: int) -> Found:
+def made(
+    layer: Linear, node: Node, weight: Array, bias: Array, room: int, like: Value | None = None
+) -> Found:
     """The layer with other weights, giving the result of ``node``, if these can be held.
 
-    ``room`` is how many numbers may be stored beside as many as the layer has.
+    ``room`` is how many numbers may be stored beside as many as the layer has. The bias is named
+    ``like`` another, or as it was.
     """
     if not _is_held(weight, layer) or not _is_held(bias, layer):
         return f"{layer.array.dtype} cannot hold the weights in full"
@@ -51,7 +60,7 @@ def made(layer: Linear, node: Node, weight: Array, bias: Array, room: int) -> Fo
     before = layer.array.size + (0 if layer.added is None else _size(layer.added))
     if weight.size + biased * bias.size > before + room:
         return "more numbers would be stored"
-    new = new.with_bias(bias) if biased else new
+    new = new.with_bias(bias, like) if biased else new
     found, source = new.y.node, node.source
     assert found is not None
     mine = layer.node.source if found is new.node else source

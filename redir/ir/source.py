@@ -10,8 +10,10 @@ from redir.ir.tensor import Array, Type
 
 @dataclass(frozen=True)
 class Source:
-    """Where a node came from: the names and notes of its file, which no pass reads.
+    """Where a node came from: the names and notes of its file.
 
+    Of these a pass reads only whether a constant is ``frozen``, lest training go on where it should
+    not, or not where it should.
     ``outputs`` are the names of the output values; ``overload`` tells local functions of one name
     apart; ``declared`` the types that the file states
     for them, None where it states none. ``channels`` says, for each axis of a constant that was
@@ -30,6 +32,11 @@ class Source:
     origin: str = ""
     axes: tuple[int, ...] = ()
     shell: bytes = b""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is of a parameter that is not to be trained."""
+        return any(key == "frozen" for key, _ in self.metadata)
 
     def of(self, index: int) -> Source:
         """The source of one result alone: that of a constant which takes its place."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from redir import ops
+from redir.check.guarantees import stored
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Tensor, TensorType
@@ -221,3 +222,17 @@ UNFOLDED: dict[str, Value] = {
 def test_explain_says_why_something_is_not_folded(why: str) -> None:
     (line,) = FoldConstants().explain(Graph({}, {"y": UNFOLDED[why]}))
     assert why in line
+
+
+def test_a_number_that_is_stored_already_is_not_stored_again() -> None:
+    x, one = placeholder(2), const(1)
+    graph = Graph({"x": x}, {"y": ops.Sub(ops.Mul(x, ops.Div(one, one)), one)})
+    after = FoldConstants()(graph)
+    assert operators(after) == ["Mul", "Sub"]
+    assert stored(after) == stored(graph) == 1
+
+
+def test_a_number_of_another_shape_is_another() -> None:
+    x = placeholder(2)
+    graph = Graph({"x": x}, {"y": ops.Add(ops.Add(x, ops.Neg(const(-1))), const([1]))})
+    assert operators(FoldConstants()(graph)) == ["Add", "Add"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_the_check_of_removal_removes_and_can_fail(monkeypatch: pytest.MonkeyPat
     assert len(rows(check_removal(NET, 0.9))) < len(ROWS)
     monkeypatch.setattr(Coupling, "pins", {})
     with pytest.raises(Broken, match="removal"):
-        check_removal(LEFT_ALONE["softmax over channels"], 0.9)
+        check_removal(replace(LEFT_ALONE["softmax over channels"]), 0.9)  # it has its coupling
 
 
 def test_keeps_its_promises() -> None:
