@@ -15,6 +15,7 @@ from redir.ir import Node
 from redir.ir.tensor import Array
 from redir.ops import schema
 from redir.ops.schema import trains
+from redir.ops.traits import counts_border
 
 Index = tuple[Any, ...]
 
@@ -71,14 +72,9 @@ def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     The reference mixes up pads that are not alike, and counts the places of each channel alone.
     """
     (x,) = arrays
-    rank, kernel = x.ndim - 2, node.attrs["kernel_shape"]
-    window = Window.of(node, rank).around(node, x.shape[2:], kernel)
-    sizes = window.steps(x.shape[2:], kernel, ceil=bool(node.attrs.get("ceil_mode", 0)))
+    rank, (_, pads, places) = x.ndim - 2, _pooling(node, x.shape[2:])
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    reach = zip(sizes, window.strides, window.spans(kernel), x.shape[2:], window.pads, strict=False)
-    pads = [(p, max(0, (m - 1) * s + e - n - p)) for m, s, e, n, p in reach]
     padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=least)
-    places = [window.index(place, sizes) for place in product(*map(range, kernel))]
     largest = reduce(np.maximum, (padded[place] for place in places))
     if node.arity == 1:
         return [largest]
@@ -91,6 +87,38 @@ def max_pool(node: Node, *arrays: Any) -> Sequence[Any]:
         here = (first < 0) & (padded[place] == largest)
         first[here] = indices[place][here]
     return [largest, first]
+
+
+def average_pool(node: Node, *arrays: Any) -> Sequence[Any]:
+    """The mean under each window: of the border too, if that counts, but of nothing behind it.
+
+    The reference takes the windows one by one, a second for some ten thousand.
+    """
+    (x,) = arrays
+    window, pads, places = _pooling(node, x.shape[2:])
+    borders, border = zip(window.pads, window.pads[x.ndim - 2 :], strict=False), []
+    for size, (first, last), (before, behind) in zip(x.shape[2:], pads, borders, strict=True):
+        at = np.arange(first + size + last)
+        low, high = first, first + size
+        if counts_border(node):
+            low, high = 0, before + size + behind
+        border.append((low <= at) & (at < high))
+    wide = np.promote_types(x.dtype, np.float32)
+    padded = np.pad(x.astype(wide), [(0, 0), (0, 0), *pads])
+    inside = reduce(np.multiply.outer, border).astype(wide)
+    with np.errstate(invalid="ignore"):  # a window may hold nothing
+        total, count = (sum(a[place] for place in places) for a in (padded, inside))
+        return [(total / count).astype(x.dtype)]
+
+
+def _pooling(node: Node, shape: Sequence[int]) -> tuple[Window, list[tuple[int, int]], list[Index]]:
+    """How a pool slides over ``shape``, how far beyond it, and what each place of it meets."""
+    kernel = node.attrs["kernel_shape"]
+    window = Window.of(node, len(shape)).around(node, shape, kernel)
+    sizes = window.steps(shape, kernel, ceil=bool(node.attrs.get("ceil_mode", 0)))
+    reach = zip(sizes, window.strides, window.spans(kernel), shape, window.pads, strict=False)
+    pads = [(p, max(0, (m - 1) * s + e - n - p)) for m, s, e, n, p in reach]
+    return window, pads, [window.index(place, sizes) for place in product(*map(range, kernel))]
 
 
 def roi_align(node: Node, *arrays: Any) -> Sequence[Any]:

@@ -101,14 +101,6 @@ ENTRIES: dict[str, Op] = {
         ("GlobalAveragePool", "GlobalLpPool"), entry(links=links.channelwise, attributes="p")
     ),
     **dict.fromkeys(
-        ("AveragePool", "LpPool"),
-        entry(
-            inference.pooled,
-            links=links.channelwise,
-            attributes=f"{_SLIDING} ceil_mode count_include_pad p",
-        ),
-    ),
-    **dict.fromkeys(
         _REDUCTIONS, entry(links=links.reduction, attributes="axes keepdims noop_with_empty_axes")
     ),
     "Squeeze": entry(links=reshape.squeeze, attributes="axes"),
@@ -159,6 +151,12 @@ ENTRIES: dict[str, Op] = {
         narrow=mixing.narrow_attention,
         attributes="is_causal kv_num_heads left_window_size q_num_heads qk_matmul_output_mode "
         "right_window_size scale softcap softmax_precision",
+    ),
+    "AveragePool": entry(
+        inference.pooled,
+        evaluate=kernels.average_pool,
+        links=links.channelwise,
+        attributes=f"{_SLIDING} ceil_mode count_include_pad p",
     ),
     "BatchNormalization": entry(
         evaluate=kernels.batch_norm,
@@ -229,6 +227,11 @@ ENTRIES: dict[str, Op] = {
         attributes="alpha beta bias size",
     ),
     "LpNormalization": entry(links=mixing.all_but(mixing.one_axis(-1)), attributes="axis p"),
+    "LpPool": entry(
+        inference.pooled,
+        links=links.channelwise,
+        attributes=f"{_SLIDING} ceil_mode count_include_pad p",
+    ),
     "MatMul": entry(links=links.matmul),
     "MaxPool": entry(
         inference.pooled,

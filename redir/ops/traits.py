@@ -121,9 +121,13 @@ def _interpolates(node: Node) -> bool:
 
 def _averages(node: Node) -> bool:
     """Whether no window of an AveragePool counts a border, or may meet nothing else."""
-    counts = node.attrs.get("count_include_pad", node.op.version == 1)
-    counted = _is_padded(node) and counts
+    counted = _is_padded(node) and counts_border(node)
     return _meets_data(node) and not (counted or node.attrs.get("ceil_mode", 0))
+
+
+def counts_border(pool: Node) -> bool:
+    """Whether an AveragePool counts what it pads."""
+    return bool(pool.attrs.get("count_include_pad", pool.op.version == 1))
 
 
 def _is_padded(pool: Node) -> bool:

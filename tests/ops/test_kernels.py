@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case import base
+from onnx.reference import ReferenceEvaluator
 
 from redir import ops
 from redir.errors import RedirError
@@ -314,6 +315,43 @@ def test_max_pool_that_pads_automatically(how: str, strides: tuple[int, ...]) ->
     attrs = {"kernel_shape": (2, 4), "strides": strides, "auto_pad": how}
     model = model_of("MaxPool", {"x": x}, attrs)
     np.testing.assert_array_equal(ours(model, {"x": x}), runtime(model, {"x": x}))
+
+
+POOLS = [
+    {"kernel_shape": (3, 2)},
+    {"kernel_shape": (3, 2), "strides": (2, 3), "pads": (1, 0, 2, 1)},
+    {"kernel_shape": (3, 2), "strides": (2, 3), "pads": (1, 0, 2, 1), "count_include_pad": 1},
+    {"kernel_shape": (3, 3), "strides": (2, 2), "ceil_mode": 1},
+    {"kernel_shape": (3, 3), "strides": (3, 2), "pads": (1, 1, 1, 1), "ceil_mode": 1},
+    {"kernel_shape": (2, 4), "strides": (2, 3), "auto_pad": "SAME_UPPER"},
+    {"kernel_shape": (2, 4), "auto_pad": "SAME_LOWER"},
+    {"kernel_shape": (2, 4), "auto_pad": "VALID"},
+    {"kernel_shape": (2, 2), "dilations": (2, 3), "pads": (1, 1, 1, 1), "count_include_pad": 1},
+]
+
+
+@pytest.mark.parametrize("attrs", POOLS)
+def test_average_pool(attrs: Mapping[str, Any]) -> None:
+    x = whole(np.random.default_rng(0), 2, 3, 7, 8)
+    model = model_of("AveragePool", {"x": x}, attrs, 19)
+    np.testing.assert_allclose(ours(model, {"x": x}), runtime(model, {"x": x}), 1e-6)
+
+
+@pytest.mark.parametrize("attrs", POOLS)
+@pytest.mark.parametrize(("dtype", "off"), [(np.float16, 1e-3), (np.float64, 1e-12)])
+def test_average_pool_is_the_reference(attrs: Mapping[str, Any], dtype: Any, off: float) -> None:
+    x = whole(np.random.default_rng(0), 2, 3, 7, 8).astype(dtype)
+    model = model_of("AveragePool", {"x": x}, attrs, 19)
+    (wanted,) = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_allclose(ours(model, {"x": x}), wanted, off)
+
+
+def test_the_first_average_pool_counts_its_border() -> None:
+    op, x = ops.lookup("AveragePool", 1), placeholder(1, 1, 2)
+    assert op is not None
+    y = Node(op, (x,), {"kernel_shape": (2,), "pads": (1, 1)}).outputs[0]
+    found = evaluate(Graph({"x": x}, {"y": y}), {"x": np.ones((1, 1, 2), np.float32)})["y"]
+    assert found.tolist() == [[[0.5, 1.0, 0.5]]]
 
 
 def both(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
