@@ -107,7 +107,7 @@ def average_pool(node: Node, *arrays: Any) -> Sequence[Any]:
     padded = np.pad(x.astype(wide), [(0, 0), (0, 0), *pads])
     inside = reduce(np.multiply.outer, border).astype(wide)
     with np.errstate(invalid="ignore"):  # a window may hold nothing
-        total, count = (sum(a[place] for place in places) for a in (padded, inside))
+        total, count = (reduce(np.add, (a[p] for p in places)) for a in (padded, inside))
         return [(total / count).astype(x.dtype)]
 
 
