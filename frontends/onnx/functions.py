@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -73,10 +73,28 @@ class Calls:
         model = onnx.ModelProto(ir_version=self.model.ir_version, graph=call)
         model.opset_import.extend(helper.make_opsetid(*each) for each in sets.items())
         model.functions.extend(self.model.functions)
+        self._complete(model.graph.node, ())
         try:
+            for function in model.functions:
+                self._complete(function.node, [a.name for a in function.attribute_proto])
             return transform(self.read(onnx.inliner.inline_local_functions(model)), _nameless)
         except (RedirError, RuntimeError, ValueError):
             return None
+
+    def _complete(self, nodes: Iterable[onnx.NodeProto], told: Collection[str]) -> None:
+        """Give calls the attributes that their functions have by default: the inliner does not.
+
+        Raises:
+            ValueError: it may be an attribute of the function around, which is not always
+                ``told``.
+        """
+        for node in protos.walk(nodes):
+            function = self.functions.get(protos.called_by(node), onnx.FunctionProto())
+            given = {a.name: a.ref_attr_name for a in node.attribute}
+            usual = {a.name: a for a in function.attribute_proto}
+            if any(given.get(name) and given[name] not in told for name in usual):
+                raise ValueError("an attribute may be that of the call, or the usual one")
+            node.attribute.extend(a for name, a in usual.items() if name not in given)
 
     @cached_property
     def _sets(self) -> dict[str, int]:

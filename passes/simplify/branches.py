@@ -15,7 +15,7 @@ from redir.layers.linear import Linear, linear
 from redir.ops.kernels import Window
 from redir.passes.simplify.affine import affine
 from redir.passes.simplify.rules import Around, Found, rule
-from redir.passes.simplify.weights import freed, made, obstacle, trained_alike
+from redir.passes.simplify.weights import freed, made, obstacle, stays_inside, trained_alike
 
 
 @rule("branches that are added", "Add")
@@ -49,7 +49,8 @@ def _joined(node: Node, large: Value, small: Value, around: Around) -> Found:
     if not isinstance(layer, Linear) or (other := _branch(small, layer)) is None:
         return None
     branch, held = other
-    if not around.alone(large) or not (small is layer.x or around.alone(small)):
+    read = not (small is layer.x or around.alone(small)) or not stays_inside(branch, around)
+    if read or not around.alone(large):
         return "a branch is read by others too"
     if (why := obstacle(layer, around)) is not None:
         return why
@@ -89,7 +90,8 @@ def _offsets(large: Linear, small: Linear) -> list[int] | None:
     if axes[0] != axes[1] or small.groups % large.groups:
         return None
     attrs = [{k: a for k, a in one.node.attrs.items() if k != "group"} for one in (large, small)]
-    if large.kernel == small.kernel and (attrs[0] == attrs[1] or not large.kernel):
+    same = large.node.op == small.node.op and attrs[0] == attrs[1]
+    if large.kernel == small.kernel and (same or not large.kernel):
         return [0] * len(large.kernel)
     one, other = _window(large), _window(small)
     if one is None or other is None or list(one.strides) != list(other.strides):

@@ -11,6 +11,7 @@ from redir.ops import tensor_of
 from redir.passes.simplify.rules import Around, Found, rule
 from redir.passes.simplify.twice import bounds
 
+_TYPES = (np.float16, np.float32)  # that runtimes have kernels for
 _EXACTLY = 4  # times the last digit that a number may be off
 
 
@@ -18,10 +19,11 @@ _EXACTLY = 4  # times the last digit that a number may be off
 def activation(node: Node, around: Around) -> Found:
     """A Gelu, HardSwish or Mish, where the operator set has it."""
     values, number = _product(node, around)
-    if len(values) != 2 or node.outputs[0].type.dtype.kind != "f":  # noqa: PLR2004
+    if len(values) != 2 or node.outputs[0].type.dtype not in _TYPES:  # noqa: PLR2004
         return None
     for x, gate in (values, values[::-1]):
-        name = None if x.type != node.outputs[0].type else _named(gate, x, number, around)
+        same = x.rank is not None and x.type == node.outputs[0].type
+        name = _named(gate, x, number, around) if same else None
         if name is not None:
             op = around.op(name)
             return f"the operator set has no {name}" if op is None else op(x)
@@ -113,7 +115,8 @@ def layer_norm(node: Node, around: Around) -> Found:
         x, epsilon = _normed(normed, around) or (None, 0.0)
         size = None if x is None else x.type.size(-1)
         held = [tensor_of(v) for v in (scale, bias)]
-        if x is None or any(t is None or t.array.shape != (size,) for t in held):
+        along = all(t is not None and t.array.shape == (size,) for t in held)
+        if x is None or x.type != node.outputs[0].type or not along:
             continue
         op = around.op("LayerNormalization")
         name = "the operator set has no LayerNormalization"

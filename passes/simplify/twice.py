@@ -35,7 +35,8 @@ def cast_of_cast(node: Node, _: Around) -> Found:
     if inner is None or inner.op.standard != "Cast":
         return None
     x, y, z = (v.type.dtype for v in (inner.inputs[0], node.inputs[0], node.outputs[0]))
-    if any(dtype.kind not in _NUMBERS for dtype in (x, y, z)) or not _holds(y, x):
+    plain = all(dtype.isbuiltin == 1 and dtype.kind in _NUMBERS for dtype in (x, y, z))
+    if not plain or not _holds(y, x):
         return "the first may lose something"
     if x == z:
         return inner.inputs[0]

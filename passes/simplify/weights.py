@@ -18,13 +18,20 @@ _ROOM = 2.0**20  # times that numbers can grow before what they lost is seen bes
 
 def obstacle(layer: Linear, around: Around) -> str | None:
     """Why the weights of a layer cannot be others."""
-    if not layer.place == layer.alpha == layer.beta == 1:
+    if not layer.place == layer.alpha == layer.beta == layer.node.attrs.get("beta", 1.0) == 1:
         return "the layer has factors, or its weights on the left"
     if layer.array.dtype.kind != "f" or layer.bias is None:
         return "the weights are not floating-point numbers, or the bias is not constant"
     if not around.alone(layer.held) or not (layer.added is None or around.alone(layer.added)):
         return "the weights or the bias are read by others too"
+    if not stays_inside(layer, around):
+        return "what is multiplied is read without its bias too"
     return None
+
+
+def stays_inside(layer: Linear, around: Around) -> bool:
+    """Whether nothing but the Add behind it reads what a layer multiplies, if there is one."""
+    return layer.behind is None or around.alone(layer.node.outputs[0])
 
 
 def trained_alike(a: Linear, b: Linear) -> bool:

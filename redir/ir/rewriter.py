@@ -109,8 +109,9 @@ def grafted(body: Graph, given: Mapping[Value, Value], visit: Visit) -> list[Val
     env = dict(given)
     for node in body.nodes:
         operands = tuple(env.get(v, v) for v in node.inputs)
-        made = visit(node, operands)
-        values = (made,) if isinstance(made, Value) else made or node.on(operands).outputs
+        own = node if node.repeatable else replace(node)  # each call draws for itself
+        made = visit(own, operands)
+        values = (made,) if isinstance(made, Value) else made or own.on(operands).outputs
         env.update(zip(node.outputs, values, strict=True))
     return [env.get(value, value) for value in body.outputs.values()]
 

@@ -275,8 +275,18 @@ def domain(name: str) -> str:
 
 def called(nodes: Iterable[onnx.NodeProto]) -> Iterator[Called]:
     """What nodes call, and those of their bodies."""
+    return map(called_by, walk(nodes))
+
+
+def called_by(node: onnx.NodeProto) -> Called:
+    """What a node calls."""
+    return domain(node.domain), node.op_type, node.overload
+
+
+def walk(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of their bodies."""
     for node in nodes:
-        yield domain(node.domain), node.op_type, node.overload
+        yield node
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
-                yield from called(graph.node)
+                yield from walk(graph.node)

@@ -30,6 +30,7 @@ def functions(call: str, *bodies: str) -> onnx.ModelProto:
 
 TWICE = "twice (a) => (b) { b = Add(a, a) }"
 SCALED = "scaled <by> (a) => (b) { c = Constant <value_float: float = @by> () b = Mul(a, c) }"
+USUAL = SCALED.replace("scaled <by>", "usual <by: float = 3.0>")
 OPENED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     "one": (functions("y = local.twice(x)", TWICE), ["Add"]),
     "one that is called twice": (
@@ -41,6 +42,19 @@ OPENED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
         ["Neg", "Add"],
     ),
     "one with an attribute": (functions("y = local.scaled <by = 3.0> (x)", SCALED), ["Mul"]),
+    "one with a usual attribute": (functions("y = local.usual(x)", USUAL), ["Mul"]),
+    "one that calls one with a usual attribute": (
+        functions("y = local.both(x)", USUAL, "both (a) => (b) { c = Neg(a) b = local.usual(c) }"),
+        ["Neg", "Mul"],
+    ),
+    "one that passes on a usual attribute": (
+        functions(
+            "y = local.both(x)",
+            USUAL,
+            "both <of: float = 2.0> (a) => (b) { b = local.usual <by: float = @of> (a) }",
+        ),
+        ["Mul"],
+    ),
     "one of which an operand is left out": (
         functions("y = local.bounded(x, , x)", "bounded (a, l, h) => (b) { b = Clip(a, l) }"),
         ["Clip"],
@@ -69,6 +83,11 @@ KEPT: dict[str, onnx.ModelProto] = {
         "y = local.odd(x)", "odd (a) => (b) { b = local.Mix(a) }"
     ),
     "that calls itself": functions("y = local.itself(x)", SQUARED),
+    "that may pass on an attribute, or the usual one": functions(
+        "y = local.both(x)",
+        USUAL,
+        "both <of> (a) => (b) { b = local.usual <by: float = @of> (a) }",
+    ),
     "of another operator set": model_of(
         """g (float[2, 2] x) => (float[2, 2] y) { y = local.twice(x) }
         <domain: "local", opset_import: ["" : 17]> twice (a) => (b) { b = Add(a, a) }""",
@@ -87,6 +106,23 @@ def test_a_function_is_kept(what: str) -> None:
 def test_a_function_of_another_operator_set_is_run() -> None:
     found = evaluate(from_proto(KEPT["of another operator set"]), X)
     np.testing.assert_array_equal(found["y"], 2 * X["x"])
+
+
+@pytest.mark.parametrize(
+    ("what", "by"), [("one with a usual attribute", 3), ("one that passes on a usual attribute", 2)]
+)
+def test_a_usual_attribute_holds(what: str, by: int) -> None:
+    graph = from_proto(OPENED[what][0])
+    np.testing.assert_array_equal(evaluate(graph, X)["y"], by * X["x"])
+
+
+def test_each_call_draws_for_itself() -> None:
+    model = functions(
+        "a = local.noisy(x) b = local.noisy(x) y = Sub(a, b)",
+        "noisy (a) => (b) { c = RandomUniform <shape = [2, 2]> () b = Add(a, c) }",
+    )
+    after = FoldConstants()(from_proto(model))
+    assert sum(node.op.name == "RandomUniform" for node in after.nodes) == 2
 
 
 def test_calls_of_one_function_share_what_it_holds() -> None:

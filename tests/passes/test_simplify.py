@@ -64,7 +64,16 @@ def number(value: float) -> Value:
     return const(value, "float32")
 
 
-FLOAT, BYTE, INT, LONG, FLAG, HALF, DOUBLE = 1, 2, 6, 7, 9, 10, 11  # as a Cast names types
+FLOAT, BYTE, INT, LONG, FLAG, HALF, DOUBLE, FLOAT8 = (
+    1,
+    2,
+    6,
+    7,
+    9,
+    10,
+    11,
+    19,
+)  # as a Cast names types
 BYTES = placeholder(4, dtype=np.uint8)
 FIRES: dict[str, tuple[Value, list[str]]] = {
     "Slices of two axes": (cut(cut(OPEN, 2, 1, 9), 3, -5, -1), ["Slice"]),
@@ -263,6 +272,7 @@ LEFT_ALONE: dict[str, Value] = {
     "plus a map of ones": ops.Add(OPEN, ops.ConstantOfShape(ops.Shape(OPEN), value=ONE)),
     "a map of ones over it": ops.Div(ops.ConstantOfShape(ops.Shape(OPEN), value=ONE), OPEN),
     "a larger map of zeros": ops.Add(X, ops.ConstantOfShape(ints(2, 3, 6, 6))),
+    "a Cast by way of a byte": ops.Cast(ops.Cast(X, to=FLOAT8), to=FLOAT),
     "a Cast by way of less": ops.Cast(ops.Cast(X, to=HALF), to=FLOAT),
     "whole numbers that are rounded": ops.Cast(
         ops.Cast(placeholder(4, dtype=np.int64), to=DOUBLE), to=LONG

@@ -10,6 +10,7 @@ import pytest
 from redir import ops
 from redir.errors import Broken
 from redir.ir import Graph, Value
+from redir.ir.tensor import TensorType
 from redir.passes import simplify
 from redir.passes.simplify import RULES, Simplify, fused
 from redir.testing import check_on, check_pass, graphs
@@ -32,10 +33,19 @@ def hard(x: Value, shift: float = 3, high: float = 6) -> Value:
     return ops.Clip(ops.Add(x, number(shift)), number(0), number(high))
 
 
-def normed(x: Value, *, axis: int = -1, keepdims: int = 1, pow_: bool = True) -> Value:
+def double(value: float) -> Value:
+    return const(value, "float64")
+
+
+EPSILON = number(1e-5)
+
+
+def normed(
+    x: Value, *, axis: int = -1, keepdims: int = 1, pow_: bool = True, epsilon: Value = EPSILON
+) -> Value:
     centred = ops.Sub(x, ops.ReduceMean(x, ints(axis), keepdims=keepdims))
     square = ops.Pow(centred, number(2)) if pow_ else ops.Mul(centred, centred)
-    variance = ops.Add(ops.ReduceMean(square, ints(axis), keepdims=keepdims), number(1e-5))
+    variance = ops.Add(ops.ReduceMean(square, ints(axis), keepdims=keepdims), epsilon)
     return ops.Div(centred, ops.Sqrt(variance))
 
 
@@ -83,7 +93,8 @@ def test_it_stays_where_the_operator_set_has_no_such_thing(name: str) -> None:
     assert any(f"the operator set has no {name}" in line for line in Simplify().explain(graph))
 
 
-GATE = erf(X, ROOT)
+GATE, DOUBLES = erf(X, ROOT), placeholder(3, 5, dtype=np.float64)
+ANY = Value(TensorType(np.dtype(np.float32)))
 LEFT_ALONE: dict[str, Value] = {
     "another factor": ops.Mul(ops.Mul(X, erf(X, ROOT)), number(0.6)),
     "another root": ops.Mul(ops.Mul(X, HALF), erf(X, number(1.5))),
@@ -106,6 +117,19 @@ LEFT_ALONE: dict[str, Value] = {
             const(np.ones(6), "float64"),
         ),
         const(np.ones(6), "float64"),
+    ),
+    "a norm of fewer axes than its result": ops.Add(
+        ops.Mul(normed(X, epsilon=const(np.full((1, 1, 1, 1), 1e-5))), SCALE), BIAS
+    ),
+    "a gate of doubles": ops.Mul(
+        DOUBLES,
+        ops.Div(
+            ops.Clip(ops.Add(DOUBLES, double(3)), double(0), double(6)),
+            double(6),
+        ),
+    ),
+    "a value of any rank": ops.Mul(
+        ops.Mul(ANY, const([[0.5]])), ops.Add(ops.Erf(ops.Div(ANY, ROOT)), number(1))
     ),
     "a norm that is scaled in whole": ops.Add(ops.Mul(normed(X), number(2)), BIAS),
     "a norm of which others read the middle": ops.Add(

@@ -135,7 +135,7 @@ def test_what_is_in_a_row_becomes_one(what: str) -> None:
     assert operators(check_on(Simplify(), read_by(ops.Relu(y)))) == [*left, "Relu"]
 
 
-SHARED = normal(4, 4, 1, 1)
+SHARED, COLUMN = normal(4, 4, 1, 1), normal(4, 1, 1)
 
 
 def both(between: Value, behind: Callable[[Value], Value]) -> Value:
@@ -146,6 +146,16 @@ def both(between: Value, behind: Callable[[Value], Value]) -> Value:
 LEFT_ALONE: dict[str, Value] = {
     "a branch that others read": both(conv(OPEN), lambda v: ops.Add(v, conv(OPEN, 1, 1))),
     "a small branch that others read": both(conv(OPEN, 1, 1), lambda v: ops.Add(conv(OPEN), v)),
+    "a branch without its bias that others read": both(
+        bare(OPEN, 3, 3, pads=(1, 1, 1, 1)), lambda v: ops.Add(ops.Add(v, COLUMN), OPEN)
+    ),
+    "a small branch without its bias that others read": both(
+        bare(OPEN, 1, 1), lambda v: ops.Add(conv(OPEN), ops.Add(v, COLUMN))
+    ),
+    "a Conv and its transpose": ops.Add(
+        bare(X, 3, 3, pads=(1, 1, 1, 1)),
+        ops.ConvTranspose(X, normal(4, 4, 3, 3), pads=(1, 1, 1, 1)),
+    ),
     "weights that others read": ops.Add(
         ops.Conv(OPEN, SHARED), ops.Relu(ops.Conv(ops.Relu(OPEN), SHARED))
     ),
@@ -174,6 +184,12 @@ LEFT_ALONE: dict[str, Value] = {
     ),
     "a layer that others read": both(conv(OPEN, 1, 1), lambda v: conv(v, 1, 1)),
     "rows of weights that others read": ops.Conv(ops.Conv(OPEN, SHARED), SHARED),
+    "a layer without its bias that others read": both(
+        ops.MatMul(ROWS, normal(6, 6)), lambda v: ops.MatMul(ops.Add(v, normal(1)), normal(6, 6))
+    ),
+    "a factor of no bias": ops.MatMul(
+        ops.Add(ops.Gemm(ROWS, normal(6, 6), beta=0.5), normal(1)), normal(6, 6)
+    ),
     "something between": conv(ops.Relu(conv(OPEN, 1, 1)), 1, 1),
     "both look around": conv(conv(OPEN)),
     "steps before looking around": conv(bare(OPEN, 1, 1, **STRIDES)),
