@@ -83,7 +83,7 @@ def in_branches(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
 
 
 def opened(graph: Graph) -> Graph:
-    """``graph`` with what is in local functions in place of their calls.
+    """``graph`` with what is in local functions in place of their calls, in branches too.
 
     A function of which nothing is known stays.
     """
@@ -97,7 +97,7 @@ def opened(graph: Graph) -> Graph:
 
     while (after := transform(graph, visit)) is not graph:
         graph = after
-    return graph
+    return in_branches(graph, opened)
 
 
 def _kept(_: Node, __: tuple[Value, ...]) -> None:

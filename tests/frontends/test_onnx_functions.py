@@ -125,6 +125,19 @@ def test_each_call_draws_for_itself() -> None:
     assert sum(node.op.name == "RandomUniform" for node in after.nodes) == 2
 
 
+def test_a_function_is_opened_in_branches() -> None:
+    model = model_of(
+        """g (float[2, 2] x, bool c) => (float[2, 2] y) {
+            y = If (c) <then_branch = t () => (a) { a = local.twice(x) },
+                        else_branch = e () => (b) { b = Neg(x) }> }
+        <domain: "local", opset_import: ["" : 18, "local" : 1]>"""
+        + TWICE,
+        HEAD,
+    )
+    graph = opened(from_proto(model))
+    assert sorted(node.op.name for node in graph.walk() if node.inputs) == ["Add", "If", "Neg"]
+
+
 def test_calls_of_one_function_share_what_it_holds() -> None:
     model = functions(
         "z = local.add(x) y = local.add(z)",
