@@ -23,7 +23,7 @@ from redir.check.guarantees import (
 from redir.cost.forms import unless_dearer
 from redir.cost.models import CostModel, cost_model
 from redir.ir import Graph, Link, Node, Port, Value
-from redir.ir.rewriter import Outputs, transform
+from redir.ir.rewriter import Outputs, settled, transform
 from redir.ir.tensor import Array, Tensor
 from redir.layers.linear import Linear, linear
 from redir.ops import is_absent, tensor_of
@@ -58,9 +58,7 @@ class EliminateDeadChannels(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Remove until nothing is dead: a reader that goes may have been the last one."""
-        after = graph
-        while (less := _sweep(after)) is not after:
-            after = less
+        after = settled(graph, _sweep)
         return unless_dearer(graph, after, self.cost) if stored(after) <= stored(graph) else graph
 
     def explain(self, graph: Graph) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from redir import ops
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Source, Value
-from redir.ir.rewriter import Outputs, in_branches, transform
+from redir.ir.rewriter import Outputs, in_branches, settled, transform
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear
 from redir.ops import tensor_of
@@ -36,10 +36,7 @@ class FoldBatchnorm(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Fold every norm that can be, and then those that stood behind them."""
-        graph = in_branches(graph, self.run)
-        while (after := _sweep(graph)) is not graph:
-            graph = after
-        return graph
+        return settled(in_branches(graph, self.run), _sweep)
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """The first condition that each norm fails."""

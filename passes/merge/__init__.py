@@ -20,6 +20,7 @@ from redir.cost.forms import unless_dearer
 from redir.cost.models import CostModel, cost_model
 from redir.errors import BadPipeline
 from redir.ir import Graph
+from redir.ir.rewriter import settled
 from redir.ops import tensor_of
 from redir.passes.merge.linear_sums import plan_added
 from redir.passes.merge.plan import Plan, joins_of
@@ -80,9 +81,7 @@ class Merge(Pass):
         after = graph
         if self.tolerance:
             after = tied(graph, self.tolerance, self.schedule, self.linkage)
-        while (less := _merged(after)) is not after:
-            after = less
-        return unless_dearer(graph, after, self.cost)
+        return unless_dearer(graph, settled(after, _merged), self.cost)
 
 
 def _merged(graph: Graph) -> Graph:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
-from redir.ir.rewriter import Outputs, in_branches, transform
+from redir.ir.rewriter import Outputs, in_branches, settled, transform
 from redir.ops import OPSET
 from redir.passes.simplify import (
     affine,
@@ -58,10 +58,7 @@ class Simplify(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Apply the rules until none fits."""
-        graph = in_branches(graph, self.run)
-        while (after := _sweep(graph)) is not graph:
-            graph = after
-        return graph
+        return settled(in_branches(graph, self.run), _sweep)
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Where a rule nearly fits, and what is in its way."""

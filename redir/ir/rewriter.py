@@ -61,6 +61,13 @@ def map_constants(graph: Graph, change: Callable[[Value, Tensor], Tensor | None]
     return transform(graph, visit)
 
 
+def settled(graph: Graph, sweep: Callable[[Graph], Graph]) -> Graph:
+    """``graph`` after ``sweep`` upon sweep, until one changes nothing."""
+    while (after := sweep(graph)) is not graph:
+        graph = after
+    return graph
+
+
 def in_branches(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
     """``graph`` with ``run`` of each branch of an If in place of that.
 
@@ -95,9 +102,7 @@ def opened(graph: Graph) -> Graph:
         given = (value for value in inputs if value.node is None or value.node.op != Absent)
         return grafted(body, dict(zip(body.inputs.values(), given, strict=True)), _kept)
 
-    while (after := transform(graph, visit)) is not graph:
-        graph = after
-    return in_branches(graph, opened)
+    return in_branches(settled(graph, lambda closed: transform(closed, visit)), opened)
 
 
 def _kept(_: Node, __: tuple[Value, ...]) -> None:
