@@ -12,7 +12,7 @@ from redir.layers.linear import Linear, lies_along, linear
 from redir.ops import tensor_of
 from redir.ops.schema import trains
 from redir.passes.simplify.rules import Around, Found, rule
-from redir.passes.simplify.weights import freed, has_border, made, obstacle
+from redir.passes.simplify.weights import freed, has_border, made, obstacle, unalterable
 
 _BROADCASTING = 7  # the operator set from which operators of two operands broadcast untold
 _OPERANDS = 2
@@ -92,6 +92,21 @@ def before_layer(node: Node, around: Around) -> Found:
     return made(reading(layer, found.x), node, weight, bias, room)
 
 
+@rule("factors of a Gemm", "Gemm")
+def factors(node: Node, around: Around) -> Found:
+    """The weights and the bias hold them, so that other rules may change these."""
+    layer = linear(node)
+    if isinstance(layer, str) or layer.alpha == layer.beta == 1:
+        return None
+    if (why := unalterable(layer, around)) is not None:
+        return why
+    assert layer.bias is not None
+    weight = layer.weight.astype(np.float64) * layer.alpha
+    bias = layer.bias.astype(np.float64) * layer.beta
+    rest = {name: attr for name, attr in node.attrs.items() if name not in {"alpha", "beta"}}
+    return made(replace(layer, node=replace(node, attrs=rest)), node, weight, bias)
+
+
 def reading(layer: Linear, x: Value) -> Linear:
     """The same layer of another operand."""
     inputs = (x if v is layer.x else v for v in layer.node.inputs)
@@ -136,4 +151,4 @@ def _norm(node: Node) -> Affine | None:
         return Affine(node, 0, ratio.reshape(shape), (bias - mean * ratio).reshape(shape))
 
 
-RULES = (behind_layer, before_layer)
+RULES = (factors, behind_layer, before_layer)

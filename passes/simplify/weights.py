@@ -20,6 +20,11 @@ def obstacle(layer: Linear, around: Around) -> str | None:
     """Why the weights of a layer cannot be others."""
     if not layer.place == layer.alpha == layer.beta == layer.node.attrs.get("beta", 1.0) == 1:
         return "the layer has factors, or its weights on the left"
+    return unalterable(layer, around)
+
+
+def unalterable(layer: Linear, around: Around) -> str | None:
+    """Why the numbers of a layer cannot be others, whatever it does with them."""
     if layer.array.dtype.kind != "f" or layer.bias is None:
         return "the weights are not floating-point numbers, or the bias is not constant"
     if not around.alone(layer.held) or not (layer.added is None or around.alone(layer.added)):
@@ -54,7 +59,7 @@ def freed(around: Around, values: Iterable[Value]) -> int:
 
 
 def made(
-    layer: Linear, node: Node, weight: Array, bias: Array, room: int, like: Value | None = None
+    layer: Linear, node: Node, weight: Array, bias: Array, room: int = 0, like: Value | None = None
 ) -> Found:
     """The layer with other weights, giving the result of ``node``, if these can be held.
 

@@ -18,7 +18,7 @@ from redir.passes import simplify
 from redir.passes.simplify import RULES, Simplify, affine
 from redir.passes.simplify.rules import Around, Found
 from redir.testing import check_on
-from tests.helpers import const, ints, operators, placeholder
+from tests.helpers import const, ints, operators, placeholder, sources
 
 RNG = np.random.default_rng(0)
 IMAGE, ROWS, TOKENS = placeholder("n", 4, 5, 5), placeholder("n", 6), placeholder("n", 3, 6)
@@ -154,7 +154,13 @@ LEFT_ALONE: dict[str, Value] = {
         axis=0,
     ),
     "the bias of a MatMul": ops.Add(ops.MatMul(TOKENS, normal(6, 5)), normal(5)),
-    "a factor": ops.Mul(ops.Gemm(ROWS, normal(6, 5), normal(5), alpha=2.0), normal(5)),
+    "a factor of weights that others read": ops.Concat(
+        ops.Gemm(ROWS, m := normal(6, 5), alpha=2.0), ops.Gemm(ROWS, m), axis=0
+    ),
+    "a factor of a bias that flows": ops.Gemm(ROWS, normal(6, 6), ROWS, beta=2.0),
+    "factors of whole numbers": ops.Gemm(
+        placeholder(2, 6, dtype=np.int32), const(np.ones((6, 5)), np.int32), alpha=2.0
+    ),
     "numbers that are too large": ops.Mul(conv(IMAGE), const(np.full((6, 1, 1), 3e38), "float32")),
     "numbers that are too small": ops.Mul(conv(IMAGE), const(np.full((6, 1, 1), 1e-38), "float32")),
     "what is added before a border": conv(ops.Add(IMAGE, CHANNELS), **PADDED),
@@ -173,14 +179,35 @@ LEFT_ALONE: dict[str, Value] = {
 @pytest.mark.parametrize("why", LEFT_ALONE)
 def test_it_stays(why: str) -> None:
     y = LEFT_ALONE[why]
-    found = Graph({"i": IMAGE, "r": ROWS, "t": TOKENS}, {"y": y})
-    before = Graph({n: v for n, v in found.inputs.items() if found.uses[v]}, found.outputs)
+    before = Graph({f"x{i}": x for i, x in enumerate(sources(y))}, {"y": y})
     assert check_on(Simplify(), before) is before
 
 
 def test_a_factor_before_a_border_goes_into_the_layer() -> None:
     after = check_on(Simplify(), graph(IMAGE, conv(ops.Mul(IMAGE, along(IMAGE, 1)), **PADDED)))
     assert operators(after) == ["Conv", "Relu"]
+
+
+FACTORS: dict[str, Value] = {
+    "of the weights": ops.Gemm(ROWS, normal(6, 5), normal(5), alpha=0.3),
+    "of the bias": ops.Gemm(ROWS, normal(6, 5), normal(5), beta=2.0),
+    "of both": ops.Gemm(ROWS, normal(5, 6), normal(1, 5), alpha=0.3, beta=2.0, transB=1),
+    "of no bias": ops.Gemm(ROWS, normal(6, 5), alpha=0.3, beta=2.0),
+    "of weights on the left": ops.Gemm(normal(5, 2), placeholder(2, 6), alpha=0.3, beta=2.0),
+}
+
+
+@pytest.mark.parametrize("what", FACTORS)
+def test_factors_go_into_the_weights(what: str) -> None:
+    y = FACTORS[what]
+    (x,) = sources(y)
+    (gemm,) = [n for n in check_on(Simplify(), Graph({"x": x}, {"y": y})).nodes if n.inputs]
+    assert gemm.attrs.keys() <= {"transB", "transA"}
+
+
+def test_a_norm_behind_a_gemm_with_factors_goes_into_it() -> None:
+    y = norm(ops.Gemm(ROWS, normal(5, 6), normal(5), transB=1, alpha=0.5, beta=2.0))
+    assert operators(check_on(Simplify(), graph(ROWS, y))) == ["Gemm", "Relu"]
 
 
 def test_the_result_keeps_its_name() -> None:
@@ -223,6 +250,15 @@ WRONG: dict[str, tuple[str, Callable[[affine.Affine], dict[str, Any]], Value]] =
         conv(ops.Mul(IMAGE, const(np.arange(1, 5).reshape(4, 1, 1), "float32"))),
     ),
 }
+
+
+def test_factors_that_are_forgotten_are_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(node: Node, _: Around) -> Found:
+        return ops.Gemm(*node.inputs, transB=1) if "alpha" in node.attrs else None
+
+    monkeypatch.setattr(simplify, "RULES", [replace(RIGHT["factors of a Gemm"], rewrite=wrong)])
+    with pytest.raises(Broken):
+        check_on(Simplify(), graph(ROWS, FACTORS["of both"]))
 
 
 @pytest.mark.parametrize("how", WRONG)

@@ -84,6 +84,9 @@ ADDED: dict[str, Value] = {
     "matrices": ops.Add(
         ops.Gemm(ROWS, normal(6, 5), normal(5)), ops.Gemm(ROWS, normal(5, 6), transB=1)
     ),
+    "with factors": ops.Add(
+        ops.Gemm(ROWS, normal(6, 5), alpha=2.0), ops.Gemm(ROWS, normal(6, 5), normal(5), beta=3.0)
+    ),
     "products": ops.Add(ops.MatMul(TOKENS, normal(6, 5)), ops.MatMul(TOKENS, normal(6, 5))),
 }
 
@@ -120,6 +123,10 @@ IN_A_ROW: dict[str, tuple[Value, list[str]]] = {
         ops.Gemm(ops.Gemm(ROWS, normal(6, 5), normal(5)), normal(4, 5), normal(4), transB=1),
         ["Gemm"],
     ),
+    "a factor of no bias": (
+        ops.MatMul(ops.Add(ops.Gemm(ROWS, normal(6, 6), beta=0.5), normal(1)), normal(6, 6)),
+        ["Gemm"],
+    ),
     "products": (ops.MatMul(ops.MatMul(TOKENS, normal(6, 9)), normal(9, 2)), ["MatMul"]),
     "products with a bias": (
         ops.MatMul(ops.Add(ops.MatMul(TOKENS, normal(6, 9)), normal(9)), normal(9, 2)),
@@ -135,7 +142,7 @@ def test_what_is_in_a_row_becomes_one(what: str) -> None:
     assert operators(check_on(Simplify(), read_by(ops.Relu(y)))) == [*left, "Relu"]
 
 
-SHARED, COLUMN = normal(4, 4, 1, 1), normal(4, 1, 1)
+SHARED, COLUMN, MATRIX = normal(4, 4, 1, 1), normal(4, 1, 1), normal(6, 6)
 
 
 def both(between: Value, behind: Callable[[Value], Value]) -> Value:
@@ -176,8 +183,10 @@ LEFT_ALONE: dict[str, Value] = {
         conv(X, pads=(1, 1, 1, 1)), conv(X, 6, 6, pads=(0, 0, 0, 0))
     ),
     "depthwise around, dense at a place": ops.Add(conv(OPEN, group=4), conv(OPEN, 1, 1)),
-    "a branch with a factor": ops.Add(
-        ops.Gemm(ROWS, normal(6, 5), alpha=2.0), ops.Gemm(ROWS, normal(6, 5), alpha=2.0)
+    "a branch with a factor, of weights that others read": ops.Concat(
+        ops.Add(ops.Gemm(ROWS, normal(6, 6)), ops.Gemm(ROWS, MATRIX, alpha=2.0)),
+        ops.Gemm(ops.Relu(ROWS), MATRIX),
+        axis=0,
     ),
     "one turned": ops.Add(
         *(ops.Gemm(placeholder(6, 6), normal(6, 6), transA=turned) for turned in (0, 1))
@@ -186,9 +195,6 @@ LEFT_ALONE: dict[str, Value] = {
     "rows of weights that others read": ops.Conv(ops.Conv(OPEN, SHARED), SHARED),
     "a layer without its bias that others read": both(
         ops.MatMul(ROWS, normal(6, 6)), lambda v: ops.MatMul(ops.Add(v, normal(1)), normal(6, 6))
-    ),
-    "a factor of no bias": ops.MatMul(
-        ops.Add(ops.Gemm(ROWS, normal(6, 6), beta=0.5), normal(1)), normal(6, 6)
     ),
     "something between": conv(ops.Relu(conv(OPEN, 1, 1)), 1, 1),
     "both look around": conv(conv(OPEN)),
