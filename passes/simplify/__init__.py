@@ -17,6 +17,7 @@ from redir.passes.simplify import (
     broadcasts,
     fused,
     gemm,
+    norms,
     pads,
     parts,
     rows,
@@ -38,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     *branches.RULES,
     *rows.RULES,
     *fused.RULES,
+    *norms.RULES,
 )
 
 

@@ -98,8 +98,11 @@ def _parts_of_activations(d: Draft, x: Value) -> Value:
         return ops.constant(np.array(value, FLOAT))
 
     shifted = ops.Add(x, number(d.pick(3, 3, 2)))
+    cubic = ops.Add(x, ops.Mul(ops.Pow(x, number(3)), number(d.pick(0.044715, 1))))
+    bent = ops.Mul(cubic, number((2 / np.pi) ** 0.5))
     some: list[Callable[[], Value]] = [
         lambda: ops.Add(ops.Erf(ops.Div(x, number(2**0.5))), number(1)),
+        lambda: ops.Add(ops.Tanh(bent), number(1)),
         lambda: ops.Clip(shifted, number(0), number(6)),
         lambda: ops.Tanh(ops.Softplus(x)),
     ]
@@ -108,12 +111,13 @@ def _parts_of_activations(d: Draft, x: Value) -> Value:
 
 
 def _parts_of_norms(d: Draft, x: Value) -> Value:
-    """A LayerNormalization, mostly along the last axis."""
+    """A LayerNormalization or RMSNormalization, mostly along the last axis."""
     axis, size = ints(d.pick(-1, -1, 1)), x.type.size((x.rank or 1) - 1) or 1
-    centred = ops.Sub(x, ops.ReduceMean(x, axis))
-    variance = ops.ReduceMean(ops.Mul(centred, centred), axis)
-    root = ops.Sqrt(ops.Add(variance, ops.constant(np.array(d.pick(0.5, 1e-5), FLOAT))))
-    return ops.Add(ops.Mul(ops.Div(centred, root), d.const(size)), d.const(size))
+    centred = d.pick(x, ops.Sub(x, ops.ReduceMean(x, axis)))
+    squares = ops.ReduceMean(ops.Mul(centred, centred), axis)
+    root = ops.Sqrt(ops.Add(squares, ops.constant(np.array(d.pick(0.5, 1e-5), FLOAT))))
+    scaled = ops.Mul(ops.Div(centred, root), d.const(size))
+    return ops.Add(scaled, d.const(size))
 
 
 PAIRS: dict[str, tuple[int, Step]] = {

@@ -2,8 +2,10 @@
 
 It needs ``pip install onnxslim==0.1.98 onnxsim==0.8.1``. For each model it prints what is
 in the file, and what each tool leaves: nodes, stored numbers, bytes, and the processor time that
-the tool took; and where that is not the same, what became of its outputs. Initializers that are
-inputs are constants to redir here, as they are to the others::
+the tool took; how long what redir made runs in onnxruntime beside what the other made, in turn and
+on one thread: the median of the pairs and their quartiles; and where outputs are not the same, what
+became of them. Initializers that are inputs are constants to redir here, as they are to the
+others::
 
     python -m tests.benchmarks.exact models/*.onnx
 """
@@ -23,9 +25,11 @@ from tempfile import TemporaryDirectory
 
 import onnx
 
+from redir.check.observed import Observed
 from redir.check.outputs import verify
 from redir.errors import RedirError
 from redir.frontends.onnx import load
+from redir.runtime.onnxruntime import session, time_pairs
 
 SECONDS = 300
 TOOLS: dict[str, Callable[[str, str], list[str]]] = {
@@ -36,7 +40,8 @@ TOOLS: dict[str, Callable[[str, str], list[str]]] = {
     "onnxslim": lambda a, b: [sys.executable, "-m", "onnxslim", a, b],
     "onnxsim": lambda a, b: [sys.executable, "-m", "onnxsim", a, b],
 }
-HEAD = ("model", "tool", "nodes", "numbers", "bytes", "seconds", "outputs")
+HEAD = ("model", "tool", "nodes", "numbers", "bytes", "seconds", "redir's time", "outputs")
+_READ = partial(load, overridable_initializers="constant")
 _Row = tuple[object, ...]
 
 
@@ -70,17 +75,32 @@ def _counted(graph: onnx.GraphProto) -> tuple[int, int]:
 def rows(path: Path, folder: Path) -> Iterator[_Row]:
     """What is in a model, and what each tool leaves of it."""
     given = Left.of(path)
-    yield path.stem, "", given.nodes, given.numbers, given.bytes, "", ""
+    yield path.stem, "", given.nodes, given.numbers, given.bytes, "", "", ""
+    ours = folder / "redir.onnx"
     for tool, command in TOOLS.items():
         out = folder / f"{tool}.onnx"
         seconds, why = _run(command(str(path), str(out)))
         if why or not out.exists():
-            yield path.stem, tool, "", "", "", f"{seconds:.1f}", why or "nothing was written"
+            yield path.stem, tool, "", "", "", f"{seconds:.1f}", "", why or "nothing was written"
             continue
-        left = Left.of(out)
-        cells = left.nodes, left.numbers, left.bytes, f"{seconds:.1f}", _judged(path, out)
-        yield path.stem, tool, *cells
+        left, found = Left.of(out), _judged(path, out)
+        times = "" if out == ours or found else _times(path, ours, out)
+        counts = left.nodes, left.numbers, left.bytes
+        yield path.stem, tool, *counts, f"{seconds:.1f}", times, found
+    for out in folder.iterdir():
         out.unlink()
+
+
+def _times(path: Path, ours: Path, theirs: Path) -> str:
+    """How long our model runs, as a share of the time of theirs, with the quartiles."""
+    try:
+        (feeds,) = Observed.of(_READ(path), samples=1).feeds
+        run, other = (session(_READ(out), exact=False) for out in (ours, theirs))
+        pairs = round(2 / time_pairs(other, run, feeds, 3).before)
+        found = time_pairs(other, run, feeds, min(max(pairs, 15), 400))
+    except (RedirError, OSError) as error:
+        return f"not timed: {error}"[:40]
+    return f"{found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def _run(command: Sequence[str]) -> tuple[float, str]:
@@ -101,9 +121,8 @@ def _run(command: Sequence[str]) -> tuple[float, str]:
 
 def _judged(path: Path, out: Path) -> str:
     """Nothing where outputs are those of the original, as far as they can be compared."""
-    read = partial(load, overridable_initializers="constant")
     try:
-        found = verify(read(path), read(out))
+        found = verify(_READ(path), _READ(out))
     except RedirError as error:
         return f"not compared: {error}"[:80]
     return "" if found.verdict in {"pass", "skipped"} else f"{found.verdict}: {found.reason}"[:80]

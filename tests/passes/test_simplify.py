@@ -16,7 +16,7 @@ from redir.errors import Broken
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Tensor
 from redir.passes import simplify
-from redir.passes.simplify import RULES, Simplify, affine, branches, fused, rows
+from redir.passes.simplify import RULES, Simplify, affine, branches, fused, norms, rows
 from redir.passes.simplify.rules import Around, Found
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
@@ -511,6 +511,6 @@ def test_a_wrong_rule_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_rule_has_a_wrong_version() -> None:
-    others = (*affine.RULES, *branches.RULES, *rows.RULES, *fused.RULES)
+    others = (*affine.RULES, *branches.RULES, *rows.RULES, *fused.RULES, *norms.RULES)
     elsewhere = {rule.name for rule in others}  # test_simplify_affine.py, _layers.py, _fused.py
     assert {name for name, *_ in WRONG.values()} == RIGHT.keys() - elsewhere

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from redir.errors import Broken
 from redir.ir import Graph, Value
 from redir.ir.tensor import TensorType
 from redir.passes import simplify
-from redir.passes.simplify import RULES, Simplify, fused
+from redir.passes.simplify import RULES, Simplify, fused, norms
 from redir.testing import check_on, check_pass, graphs
 from tests.helpers import const, ints, operators, placeholder, sources
 
@@ -49,6 +51,25 @@ def normed(
     return ops.Div(centred, ops.Sqrt(variance))
 
 
+def by_tanh(x: Value, cubic: Value, by: float = (2 / np.pi) ** 0.5) -> Value:
+    gate = ops.Add(ops.Tanh(ops.Mul(cubic, number(by))), number(1))
+    return ops.Mul(ops.Mul(x, number(0.5)), gate)
+
+
+def cubic(x: Value, times: float = 0.044715) -> Value:
+    return ops.Add(x, ops.Mul(ops.Pow(x, number(3)), number(times)))
+
+
+def cubic_in_front(x: Value) -> Value:
+    square = ops.Mul(ops.Mul(x, number(0.044715)), x)
+    return ops.Mul(x, ops.Add(number(1), square))
+
+
+def root_of_square(x: Value, *, axis: int = -1, pow_: bool = True) -> Value:
+    square = ops.Pow(x, number(2)) if pow_ else ops.Mul(x, x)
+    return ops.Sqrt(ops.Add(EPSILON, ops.ReduceMean(square, ints(axis))))
+
+
 ROOT, HALF = number(2**0.5), number(0.5)
 BECOMES: dict[str, tuple[Value, str]] = {
     "half of x, times": (ops.Mul(ops.Mul(X, HALF), erf(X, ROOT)), "Gelu"),
@@ -63,6 +84,24 @@ BECOMES: dict[str, tuple[Value, str]] = {
     "a Clip that is divided": (ops.Mul(X, ops.Div(hard(X), number(6))), "HardSwish"),
     "a Clip by a sixth": (ops.Mul(ops.Mul(hard(X), number(1 / 6)), X), "HardSwish"),
     "a Tanh of a Softplus": (ops.Mul(ops.Tanh(ops.Softplus(X)), X), "Mish"),
+    "a Tanh of a cubic": (by_tanh(X, cubic(X)), "Gelu"),
+    "a Tanh of a cubic by products": (
+        by_tanh(X, ops.Add(ops.Mul(ops.Mul(ops.Mul(X, X), X), number(0.044715)), X)),
+        "Gelu",
+    ),
+    "a Tanh of a cubic with x in front": (by_tanh(X, cubic_in_front(X)), "Gelu"),
+    "divided by a root": (
+        ops.Mul(ops.Div(X, root_of_square(X)), SCALE),
+        "RMSNormalization",
+    ),
+    "times the reciprocal of a root": (
+        ops.Mul(SCALE, ops.Mul(X, ops.Reciprocal(root_of_square(X, pow_=False)))),
+        "RMSNormalization",
+    ),
+    "times 1 by a root": (
+        ops.Mul(SCALE, ops.Mul(ops.Div(number(1), root_of_square(X)), X)),
+        "RMSNormalization",
+    ),
     "a norm": (ops.Add(ops.Mul(normed(X), SCALE), BIAS), "LayerNormalization"),
     "a norm by a product": (
         ops.Add(BIAS, ops.Mul(SCALE, normed(X, pow_=False, axis=2))),
@@ -71,7 +110,7 @@ BECOMES: dict[str, tuple[Value, str]] = {
 }
 
 
-def of(y: Value, opset: int = 21) -> Graph:
+def of(y: Value, opset: int = 23) -> Graph:
     inputs = {f"x{i}": x for i, x in enumerate(sources(y))}
     return Graph(inputs, {"y": y}, opset={"": opset})
 
@@ -82,7 +121,7 @@ def test_it_becomes_one(what: str) -> None:
     assert operators(check_on(Simplify(), of(y))) == [name]
 
 
-FIRST = {"Gelu": 20, "HardSwish": 14, "Mish": 18, "LayerNormalization": 17}
+FIRST = {"Gelu": 20, "HardSwish": 14, "Mish": 18, "LayerNormalization": 17, "RMSNormalization": 23}
 
 
 @pytest.mark.parametrize("name", FIRST)
@@ -107,6 +146,22 @@ LEFT_ALONE: dict[str, Value] = {
     "another slope": ops.Mul(X, ops.HardSigmoid(X)),
     "a Mish of which the half is a part": ops.Mul(ops.Mul(ops.Tanh(ops.Softplus(X)), HALF), X),
     "a Tanh of another": ops.Mul(ops.Tanh(ops.Softplus(OTHER)), X),
+    "another cubic": by_tanh(X, cubic(X, 0.05)),
+    "another factor of a cubic": by_tanh(X, cubic(X), 0.8),
+    "a square for a cube": by_tanh(X, ops.Add(X, ops.Mul(ops.Pow(X, number(2)), number(0.044715)))),
+    "a cube for a square": by_tanh(
+        X,
+        ops.Mul(X, ops.Add(number(1), ops.Mul(ops.Pow(X, number(3)), number(0.044715)))),
+    ),
+    "the cube of another": by_tanh(
+        X, ops.Add(X, ops.Mul(ops.Pow(OTHER, number(3)), number(0.044715)))
+    ),
+    "a cubic of another": by_tanh(X, cubic(OTHER)),
+    "a root of other squares": ops.Mul(ops.Div(X, root_of_square(OTHER)), SCALE),
+    "a root along another axis": ops.Mul(ops.Div(X, root_of_square(X, axis=1)), SCALE),
+    "a root that is scaled in whole": ops.Mul(ops.Div(X, root_of_square(X)), number(2)),
+    "2 by a root": ops.Mul(ops.Mul(ops.Div(number(2), root_of_square(X)), X), SCALE),
+    "a root that others read": ops.Mul(ops.Mul(ops.Div(X, r := root_of_square(X)), SCALE), r),
     "a norm along another axis": ops.Add(ops.Mul(normed(X, axis=1), SCALE), BIAS),
     "a norm of doubles": ops.Add(
         ops.Mul(
@@ -132,16 +187,6 @@ LEFT_ALONE: dict[str, Value] = {
         ops.Mul(ANY, const([[0.5]])), ops.Add(ops.Erf(ops.Div(ANY, ROOT)), number(1))
     ),
     "a norm that is scaled in whole": ops.Add(ops.Mul(normed(X), number(2)), BIAS),
-    "a norm of which others read the middle": ops.Add(
-        ops.Mul(
-            ops.Div(
-                c := ops.Sub(X, ops.ReduceMean(X, ints(-1))),
-                ops.Sqrt(ops.Add(ops.ReduceMean(ops.Pow(c, number(2)), ints(-1)), HALF)),
-            ),
-            SCALE,
-        ),
-        c,
-    ),
     "the cube in a norm": ops.Add(
         ops.Mul(
             ops.Div(
@@ -161,38 +206,71 @@ def test_it_stays(why: str) -> None:
     assert check_on(Simplify(), graph) is graph
 
 
+def test_a_norm_of_which_others_read_the_middle_keeps_that() -> None:
+    y = ops.Add(
+        ops.Mul(
+            ops.Div(
+                c := ops.Sub(X, ops.ReduceMean(X, ints(-1))),
+                ops.Sqrt(ops.Add(ops.ReduceMean(ops.Pow(c, number(2)), ints(-1)), HALF)),
+            ),
+            SCALE,
+        ),
+        c,
+    )
+    left = operators(check_on(Simplify(), of(y)))
+    assert left == ["ReduceMean", "Sub", "RMSNormalization", "Add"]
+
+
 RIGHT = {rule.name: rule for rule in RULES}
 DRAWN = {
     "activation from its parts": "parts_of_activations",
     "LayerNormalization from its parts": "parts_of_norms",
+    "RMSNormalization from its parts": "parts_of_norms",
 }
 
 
 @pytest.mark.parametrize("rule", DRAWN)
 def test_a_rule_fires_on_drawn_graphs(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simplify, "RULES", [RIGHT[rule]])
-    check_pass(Simplify(), graphs(DRAWN[rule]))
+    newer = graphs(DRAWN[rule]).map(lambda graph: replace(graph, opset={"": 23}))
+    check_pass(Simplify(), newer)
 
 
-ACTIVATION, NORM = DRAWN
-WRONG: dict[str, tuple[str, str, object, str]] = {
-    "takes any factor": (ACTIVATION, "_is", lambda *_: True, "another factor"),
-    "takes any gate": (ACTIVATION, "_named", lambda *_: "Mish", "another slope"),
-    "takes any axis": (
-        *(NORM, "_mean", lambda value, _: value.node.inputs[0]),
-        "a norm along the first",
+ACTIVATION, NORM, ROOTED = DRAWN
+WRONG: dict[str, tuple[str, ModuleType, str, object, Value]] = {
+    "takes any factor": (ACTIVATION, fused, "_is", lambda *_: True, LEFT_ALONE["another factor"]),
+    "takes any gate": (
+        *(ACTIVATION, fused, "_named", lambda *_: ("Mish", {})),
+        LEFT_ALONE["another slope"],
     ),
-    "takes any power": (NORM, "_squares", lambda *_: 1, "the cube in a norm"),
-}
-AGAIN = LEFT_ALONE | {
-    "a norm along the first": ops.Add(ops.Mul(normed(placeholder(6, 6), axis=0), SCALE), BIAS)
+    "takes any cubic": (
+        *(ACTIVATION, fused, "_is_cubic", lambda *_: True),
+        LEFT_ALONE["a square for a cube"],
+    ),
+    "takes any Gelu for one by Tanh": (
+        *(ACTIVATION, fused, "_gelu", lambda *_: ("Gelu", {"approximate": "tanh"})),
+        BECOMES["half of x, times"][0],
+    ),
+    "takes any axis": (
+        *(NORM, norms, "_mean", lambda value, _: value.node.inputs[0]),
+        ops.Add(ops.Mul(normed(placeholder(6, 6), axis=0), SCALE), BIAS),
+    ),
+    "takes any power": (NORM, norms, "_squares", lambda *_: 1, LEFT_ALONE["the cube in a norm"]),
+    "takes any root": (
+        *(ROOTED, norms, "_squares", lambda *_: 1),
+        ops.Mul(ops.Div(X, root_of_square(ops.Abs(OTHER))), SCALE),
+    ),
+    "takes any number for 1": (
+        *(ROOTED, norms, "_turned", lambda value, _: value.node.inputs[-1]),
+        LEFT_ALONE["2 by a root"],
+    ),
 }
 
 
 @pytest.mark.parametrize("how", WRONG)
 def test_a_wrong_rule_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rule, part, wrong, y = WRONG[how]
+    rule, module, part, wrong, y = WRONG[how]
     monkeypatch.setattr(simplify, "RULES", [RIGHT[rule]])
-    monkeypatch.setattr(fused, part, wrong)
+    monkeypatch.setattr(module, part, wrong)
     with pytest.raises(Broken):
-        check_on(Simplify(), of(AGAIN[y]))
+        check_on(Simplify(), of(y))
