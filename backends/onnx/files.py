@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from redir.errors import BadInput
-from redir.ir.tensor import Tensor
+from redir.ir.tensor import Tensor, raw
 from redir.ops import protos
 
 LARGEST = 2**31 - 2**24  # bytes of constants that a file without external data may hold
@@ -70,7 +70,7 @@ class Stored:
         """Append it to ``file``."""
         file.write(self.head)
         if self.plain:
-            file.write(np.ascontiguousarray(self.tensor.array).tobytes())
+            file.write(raw(self.tensor.array))
 
 
 def is_external(tensors: Iterable[Stored]) -> bool:
@@ -105,7 +105,7 @@ def write_external(
         proto.data_location = TensorProto.EXTERNAL
         for key, what in (("location", name), ("offset", file.tell()), ("length", array.nbytes)):
             proto.external_data.add(key=key, value=str(what))
-        file.write(np.ascontiguousarray(array).tobytes())
+        file.write(raw(array))
         yield proto
 
 

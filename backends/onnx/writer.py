@@ -41,10 +41,11 @@ _FROM_TORCH = b"torch:"  # what the shell of a graph starts with that came from 
 _TORCH_DOMAINS = ("aten", "torch.")  # of PyTorch's operators that are carried as they are
 
 
-def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+def save(graph: Graph, path: str | os.PathLike[str], *, external: bool = False) -> None:
     """Write ``graph`` to ``path``, and to ``path``.data what was external or is too large.
 
-    Tensors are written one after the other: the model is never in memory as one string.
+    ``external`` puts all large tensors there. Tensors are written one after the other: the model is
+    never in memory as one string.
 
     Raises:
         BadInput: the folder does not exist, or a file would replace one that the graph reads.
@@ -52,7 +53,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     model, tensors = _model(graph)
-    if not is_external(tensors):
+    if not external and not is_external(tensors):
         with replacing(path) as (file,):
             write(model, tensors, file)
         return
@@ -259,10 +260,10 @@ class _Writer:
             del attrs["captures"]
         operands = node.inputs[len(node.inputs) - len(captured) :]
         env = dict(zip(captured, operands, strict=True))
-        around = {name for value, name in names.items() if value.node is not node}
 
         def body(graph: Graph) -> onnx.GraphProto:
             shell = read(onnx.GraphProto(), graph.shell)
+            around = {name for value, name in names.items() if value.node is not node}
             outer = {graph.inputs[n]: names[v] for n, v in env.items() if n in graph.inputs}
             return self.graph(graph, shell, outer, around)
 

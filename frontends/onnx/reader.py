@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
@@ -21,8 +20,9 @@ from redir.errors import BadInput, IllTyped
 from redir.frontends.onnx.functions import Calls
 from redir.frontends.onnx.notes import metadata, node_shell, says_more, stripped
 from redir.frontends.onnx.order import ordered, spoken
+from redir.frontends.onnx.stored import Files, read_model
 from redir.ir import Attr, Graph, Node, Op, Source, Value
-from redir.ir.tensor import UNKNOWN, Array, Tensor, TensorType, Type, bits, dtype_name
+from redir.ir.tensor import UNKNOWN, Tensor, TensorType, Type
 from redir.ops import protos
 
 Overridable = Literal["input", "constant"]
@@ -31,7 +31,7 @@ _OVERRIDABLE = 4  # the IR from which an initializer need not be an input, and r
 
 
 def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable = "input") -> Graph:
-    """Read an ``.onnx`` file, with external data beside it memory-mapped.
+    """Read an ``.onnx`` file, its large tensors memory-mapped, those beside it too.
 
     ``overridable_initializers`` says what an initializer is that is an input too: an input with
     a default, or a constant, which then is no input any more. It is one in a file of an IR below 4,
@@ -42,14 +42,14 @@ def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable 
     """
     path = Path(path)
     try:
-        model = onnx.load_model(path, load_external_data=False)
+        model = read_model(path)
     except (DecodeError, UnicodeDecodeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(f"{path}: not an ONNX model, or a damaged one: {reason}") from None
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
     try:
-        return from_proto(model, path.parent, overridable_initializers=overridable_initializers)
+        return _read(model, Files(path.parent, path), overridable_initializers)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     except UnicodeDecodeError:
@@ -72,13 +72,17 @@ def from_proto(
     Raises:
         BadInput: the model is incomplete or refers to what is not there.
     """
+    return _read(model, Files(Path(folder)), overridable_initializers)
+
+
+def _read(model: onnx.ModelProto, files: Files, overridable_initializers: Overridable) -> Graph:
     if not model.HasField("graph") or not (model.graph.output or model.graph.node):
         raise BadInput("the file holds no model: it has no graph")
     if not model.opset_import:
         raise BadInput("the model does not say which operator set it uses (opset_import)")
     if any(not 0 < o.version < _NEWEST for o in model.opset_import):
         raise BadInput("the model states a version of an operator set that cannot be")
-    file = _File(model, Path(folder))
+    file = _File(model, files)
     constant = overridable_initializers == "constant" or model.ir_version < _OVERRIDABLE
     graph = _Scope(file, model.graph, constant=constant).graph()
     shell = stripped(model, {"graph"})
@@ -91,7 +95,7 @@ class _File:
     """What holds for every graph of a model."""
 
     model: onnx.ModelProto
-    folder: Path
+    files: Files
 
     @cached_property
     def opset(self) -> dict[str, int]:
@@ -99,43 +103,15 @@ class _File:
 
     @cached_property
     def calls(self) -> Calls:
-        return Calls(self.model, lambda model: from_proto(model, self.folder))
+        return Calls(self.model, lambda model: _read(model, self.files, "input"))
 
     def tensor(self, proto: TensorProto) -> Tensor:
         try:
             if external_data_helper.uses_external_data(proto):
-                return Tensor(_external(proto, self.folder))
+                return self.files.tensor(proto)
             return protos.tensor_from(proto)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OSError) as error:
             raise BadInput(f"tensor {proto.name!r} is damaged: {error}") from None
-
-
-def _external(proto: TensorProto, folder: Path) -> Array:
-    stated = {entry.key: entry.value for entry in proto.external_data}
-    where = f"external data {stated.get('location', '')!r} of tensor {proto.name!r}"
-    try:
-        info = external_data_helper.ExternalDataInfo(proto)
-        offset, length = int(info.offset or 0), int(info.length or 0)
-    except ValueError:
-        raise BadInput(f"{where} has an offset or a length that is no number") from None
-    path = (folder / info.location).resolve()
-    if not info.location or not path.is_relative_to(folder.resolve()):
-        raise BadInput(f"{where} lies outside the model's folder")
-    if not path.is_file():
-        raise BadInput(f"{where} is not there")
-    dtype = protos.dtype_from(proto.data_type)
-    shape = tuple(proto.dims)
-    size = (prod(proto.dims) * bits(dtype) + 7) // 8
-    if dtype == np.dtype(object) or any(d < 0 for d in proto.dims):
-        raise BadInput(f"{where} is {dtype_name(dtype)}{list(proto.dims)}, which no file holds")
-    if offset < 0 or (length or size) < size or path.stat().st_size < offset + size:
-        raise BadInput(f"{where} is too short: it needs {size} bytes from {offset} on")
-    if protos.is_packed(dtype) or size == 0:
-        raw = onnx.TensorProto(dims=proto.dims, data_type=proto.data_type)
-        raw.raw_data = np.fromfile(path, np.uint8, size, offset=offset).tobytes()
-        return protos.tensor_from(raw).array
-    mapped = np.memmap(path, dtype, "r", offset, shape or (1,)).reshape(shape)
-    return np.asarray(mapped)  # so that what is computed from it is no memmap
 
 
 @dataclass(eq=False)

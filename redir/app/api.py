@@ -92,6 +92,8 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
     before = _read(model, args, kwargs, dynamic_shapes)
     checks = [Outputs(input_shapes=input_shapes)] if check else []
     after, _ = run(before, steps, *checks, progress=progress)
+    for each in checks:
+        each.settle()
     why = missed(total(before, input_shapes), total(after, input_shapes), steps.asked)
     if why:
         raise Broken(why)

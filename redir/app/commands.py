@@ -92,7 +92,7 @@ def _opt(options: argparse.Namespace) -> int:
     outputs.check(own_files(options, graph), options.out)
     shapes = parsed_shapes(options.input)
     check_shapes(graph, shapes)
-    outputs_check = instruments.Outputs(3, input_shapes=shapes)
+    outputs_check = instruments.Outputs(3, input_shapes=shapes, each=True)
     watching = _instruments(options, pipeline, outputs_check)
     after, records = run(graph, pipeline, *watching)
     save(after, options.out)

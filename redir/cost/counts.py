@@ -216,10 +216,13 @@ def _float(codes: Value) -> Value:
 
 def _distinct(table: Array) -> int:
     """The distinct factors in each row of ``table``, added up."""
-    numbers = table if table.dtype.kind in "iu" else table.astype(np.float64)
+    numbers = table if table.dtype.char in _SORTED else table.astype(np.float64)
     rows = np.sort(np.where(_factors(numbers), numbers, 0))
     same = (rows[:, 1:] == rows[:, :-1]) | np.isnan(rows[:, :-1])
     return int(rows.size - np.count_nonzero(same) - np.count_nonzero((rows == 0).any(1)))
+
+
+_SORTED = "bhilqBHILQfd"  # the types that numpy compares and sorts as they are
 
 
 def _factors(weights: Array) -> Array:

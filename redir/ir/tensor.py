@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redir.ir import limits
+from redir.ir.mapped import Mapped
 
 Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = "np.dtype[Any]"
@@ -146,14 +147,12 @@ _SMALL = 32  # elements of a tensor that is printed whole
 class Tensor:
     """A constant: a read-only array that is equal to another when its bytes are.
 
-    The array may be memory-mapped; it is read from disk when it is first used.
+    The numbers may stay in a file, from which they are read whenever they are used.
     """
 
-    def __init__(self, array: npt.ArrayLike) -> None:
+    def __init__(self, array: npt.ArrayLike | Mapped) -> None:
         """Keep ``array`` as it is if it is read-only already, and a copy of it if not."""
-        kept = array if isinstance(array, np.ndarray) else np.asarray(array)
-        self.array: Array = kept.copy() if kept.flags.writeable else kept
-        self.array.setflags(write=False)
+        self._held: Array | Mapped = array if isinstance(array, Mapped) else _kept(array)
 
     @classmethod
     def take(cls, array: Array) -> Tensor:
@@ -162,29 +161,34 @@ class Tensor:
         return cls(array)
 
     @property
+    def array(self) -> Array:
+        """The numbers. Keep no more of them at a time than are needed: they may lie in a file."""
+        return self._held.array() if isinstance(self._held, Mapped) else self._held
+
+    @property
     def type(self) -> TensorType:
         """The element type and the shape."""
-        return TensorType(self.array.dtype, self.array.shape)
+        return TensorType(self._held.dtype, self._held.shape)
 
     @property
     def nbytes(self) -> int:
         """The bytes that a file spends on it; several small elements may share one."""
-        return (self.array.size * bits(self.array.dtype) + 7) // 8
+        return (prod(self._held.shape) * bits(self._held.dtype) + 7) // 8
 
     @property
     def file(self) -> str | None:
-        """The file that the array is mapped from, if it is."""
-        base: object = self.array
-        while base is not None and not isinstance(base, np.memmap):
-            base = getattr(base, "base", None)
-        return str(base.filename) if isinstance(base, np.memmap) and base.filename else None
+        """The file beside the model that holds the numbers, if one does."""
+        held = self._held
+        return str(held.file.path) if isinstance(held, Mapped) and held.file.beside else None
 
     @cached_property
     def digest(self) -> str:
         """A name for the content, computed at most once."""
         array = self.array
-        data = repr(array.tolist()).encode() if array.dtype == np.dtype(object) else _bytes(array)
-        return hashlib.sha256(str(self.type).encode() + b"\0" + data).hexdigest()
+        text = array.dtype == np.dtype(object)
+        digest = hashlib.sha256(str(self.type).encode() + b"\0")
+        digest.update(repr(array.tolist()).encode() if text else raw(array))
+        return digest.hexdigest()
 
     @property
     def is_spelled(self) -> bool:
@@ -202,7 +206,7 @@ class Tensor:
         """Print the numbers of a small tensor, and the bytes of a large one in base 85."""
         if self.is_spelled:
             return repr(self)
-        return f"Tensor({self.type}, {base64.b85encode(_bytes(self.array))!r})"
+        return f"Tensor({self.type}, {base64.b85encode(raw(self.array))!r})"
 
     def __reduce__(self) -> Any:
         return Tensor.take, (self.array,)
@@ -221,8 +225,20 @@ class Tensor:
         return hash(self.digest)
 
 
-def _bytes(array: Array) -> bytes:
-    return np.ascontiguousarray(array).tobytes()
+def _kept(given: npt.ArrayLike) -> Array | Mapped:
+    """An array that nobody can write to: the one given if it is such, else a copy."""
+    array = given if isinstance(given, np.ndarray) else np.asarray(given)
+    mapped = Mapped.of(array)
+    if mapped is not None:
+        return mapped
+    kept = array.copy() if array.flags.writeable else array
+    kept.setflags(write=False)
+    return kept
+
+
+def raw(array: Array) -> memoryview:
+    """The bytes of an array in order, without a copy where it lies in order already."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 @dataclass(frozen=True)

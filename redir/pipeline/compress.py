@@ -168,12 +168,15 @@ def run(
     """
     check = Outputs(seed=seed, input_shapes=input_shapes)
     sizes = example_shapes(graph, input_shapes)
+    before = total(graph, sizes)
     after, _ = runner.run(graph, pipeline, check, shapes=sizes, progress=progress)
     whole = check.whole()
     found = _worst(check.verdicts, whole)
+    times = _times(check.seen) if timing else None
+    check.seen.clear()  # which hold both models, as they run
     return Result(
         graph=after,
-        before=total(graph, sizes),
+        before=before,
         after=total(after, sizes),
         sizes=sizes,
         steps=tuple(check.steps),
@@ -181,7 +184,7 @@ def run(
         reason=found.reason,
         deviation=None if whole.verdict == "skipped" else whole.deviation,
         active=whole.active,
-        times=_times(check.seen) if timing else None,
+        times=times,
         map=renamed(graph, after),
     )
 

@@ -13,6 +13,7 @@ from redir.ir import Graph
 from redir.pipeline.pipeline import check_promises
 from redir.pipeline.runner import Instrument, Ran
 from redir.runtime.open_sizes import Shapes
+from redir.text import tensors
 
 Say = Callable[[str], object]
 
@@ -24,6 +25,7 @@ class Step:
     ``deviation`` is the largest difference as a share of the output's magnitude; None where the
     model cannot be run. ``verdict`` is that of a pass that promises the same outputs. ``ties`` is
     the share of the results of steps that fell the other way, which the deviation leaves out.
+    A pass that ``waits`` is compared only with what the passes behind it give.
     """
 
     name: str
@@ -32,15 +34,39 @@ class Step:
     deviation: float | None
     verdict: Outcome | None
     ties: float = 0.0
+    waits: bool = False
 
     @property
     def moved(self) -> str:
         """The deviation for people, and the share of ties if there are any."""
         if not self.changed:
             return "unchanged"
+        if self.waits:
+            return "see below"
         if self.deviation is None:
             return "not run"
         return f"{self.deviation:.1e}" + (f", {100 * self.ties:.2g}% ties" if self.ties else "")
+
+
+def _step(ran: Ran, found: Verdict, *, exact: bool) -> Step:
+    moved = None if found.verdict == "skipped" else found.deviation
+    outcome = found.verdict if exact else None
+    return Step(str(ran.step), ran.seconds, ran.changed, moved, outcome, found.ties)
+
+
+def _refuse(ran: Ran, found: Verdict, *, exact: bool) -> None:
+    """Stop a pass that promises the same outputs and changed them, or made what does not run."""
+    if found.verdict == "fail" and (exact or not found.outputs):
+        what = "changed the outputs" if found.outputs else "made a model that does not run"
+        raise Broken(f"{ran.step} {what} and was stopped: {found.reason}")
+
+
+def _is_large(graph: Graph) -> bool:
+    """Whether running a graph takes longer than most passes on it."""
+    return sum(tensor.nbytes for tensor in tensors(graph)) >= _LARGE
+
+
+_LARGE = 2**28  # bytes of constants
 
 
 @dataclass
@@ -50,15 +76,20 @@ class Outputs:
     ``steps`` are what it found of the passes, and ``verdicts`` those on the ones that changed
     something, each with whether the pass promises the same outputs. ``seen`` are the original and
     the latest graph, or nothing where the original cannot be run, and ``why``.
+
+    Passes of a large model that promise the same outputs are compared together, in ``settle``, and
+    one by one only to say which of them broke its promise; all are where ``each`` is asked for.
     """
 
     samples: int = 2
     seed: int = 0
     input_shapes: Shapes | None = None
+    each: bool = False
     steps: list[Step] = field(default_factory=list)
     verdicts: list[tuple[Verdict, bool]] = field(default_factory=list)
     seen: list[Observed] = field(default_factory=list)
     why: str = ""
+    waiting: list[Ran] = field(default_factory=list)
 
     def __call__(self, ran: Ran) -> None:
         """Compare what a pass gave with what it was given.
@@ -70,15 +101,35 @@ class Outputs:
         if not self.steps:
             self._draw(ran.before)
         exact = SAME_OUTPUTS in ran.step.guarantees
+        if exact and ran.changed and self.seen and not self.each and _is_large(ran.before):
+            self.waiting.append(ran)
+            self.steps.append(Step(str(ran.step), ran.seconds, ran.changed, None, None, waits=True))
+            return
+        if ran.changed:
+            self.settle()
         found = self._verdict(ran.after) if ran.changed else Verdict("pass")
-        if found.verdict == "fail" and (exact or not found.outputs):
-            what = "changed the outputs" if found.outputs else "made a model that does not run"
-            raise Broken(f"{ran.step} {what} and was stopped: {found.reason}")
-        moved = None if found.verdict == "skipped" else found.deviation
-        outcome = found.verdict if exact else None
-        step = Step(str(ran.step), ran.seconds, ran.changed, moved, outcome, found.ties)
-        self.steps.append(step)
+        _refuse(ran, found, exact=exact)
+        self.steps.append(_step(ran, found, exact=exact))
         self.verdicts += [(found, exact)] if ran.changed else []
+
+    def settle(self) -> None:
+        """Compare what the passes gave that wait with what the first of them was given.
+
+        Raises:
+            Broken: one of them changed the outputs, or made what does not run.
+        """
+        waiting, self.waiting = self.waiting, []
+        if not waiting:
+            return
+        before = self.seen[-1]
+        found = self._verdict(waiting[-1].after)
+        for ran in waiting if found.verdict == "fail" else ():
+            after = before.successor(ran.after)
+            _refuse(ran, compare(before, after), exact=True)
+            before = after
+        last = max(i for i, step in enumerate(self.steps) if step.waits)
+        self.steps[last] = _step(waiting[-1], found, exact=True)
+        self.verdicts.append((found, True))
 
     def _draw(self, graph: Graph) -> None:
         try:
@@ -96,6 +147,7 @@ class Outputs:
 
     def whole(self) -> Verdict:
         """The verdict on all passes together."""
+        self.settle()
         if len(self.verdicts) > 1 and self.seen:
             return compare(self.seen[0], self.seen[-1])
         return self.verdicts[0][0] if self.verdicts else Verdict("pass")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,8 @@ def widened(graph: Graph) -> Graph:
     inputs = {name: Value(_wide(v.type)) for name, v in graph.inputs.items()}
 
     def visit(node: Node, operands: tuple[Value, ...]) -> list[Value]:
+        if _is_large(node):  # widened as it is read, so that one at a time is in memory
+            return _wide_values(node.on(operands).outputs)
         try:
             made = _wide_node(node, operands)
             pairs = zip(made.outputs, node.outputs, strict=True)
@@ -61,7 +64,19 @@ def _wide_node(node: Node, operands: tuple[Value, ...]) -> Node:
 
 def _between_casts(node: Node, operands: tuple[Value, ...]) -> list[Value]:
     narrow = node.on(_cast(new, old) for new, old in zip(operands, node.inputs, strict=True))
-    return [ops.Cast(v, to=_DOUBLE) if _wide(v.type) != v.type else v for v in narrow.outputs]
+    return _wide_values(narrow.outputs)
+
+
+def _wide_values(values: Sequence[Value]) -> list[Value]:
+    return [ops.Cast(v, to=_DOUBLE) if _wide(v.type) != v.type else v for v in values]
+
+
+def _is_large(node: Node) -> bool:
+    held = node.attrs.get("value")
+    return isinstance(held, Tensor) and held.nbytes >= _LARGE
+
+
+_LARGE = 2**20  # bytes
 
 
 def _cast(new: Value, old: Value) -> Value:

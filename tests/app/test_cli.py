@@ -250,7 +250,7 @@ def test_compress_json_has_these_keys(redir: Redir) -> None:
     assert set(whole["before"]) == set(whole["after"]) == COUNTS
     assert set(whole["time"]) == set("before after ratio low high verdict".split())
     steps = {frozenset(p) for p in whole["passes"]}
-    assert steps == {frozenset("name seconds changed deviation ties verdict".split())}
+    assert steps == {frozenset("name seconds changed deviation ties verdict waits".split())}
     assert whole["verdict"] == "pass"
     assert 0 <= whole["deviation"] < 1e-5
     assert 0 < whole["active"] <= 1

@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import ArrayLike
 
 from redir import ops
+from redir.check import observed, outputs
 from redir.check.outputs import Verdict, verify
 from redir.errors import BadInput
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array, TensorType
+from redir.runtime import float64
 from tests.helpers import const, placeholder
 
 FLOAT = np.dtype(np.float32)
@@ -193,6 +195,25 @@ def test_the_deviation_of_what_is_not_explained_is_whole() -> None:
     assert compared([1, 8], [1, 8 * (1 + 2**-20)]).deviation == 2**-20
 
 
+def test_the_reference_is_not_asked_where_the_outputs_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(observed, "reference", pytest.fail)
+    found = verify(linear(W), linear(W))
+    assert (found.verdict, found.outputs[0].own) == ("pass", 0)
+    assert found.outputs[0].allowed == found.outputs[0].rounding > 0
+
+
+def test_the_reference_of_a_large_model_is_that_of_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feeds = {"x": floats([1.5, -2])}
+    usual = observed.reference(linear(W))(feeds)["y"]
+    monkeypatch.setattr(float64, "_LARGE", 0)
+    assert np.array_equal(observed.reference(linear(W))(feeds)["y"], usual)
+    assert usual.dtype == np.float64
+
+
 # Vacuous: whatever differs, no output depends on it
 
 
@@ -208,6 +229,18 @@ def layer_scaled(w: Array, by: float) -> Graph:
     x = placeholder("n", 2)
     block = ops.Mul(ops.MatMul(x, const(w)), const(by))
     return Graph({"x": x}, {"y": ops.Add(x, block)})
+
+
+@pytest.mark.parametrize("head", [np.zeros((3, 4)), np.eye(3, 4)])
+def test_constants_of_a_large_model_are_moved_a_few_at_a_time(
+    head: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = W * np.float32(1 + 2**-23)
+    pair = linear(W, np.eye(3), head), linear(close, np.eye(3) * np.float32(1 + 2**-23), head)
+    usual = verify(*pair)
+    monkeypatch.setattr(outputs, "_LARGE", 1)
+    assert verify(*pair) == usual
+    assert usual.verdict == ("pass" if head.any() else "vacuous")
 
 
 @pytest.mark.parametrize(("scale", "verdict"), [(1e-9, "vacuous"), (1, "fail")])

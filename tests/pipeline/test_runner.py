@@ -13,8 +13,8 @@ from redir import ops
 from redir.errors import BadInput, Broken
 from redir.ir import Graph, Value
 from redir.ir.tensor import TensorType
-from redir.pipeline import Pipeline, compress
-from redir.pipeline.instruments import promises
+from redir.pipeline import Pipeline, compress, instruments
+from redir.pipeline.instruments import Outputs, promises
 from redir.pipeline.runner import Ran, run
 
 BOTH = Pipeline.parse("eliminate-identity,cse")
@@ -103,3 +103,48 @@ def test_no_graph_is_run_in_two_sessions(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [step.changed for step in result.steps] == [True, True, False]
     assert result.times is not None
     assert len(made) == len(set(made)) >= 3
+
+
+class Doubles(redir.Pass):
+    """Promises the same outputs, and doubles them."""
+
+    guarantees = redir.passes.Cse.guarantees
+
+    def run(self, graph: Graph) -> Graph:
+        return graph.computing({n: ops.Add(v, v) for n, v in graph.outputs.items()})
+
+
+@pytest.fixture
+def _all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instruments, "_LARGE", 0)
+
+
+@pytest.mark.usefixtures("_all_is_large")
+def test_passes_on_a_large_model_are_checked_together() -> None:
+    result = compress.run(normed(), NORMED)
+    assert [step.moved[:3] for step in result.steps] == ["see", result.steps[1].moved[:3], "unc"]
+    assert [step.verdict for step in result.steps] == [None, "pass", "pass"]
+    assert result.verdict == "pass"
+
+
+@pytest.mark.usefixtures("_all_is_large")
+def test_of_passes_that_are_checked_together_the_one_that_broke_its_promise_is_named() -> None:
+    steps = Pipeline((*NORMED.passes, Doubles(), *BOTH.passes))
+    with pytest.raises(Broken, match="doubles changed the outputs and was stopped"):
+        compress.run(normed(), steps)
+
+
+@pytest.mark.usefixtures("_all_is_large")
+def test_what_waits_is_checked_before_a_pass_that_promises_less() -> None:
+    result = compress.run(normed(), Pipeline.parse("eliminate-identity,hash"))
+    assert [step.waits for step in result.steps] == [False, False]
+    assert result.steps[0].verdict == "pass"
+
+
+def test_each_pass_on_a_large_model_is_checked_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(instruments, "_LARGE", 0)
+    check = Outputs(each=True)
+    run(normed(), NORMED, check)
+    assert [step.verdict for step in check.steps] == ["pass", "pass", "pass"]

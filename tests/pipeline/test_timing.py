@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from redir import ops
 from redir.ir import Graph
 from redir.pipeline import Pipeline, compress
-from redir.runtime.onnxruntime import Times, installed
+from redir.runtime import onnxruntime
+from redir.runtime.onnxruntime import Times, installed, time_pairs
 from tests.helpers import placeholder
 
 PAIRS = {
@@ -26,6 +29,16 @@ def test_medians_and_quartiles() -> None:
     found = Times.of([(2.0, 1.0), (2.0, 2.0), (4.0, 6.0)])
     assert (found.before, found.after) == (2, 2)
     assert (found.low, found.ratio, found.high) == (0.75, 1, 1.25)
+
+
+@pytest.mark.parametrize(("seconds", "pairs"), [(0.01, 15), (0.3, 9), (1.0, 9)])
+def test_what_takes_long_is_timed_less_often(
+    seconds: float, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = count()
+    monkeypatch.setattr(onnxruntime, "_seconds", lambda *_: seconds + 0 * next(seen))
+    assert time_pairs(dict, dict, {}).ratio == 1
+    assert next(seen) == 2 + 2 * pairs
 
 
 def model() -> Graph:
