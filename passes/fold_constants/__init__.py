@@ -10,16 +10,14 @@ import numpy as np
 from redir import ops
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.errors import BadPipeline, Unsupported
-from redir.ir import Graph, Node, Source, Value, width
+from redir.ir import Graph, Node, Size, Source, Value, width
 from redir.ir.interpreter import compute
 from redir.ir.limits import nbytes
 from redir.ir.rewriter import Visit, grafted, in_branches, opened, transform
-from redir.ir.tensor import Array, Dim, Tensor, TensorType
-from redir.ops import control, is_absent, tensor_of
+from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ops import control, is_absent, sizes, tensor_of
 from redir.passes.fold_constants.storage import Known, affordable, number, single_numbers
 from redir.pipeline import Pass
-
-Sizes = tuple[Dim | tuple[Value, int], ...]
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class FoldConstants(Pass):
     def run(self, graph: Graph) -> Graph:
         """Fold from inputs to outputs, in one sweep, and then leave what costs too much."""
         graph = in_branches(opened(graph), self.run)
-        known, sizes, goals = Known(), dict[Value, Sizes](), dict[tuple[int, ...], Value]()
+        known, goals = Known(), dict[tuple[int, ...], Value]()
         singles = single_numbers(graph)
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -58,13 +56,13 @@ class FoldConstants(Pass):
                 return None
             new = node.on(inputs)
             folded = self._folded(new)
-            constants = _sized(new, sizes) if isinstance(folded, str) else folded
+            constants = _sized(new) if isinstance(folded, str) else folded
             if constants is not None:
                 known.constants[node] = [singles.get(number(v), v) for v in constants]
                 return known.constants[node]
-            if new.outputs[0] in sizes:
+            if new.sizes is not None:
                 known.open.add(node)
-            goal = _copied_sizes(new, sizes)
+            goal = _copied_sizes(new)
             if goal is not None:
                 known.goals[node] = goals.setdefault(goal, ops.Const(value=_vector(goal)))
                 new = new.on((new.inputs[0], known.goals[node]))
@@ -161,88 +159,32 @@ def _plain_links(node: Node, x: Value, y: Value) -> Iterator[tuple[int, int]]:
             yield ends[x], ends[y]
 
 
-# Sizes: what Shape nodes and integer arithmetic on them are known to be. An element is a number,
-# or an axis of a value whose size is open.
+# Sizes
 
 
-def _sized(node: Node, sizes: dict[Value, Sizes]) -> Sequence[Value] | None:
-    """Note what is known of a small vector of sizes; its constant if all of it is known."""
-    known = _known(node, sizes)
-    if known is None:
+def _sized(node: Node) -> Sequence[Value] | None:
+    """A constant for sizes that are all known."""
+    known = None if node.sizes is None else [size.dim for size in node.sizes.reshape(-1)]
+    numbers = [dim for dim in known or () if isinstance(dim, int)]
+    if node.sizes is None or known != numbers:
         return None
-    sizes[node.outputs[0]] = known
-    numbers = [k for k in known if isinstance(k, int)]
-    if len(numbers) < len(known):
-        return None
-    type_ = node.outputs[0].type
-    if type_.static is None:
-        return None
-    array = np.array(numbers, np.int64).astype(type_.dtype).reshape(type_.static)
+    array = np.array(numbers, np.int64).astype(node.outputs[0].type.dtype).reshape(node.sizes.shape)
     if array.reshape(-1).tolist() != numbers:
         return None  # too large for the type
     return [_constant(node, array, 0)]
 
 
-def _known(node: Node, sizes: dict[Value, Sizes]) -> Sizes | None:
-    x = node.inputs[0] if node.inputs else None
-    if x is None or node.arity > 1 or node.outputs[0].rank not in {0, 1}:
-        return None
-    if node.op == ops.Shape:
-        return _shape(node, x)
-    given = _elements(x, sizes)
-    if node.op == ops.Concat:
-        parts = [_elements(v, sizes) for v in node.inputs]
-        return None if None in parts else tuple(k for p in parts for k in p or ())
-    if given is None:
-        return None
-    if node.op.name in {"Unsqueeze", "Squeeze", "Identity", "Reshape"}:
-        return given
-    if node.op == ops.Cast:
-        return given if node.outputs[0].type.dtype in (np.int64, np.int32) else None
-    if node.op in (ops.Gather, ops.Slice):
-        return _picked(node, given)
-    return None
-
-
-def _shape(node: Node, x: Value) -> Sizes | None:
-    if x.type.shape is None:
-        return None
-    whole = [d if isinstance(d, int) else (x, axis) for axis, d in enumerate(x.type.shape)]
-    start, end = node.attrs.get("start", 0), node.attrs.get("end")
-    return tuple(whole[slice(start, end)])
-
-
-def _elements(value: Value, sizes: dict[Value, Sizes]) -> Sizes | None:
-    tensor = tensor_of(value)
-    if tensor is not None and tensor.array.dtype.kind in "iu" and tensor.array.ndim <= 1:
-        return tuple(int(n) for n in tensor.array.reshape(-1))
-    return sizes.get(value)
-
-
-def _picked(node: Node, given: Sizes) -> Sizes | None:
-    """A Gather or Slice of a vector of sizes, by its own kernel on the places."""
-    others = [_array(v) for v in node.inputs[1:]]
-    if node.inputs[0].rank != 1 or any(a is None for a in others):
-        return None
-    places = np.arange(len(given), dtype=node.inputs[0].type.dtype)
-    try:
-        (picked,) = compute(node, [places, *others])
-    except Unsupported:  # an index out of range: the model fails when it runs, not before
-        return None
-    return tuple(given[int(i)] for i in np.asarray(picked).reshape(-1))
-
-
-def _copied_sizes(node: Node, sizes: dict[Value, Sizes]) -> tuple[int, ...] | None:
+def _copied_sizes(node: Node) -> tuple[int, ...] | None:
     """A Reshape to sizes of its own operand says 0 there: copy it; one other open size is -1."""
-    if node.op != ops.Reshape or len(node.inputs) < 2 or node.attrs.get("allowzero"):  # noqa: PLR2004
+    goal = sizes.goal_of(node) if node.op == ops.Reshape else None
+    if goal is None or goal.constant is not None or node.attrs.get("allowzero"):
         return None
-    x, target = node.inputs
-    known = sizes.get(target)
-    if known is None or any(k == 0 for k in known):
+    told = [goal.sizes.get(axis, Size()) for axis in goal.axes]
+    if any(size.dim == 0 or (size.dim is None and size.port is None) for size in told):
         return None
-    copied = [0 if k == (x, place) else k for place, k in enumerate(known)]
-    goal = tuple(k if isinstance(k, int) else -1 for k in copied)
-    return None if goal.count(-1) > 1 else goal
+    copied = [0 if sizes.is_of(s, node.inputs[0], place) else s.dim for place, s in enumerate(told)]
+    numbers = tuple(dim if isinstance(dim, int) else -1 for dim in copied)
+    return None if numbers.count(-1) > 1 else numbers
 
 
 def _vector(numbers: Sequence[int]) -> Tensor:

@@ -16,7 +16,7 @@ from redir.ir import Node, Port, Value, width
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array, DType
 from redir.ops import is_absent, tensor_of
-from redir.ops.layout import pads_of
+from redir.ops.layout import borders_of
 
 Part: TypeAlias = tuple[Value, Array, Array]
 """An operand, the channels of the result that it reaches, and what it brings to each of them."""
@@ -144,15 +144,15 @@ def _kept(node: Node, parts: list[Part], size: int) -> Array:
 
 def _bordered(pad: Node, axis: int, parts: list[Part], size: int) -> Array:
     """What a Pad moves, and its border: channels of their own, or around those that it moves."""
-    x, pads, given = pad.inputs[0], pads_of(pad), pad.inputs[2:3]
+    x, borders, given = pad.inputs[0], borders_of(pad), pad.inputs[2:3]
     if pad.attrs.get("mode", "constant") != "constant":
         return _agreed(parts, size)
-    if pads is None or x.rank is None:
+    if borders is None:
         return _unknown(size)
     border = _everywhere(given[0]) if given else None
     if border is None:
         border = np.array(pad.attrs.get("value", 0.0))
-    around = any(amount > 0 for i, amount in enumerate(pads) if i % x.rank != axis)
+    around = any(n is None or n > 0 for a, pair in borders.items() if a != axis for n in pair)
     reached = np.concatenate([places for _, places, _ in parts])
     places = np.arange(size) if around else np.setdiff1d(np.arange(size), reached)
     return _agreed([*parts, (x, places, border)], size)

@@ -10,9 +10,10 @@ from functools import cached_property
 import networkx as nx
 import numpy as np
 
+from redir import ops
 from redir.channels.constants import levels
 from redir.channels.ports import Links, Ports, axes, declared
-from redir.channels.sizes import untaken
+from redir.channels.sizes import taken
 from redir.ir import Graph, Link, Node, Port, Value, width
 from redir.ir.tensor import Array, DType, is_floating
 from redir.ops import is_absent, tensor_of
@@ -181,7 +182,8 @@ def _unlinked(graph: Graph, links: Links) -> dict[Port, Node | str]:
         if node.inputs or tensor_of(node.outputs[0]) is None:
             touched = [v for v in (*node.inputs, *node.outputs) if not is_absent(v)]
             loose = {port for v in touched for port in axes(v)} - linked.get(node, set())
-            loose -= untaken(graph, node)
+            if node.op == ops.Shape:
+                loose = taken(graph, node) | set(axes(node.outputs[0]))
             for port in loose | pinned_once(node) if node in linked else loose:
                 pins.setdefault(port, node)
     return pins

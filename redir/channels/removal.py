@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,12 +52,12 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Join
     ports: dict[Value, list[int]] = {}
     for value, axis in kept:
         ports.setdefault(value, []).append(axis)
-    written: dict[tuple[Value, Tensor], Value] = {}
+    written: dict[tuple[Value, Hashable], Value] = {}
 
     def shared(old: Value, new: Value) -> Value:
-        """One constant where several nodes that shared one now ask for the same."""
-        tensor = tensor_of(new)
-        return new if tensor is None or old is new else written.setdefault((old, tensor), new)
+        """One operand where several nodes that shared one now ask for the same."""
+        held = tensor_of(new) or _told(new)
+        return new if held is None or old is new else written.setdefault((old, held), new)
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
         touched = any(v in ports for v in (*node.inputs, *node.outputs))
@@ -77,6 +77,13 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Join
         return replace(node, attrs={"value": Tensor.take(array)}, source=source).outputs
 
     return transform(graph, visit)
+
+
+def _told(value: Value) -> Hashable:
+    """What a vector of sizes holds, if one knows of each number what it is."""
+    told = None if value.node is None else value.node.sizes
+    known = () if told is None else tuple(told.reshape(-1))
+    return known if all(s.port is not None or s.dim is not None for s in known) else None
 
 
 def _results(node: Node, new: Node, kept: Mapping[Port, Array]) -> Outputs:

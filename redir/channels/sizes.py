@@ -1,44 +1,62 @@
-"""Sizes that a Shape gives and nobody takes."""
+"""Sizes that a Shape gives: which somebody takes, and which axes are given the others."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from redir import ops
-from redir.ir import Graph, Node, Port, Value
-from redir.ops import tensor_of
-from redir.ops.slicing import cut_of
+from redir.ir import Graph, Link, Node, Port, Value, width
+from redir.ops import sizes
 
 
-def untaken(graph: Graph, node: Node) -> set[Port]:
-    """The axes whose sizes a node reads for nobody: of a Shape those that all its readers leave."""
-    x = node.inputs[0] if node.op == ops.Shape else None
-    if x is None or x.rank is None:
-        return set()
-    told = range(x.rank)[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
-    taken = {told[place] for place in _places(graph, node.outputs[0], len(told))}
-    return {(x, axis) for axis in range(x.rank) if axis not in taken}
+def carried(graph: Graph, node: Node) -> Iterator[Link]:
+    """A link from each axis that is given a size which ``node`` reads to the axis that has it."""
+    for port, goal in _reads(graph, node):
+        if goal is not None and width(goal) == width(port):
+            yield Link(goal, port, np.arange(width(port)))
 
 
-def _places(graph: Graph, sizes: Value, count: int) -> set[int]:
-    """The places of a vector of sizes that are taken."""
-    whole = set(range(count))
-    if sizes in graph.outputs.values():
-        return whole
-    each = (_picked(node, sizes, count) for node in graph.readers.get(sizes, ()))
-    return set[int]().union(*(whole if found is None else found for found in each))
+def taken(graph: Graph, node: Node) -> set[Port]:
+    """The axes whose sizes ``node`` reads for somebody who does more than give them to an axis."""
+    return {port for port, goal in _reads(graph, node) if goal is None}
 
 
-def _picked(node: Node, sizes: Value, count: int) -> set[int] | None:
-    """The places that a Gather or a Slice takes, where these are constant."""
-    if node.inputs[0] is not sizes or sizes in node.inputs[1:]:
-        return None
-    if node.op == ops.Gather:
-        index = tensor_of(node.inputs[1])
-        if index is None or not np.all((index.array >= -count) & (index.array < count)):
-            return None
-        return {int(place) % count for place in index.array.reshape(-1)}
-    cut = cut_of(node) if node.op == ops.Slice else None
-    if cut is None:
-        return None
-    return {place for _, run in cut.runs for place in range(count)[slice(*run)]}
+def _reads(graph: Graph, node: Node) -> Iterator[tuple[Port, Port | None]]:
+    """Each axis whose size a Shape reads, with each axis that is given it, or None."""
+    if node.op != ops.Shape:
+        return
+    if node.sizes is None:
+        yield from (((node.inputs[0], axis), None) for axis in range(node.inputs[0].rank or 0))
+        return
+    outputs, moved = set(graph.outputs.values()), dict.fromkeys([node.outputs[0]])
+    for value in (order := list(moved)):
+        held = _ports(node, value)
+        if value in outputs:
+            yield from ((port, None) for port in held)
+        for reader in graph.readers.get(value, ()) if held else ():
+            goal = sizes.goal_of(reader)
+            if goal is not None and goal.vector is value:
+                yield from _given(node, reader, goal)
+            elif reader.sizes is not None:
+                order += [y for y in reader.outputs if y not in moved]
+                moved.update(dict.fromkeys(reader.outputs))
+            else:
+                yield from ((port, None) for port in held)
+
+
+def _ports(node: Node, value: Value) -> list[Port]:
+    """The axes of what ``node`` reads whose sizes a value holds."""
+    told = sizes.of(value)
+    held = [] if told is None else [size.port for size in told.reshape(-1)]
+    return [port for port in held if port is not None and port[0] is node.inputs[0]]
+
+
+def _given(node: Node, reader: Node, goal: sizes.Goal) -> Iterator[tuple[Port, Port | None]]:
+    """The axes of a result that are given sizes, or None for each that ``reader`` does not tie."""
+    tied = {port for link in reader.op.links(reader) for port in (link.a, link.b)}
+    for axis, size in goal.sizes.items():
+        if size.port is not None and size.port[0] is node.inputs[0]:
+            given = reader.outputs[0], axis
+            yield size.port, given if given in tied else None

@@ -2,7 +2,7 @@
 
 from redir.ir.graph import WIDEST, Graph, Node, Value, expect_graph, width
 from redir.ir.interpreter import evaluate
-from redir.ir.op import Attr, Kept, Link, Op, Port
+from redir.ir.op import Attr, Kept, Link, Op, Port, Size
 from redir.ir.rewriter import rewrite, transform
 from redir.ir.source import Source
 
@@ -15,6 +15,7 @@ __all__ = [
     "Node",
     "Op",
     "Port",
+    "Size",
     "Source",
     "Value",
     "evaluate",

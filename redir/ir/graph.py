@@ -14,7 +14,7 @@ from redir.errors import FAULTS, BadInput, Fault, IllTyped
 from redir.ir.op import Attr, Op, Port, Trait
 from redir.ir.printer import show
 from redir.ir.source import Source
-from redir.ir.tensor import Tensor, Type
+from redir.ir.tensor import Array, Tensor, Type
 
 _Said = TypeVar("_Said")
 
@@ -29,6 +29,7 @@ class Node:
     arity: int = field(default=1, kw_only=True)
     source: Source | None = field(default=None, repr=False, kw_only=True)
     outputs: tuple[Value, ...] = field(init=False, repr=False)
+    sizes: Array | None = field(init=False, repr=False)  # what it tells of those that it gives
 
     def __post_init__(self) -> None:
         """Leave out what the shapes say, and infer the output types.
@@ -48,6 +49,7 @@ class Node:
         if len(types) != self.arity:
             raise IllTyped(f"{self}: it has {len(types)} results, not {self.arity}")
         set_(self, "outputs", tuple(Value(t, self, i) for i, t in enumerate(types)))
+        set_(self, "sizes", self._ask(self.op.sizes))
 
     def on(self, inputs: Iterable[Value], **attrs: Attr) -> Node:
         """This node on other inputs, or with other attributes: itself if they are the same."""

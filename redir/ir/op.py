@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from redir.ir.tensor import Array, SparseTensor, Tensor, Type
+from redir.ir.tensor import Array, Dim, SparseTensor, Tensor, Type
 
 if TYPE_CHECKING:
     from redir.ir.graph import Graph, Node, Value
@@ -31,6 +31,14 @@ Trait: TypeAlias = Literal[
     "positively_homogeneous",
     "takes_sizes",
 ]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number that may be a size: how large, and of which axis it is the size, if one knows."""
+
+    dim: Dim = None
+    port: Port | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ class Op:
     ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take;
     misfit(node, inputs) why the node cannot run on operands of other sizes, empty if it can;
     wants(node, inputs, wanted) the numbers that it wants of each operand, by those that are wanted
-    of its results: see ``ops.wants``; bounded whether the results are finite unless all that it
+    of its results: see ``ops.wants``; sizes(node) a ``Size`` for each number of its result, where
+    it moves such: see ``ops.told``; bounded whether the results are finite unless all that it
     reads is infinite; multiply_adds(node) how many it makes, None of one that does not multiply;
     terms(node) the places of the operands that it adds up, each with those that it multiplies it
     by, and has(node, trait) what holds of these: see ``ops.traits``; body(node) the graph that a
@@ -101,6 +110,7 @@ class Op:
     needs: Callable[..., int] = lambda *_: 0
     misfit: Callable[[Node, tuple[Value, ...]], str] = lambda *_: ""
     wants: Callable[[Node, Sequence[Value], Sequence[Any]], Sequence[Any]] = lambda *_: ()
+    sizes: Callable[[Node], Array | None] = lambda _: None
     bounded: bool = False
     multiply_adds: Callable[[Node], int] | None = None
     terms: Callable[[Node], Sequence[tuple[int, ...]]] = lambda _: ((0,),)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Value
 from redir.ir.builtin import tensor_of
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, Dim, TensorType, Type
+from redir.ops import schema
 from redir.ops.layout import like
 from redir.ops.links import along, same_axes
+from redir.ops.sizes import goal_of
 
 _FIRST_REPEATS = 6  # the version in which Tile got its repeats in one operand
 
@@ -22,13 +24,33 @@ def alike(y: Value, axis: int) -> Iterator[Link]:
         yield Link((y, axis), (y, axis), np.arange(size))
 
 
+def expanded(node: Node) -> Sequence[Type]:
+    """The result's type, where the sizes are told and not constant."""
+    x, goal = node.inputs[0].type, goal_of(node)
+    if x.shape is None or goal is None or goal.constant is not None:
+        return schema.infer(node)
+    new = max(0, len(goal.axes) - len(x.shape))
+    dims = enumerate((1,) * new + x.shape)
+    return [TensorType(x.dtype, tuple(_repeated(d, goal.dims.get(axis, 1)) for axis, d in dims))]
+
+
+def _repeated(size: Dim, told: Dim) -> Dim:
+    """The size of an axis that is repeated to the size that is told, if it is 1."""
+    if told in {1, size}:
+        return size
+    if size == 1:
+        return told
+    large = (d for d in (size, told) if isinstance(d, int) and d > 1)
+    return next(large, None)
+
+
 def expand(node: Node) -> Iterator[Link]:
-    """Axes that have their size already, and those that a constant says to repeat from 1."""
-    x, y = node.inputs[0], node.outputs[0]
-    if x.rank is None or y.rank is None or tensor_of(node.inputs[1]) is None:
+    """Axes that have their size already, and those that are repeated from 1."""
+    x, y, goal = node.inputs[0], node.outputs[0], goal_of(node)
+    if x.rank is None or y.rank is None or goal is None:
         return
     new = y.rank - x.rank
-    for axis in range(y.rank):
+    for axis in filter(goal.follows, range(y.rank)):
         size = x.type.size(axis - new) if axis >= new else 1
         if size == y.type.size(axis):
             yield from along(x, axis - new, y, axis) if axis >= new else alike(y, axis)
@@ -38,11 +60,34 @@ def expand(node: Node) -> Iterator[Link]:
 
 def narrow_expand(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     """Write the target anew where it names a size that changed."""
-    y, goal = node.outputs[0], _numbers(node.inputs[1])
-    new = (y.rank or 0) - len(goal)
-    left = {axis - new: len(k) for (v, axis), k in kept.items() if v is y and axis >= new}
-    changed = {place: size for place, size in left.items() if goal[place] != 1}
-    return _rewritten(node, inputs, [changed.get(place, n) for place, n in enumerate(goal)])
+    goal, y = goal_of(node), node.outputs[0]
+    left = {axis: len(k) for (v, axis), k in kept.items() if v is y}
+    if goal is None:
+        return node.on(inputs)
+    changed = {axis: size for axis, size in left.items() if goal.dims.get(axis) != 1}
+    return node.on((inputs[0], goal.asking(inputs[1], changed)))
+
+
+def filled(node: Node) -> Sequence[Type]:
+    """The type of a ConstantOfShape of the sizes that it is told."""
+    (found,), goal = schema.infer(node), goal_of(node)
+    if goal is None or goal.constant is not None:
+        return [found]
+    return [TensorType(found.dtype, tuple(goal.dims.get(axis) for axis in goal.axes))]
+
+
+def fill(node: Node) -> Iterator[Link]:
+    """All channels of a ConstantOfShape hold the same."""
+    goal = goal_of(node)
+    for axis in () if goal is None else filter(goal.follows, goal.axes):
+        yield from alike(node.outputs[0], axis)
+
+
+def narrow_fill(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Ask for the sizes that are left."""
+    goal, y = goal_of(node), node.outputs[0]
+    left = {axis: len(k) for (v, axis), k in kept.items() if v is y}
+    return node.on(inputs if goal is None else (goal.asking(inputs[0], left),))
 
 
 def tile(node: Node) -> Iterator[Link]:

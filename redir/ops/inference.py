@@ -9,19 +9,24 @@ from math import isfinite
 from redir.ir import Node, Value
 from redir.ir.builtin import Const, tensor_of
 from redir.ir.tensor import Dim, Tensor, TensorType, Type
-from redir.ops import layout, schema
+from redir.ops import layout, schema, sizes
 
 _CLOSE = 1e-3  # to a whole number, where a float32 and a float64 product may fall on either side
 
 
 def resized(node: Node) -> Sequence[Type]:
-    """A Resize or Upsample by a fraction that nearly gives a whole size may give the next one."""
+    """A Resize or Upsample by a fraction that nearly gives a whole size may give the next one.
+
+    One that is told sizes which are not constant gives those.
+    """
     x, found = node.inputs[0].type, schema.infer(node)
-    scales = layout.scales_of(node)
-    if scales is None or x.shape is None or len(x.shape) != len(scales):
+    scales, goal = layout.scales_of(node), sizes.goal_of(node)
+    if scales is not None and x.shape is not None:
+        doubtful = {axis for axis, scale in scales.items() if _is_close(x.shape[axis], scale)}
+        return [_open(t, doubtful) for t in found]
+    if goal is None or goal.constant is not None or x.shape is None or not layout.stretches(node):
         return found
-    doubtful = {a for a, (d, s) in enumerate(zip(x.shape, scales, strict=True)) if _is_close(d, s)}
-    return [_open(t, doubtful) for t in found]
+    return [TensorType(x.dtype, tuple(goal.dims.get(a, dim) for a, dim in enumerate(x.shape)))]
 
 
 def _is_close(size: Dim, scale: float) -> bool:
@@ -63,11 +68,11 @@ def pooled(node: Node) -> Sequence[Type]:
 
 def _sticks_out(node: Node) -> bool:
     """Whether, rounding up, the last window of some axis would start behind the operand."""
-    sizes, rank = (node.inputs[0].type.shape or ())[2:], len(node.attrs["kernel_shape"])
+    places, rank = (node.inputs[0].type.shape or ())[2:], len(node.attrs["kernel_shape"])
     strides = node.attrs.get("strides", (1,) * rank)
     pads = node.attrs.get("pads", (0,) * 2 * rank)
     dilations = node.attrs.get("dilations", (1,) * rank)
-    for axis, size in enumerate(sizes):
+    for axis, size in enumerate(places):
         span = (node.attrs["kernel_shape"][axis] - 1) * dilations[axis] + 1
         if isinstance(size, int):
             room = size + pads[axis] + pads[axis + rank] - span

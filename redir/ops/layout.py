@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value, width
 from redir.ir.builtin import constant, is_absent, tensor_of
+from redir.ir.tensor import TensorType, Type
+from redir.ops import schema
 from redir.ops.links import aligned, along, same_axes
+from redir.ops.sizes import goal_of, of
 
 
 def transpose(node: Node) -> Iterator[Link]:
@@ -125,41 +129,49 @@ def _stated_sizes(node: Node, sizes: Sequence[int]) -> Value:
 
 
 def resize(node: Node) -> Iterator[Link]:
-    """An axis whose scale is the constant 1, or whose constant size it has, stays as it is."""
+    """An axis whose scale is the constant 1, or which is told the size that it has, stays."""
     x, y = node.inputs[0], node.outputs[0]
-    moves = node.attrs.get("coordinate_transformation_mode") in _MOVING
-    if moves or node.attrs.get("axes") or x.rank is None:
+    if node.attrs.get("coordinate_transformation_mode") in _MOVING or x.rank is None:
         return
-    scales, goal = scales_of(node), _sizes_of(node)
-    if scales is not None and x.rank == len(scales):
-        yield from same_axes(x, y, (a for a, scale in enumerate(scales) if scale == 1))
-    stretch = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch"
-    if goal is not None and x.rank == len(goal) and stretch:
-        yield from same_axes(x, y, (a for a, n in enumerate(goal) if n == x.type.size(a)))
+    scales, goal = scales_of(node), goal_of(node)
+    named = {int(axis) % x.rank for axis in node.attrs.get("axes") or range(x.rank)}
+    same = set(range(x.rank)) - named
+    if scales is not None:
+        same |= {axis for axis, scale in scales.items() if scale == 1}
+    elif goal is not None and stretches(node):
+        told = goal.dims.items()
+        same |= {axis for axis, n in told if n == x.type.size(axis) and goal.follows(axis)}
+    yield from same_axes(x, y, sorted(same))
+
+
+def stretches(node: Node) -> bool:
+    """Whether a Resize gives exactly the sizes that it is told."""
+    return bool(node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch")
 
 
 # With these an axis is cut, or shifted by half a place, though its size stays.
 _MOVING = frozenset({"tf_crop_and_resize", "tf_half_pixel_for_nn"})
 
 
-def _sizes_of(node: Node) -> Sequence[int] | None:
-    """The sizes that a Resize is to give, if they are constant."""
-    place = 3
-    given = tensor_of(node.inputs[place]) if len(node.inputs) > place else None
-    return None if given is None else given.array.tolist()
-
-
 def narrow_resize(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     """Ask for the sizes that are left."""
-    goal, y = _sizes_of(node), node.outputs[0]
+    goal, y = goal_of(node), node.outputs[0]
     if goal is None:
         return node.on(inputs)
-    sizes = [len(kept.get((y, axis), range(n))) for axis, n in enumerate(goal)]
-    return node.on(inputs if sizes == goal else (*inputs[:3], like(node.inputs[3], sizes)))
+    left = {axis: len(k) for (v, axis), k in kept.items() if v is y}
+    return node.on((*inputs[:3], goal.asking(inputs[3], left)))
 
 
-def scales_of(node: Node) -> Sequence[float] | None:
-    """The scales of a Resize or Upsample, if it has constant ones."""
+def scales_of(node: Node) -> Mapping[int, float] | None:
+    """The scale of each axis that a Resize or Upsample scales, if these are constant."""
+    scales, rank = _scales(node), node.inputs[0].rank
+    if scales is None or rank is None:
+        return None
+    axes = [int(axis) % rank for axis in node.attrs.get("axes") or range(rank)]
+    return dict(zip(axes, scales, strict=True)) if len(axes) == len(scales) else None
+
+
+def _scales(node: Node) -> Sequence[float] | None:
     if "scales" in node.attrs:
         stated: Sequence[float] = node.attrs["scales"]
         return stated
@@ -173,44 +185,80 @@ def scales_of(node: Node) -> Sequence[float] | None:
 # Pad
 
 
-def pads_of(node: Node) -> list[int] | None:
-    """The amounts, before every axis and then behind, if they are constant."""
+Border: TypeAlias = "tuple[int | None, int | None]"
+"""How much a Pad puts before an axis and behind it, where one knows."""
+
+
+def padded(node: Node) -> Sequence[Type]:
+    """The result's type, where the pads are not constant but some of them are known."""
+    (found,), x, borders = schema.infer(node), node.inputs[0].type, borders_of(node)
+    if x.shape is None or borders is None or "pads" in node.attrs or tensor_of(node.inputs[1]):
+        return [found]
+    pairs = enumerate(x.shape)
+    dims = tuple(dim if borders.get(axis, _NONE) == _NONE else None for axis, dim in pairs)
+    return [TensorType(x.dtype, dims)]
+
+
+_NONE: Border = 0, 0
+
+
+def borders_of(node: Node) -> dict[int, Border] | None:
+    """The borders of the axes that a Pad is told of; None where that may be any."""
+    rank, pads = node.inputs[0].rank, _pads(node)
+    axes = _padded_axes(node)
+    if rank is None or pads is None or axes is None or len(pads) != 2 * len(axes):
+        return None
+    pairs = zip(pads[: len(axes)], pads[len(axes) :], strict=True)
+    return dict(zip(axes, pairs, strict=True))
+
+
+def _pads(node: Node) -> list[int | None] | None:
     if "pads" in node.attrs:
         return list(node.attrs["pads"])
-    given = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    some_axes = len(node.inputs) > 3 and not is_absent(node.inputs[3])  # noqa: PLR2004
-    return None if given is None or some_axes else given.array.tolist()
+    told = of(node.inputs[1]) if len(node.inputs) > 1 else None
+    dims = [] if told is None else [size.dim for size in told.reshape(-1)]
+    return None if told is None else [d if isinstance(d, int) else None for d in dims]
+
+
+def _padded_axes(node: Node) -> Sequence[int] | None:
+    """The axes that a Pad is told of, in order, if they are constant."""
+    rank = node.inputs[0].rank or 0
+    if len(node.inputs) <= 3 or is_absent(node.inputs[3]):  # noqa: PLR2004 - where axes are given
+        return range(rank)
+    given = tensor_of(node.inputs[3])
+    return None if given is None else [int(axis) % rank for axis in given.array]
 
 
 def pad(node: Node) -> Iterator[Link]:
     """Channels move behind the border, whose channels are all the same constant."""
-    x, y = node.inputs[0], node.outputs[0]
-    pads = pads_of(node)
-    if pads is None or x.rank is None:
+    x, y, borders = node.inputs[0], node.outputs[0], borders_of(node)
+    if borders is None or x.rank is None:
         return
-    for axis, (before, behind) in enumerate(zip(pads[: x.rank], pads[x.rank :], strict=True)):
+    written = "pads" in node.attrs or tensor_of(node.inputs[1]) is not None
+    for axis in range(x.rank):
+        before, behind = borders.get(axis, _NONE)
+        size = x.type.size(axis)
         if before == behind == 0:
             yield from along(x, axis, y, axis)
+        elif before is None or behind is None or size is None or not written:
+            continue
         elif node.attrs.get("mode", "constant") == "constant" and min(before, behind) >= 0:
-            size = x.type.size(axis)
-            if size is not None:
-                yield Link((x, axis), (y, axis), np.arange(before, before + size))
+            yield Link((x, axis), (y, axis), np.arange(before, before + size))
 
 
 def narrow_pad(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     """Shrink the border by the channels of it that are gone."""
-    x, y = node.inputs[0], node.outputs[0]
-    pads = pads_of(node)
-    assert pads is not None
-    assert x.rank is not None
-    for axis in range(x.rank):
-        left = kept.get((y, axis))
-        if left is not None:
-            end = pads[axis] + (x.type.size(axis) or 0)
-            pads[axis], pads[axis + x.rank] = (
-                int((left < pads[axis]).sum()),
-                int((left >= end).sum()),
-            )
+    x, y, borders = node.inputs[0], node.outputs[0], borders_of(node) or {}
+    left = {axis: kept[y, axis] for axis in borders if (y, axis) in kept}
+    changed = False
+    for axis, places in left.items():
+        before, behind = borders[axis]
+        if before is not None and behind is not None and (before or behind):
+            end, changed = before + (x.type.size(axis) or 0), True
+            borders[axis] = int((places < before).sum()), int((places >= end).sum())
+    if not changed:
+        return node.on(inputs)
+    pads = [amount or 0 for side in zip(*borders.values(), strict=True) for amount in side]
     if "pads" in node.attrs:
         return node.on(inputs, pads=tuple(pads))
     return node.on((inputs[0], like(node.inputs[1], pads), *inputs[2:]))

@@ -9,33 +9,49 @@ from math import prod
 
 import numpy as np
 
-from redir.ir import Kept, Link, Node, Port, Value
-from redir.ir.builtin import tensor_of
+from redir.ir import Kept, Link, Node, Port, Size, Value
 from redir.ir.tensor import NO_DTYPE, Dim, Shape, TensorType, Type
 from redir.ops import schema
-from redir.ops.layout import left, like
+from redir.ops.layout import left
 from redir.ops.links import along, axes_of
+from redir.ops.sizes import goal_of
 
 
 def infer(node: Node) -> Sequence[Type]:
     """The result's type, where symbolic dimensions cancel: (n, 4, 2) to (-1, 8) is (n, 8)."""
-    x = node.inputs[0].type
-    target = tensor_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if x.shape is None or x.dtype == NO_DTYPE or target is None:
+    x, shapes = node.inputs[0].type, _shapes(node)
+    if shapes is None:
         return schema.infer(node)
-    if node.attrs.get("allowzero") or target.array.tolist().count(-1) > 1:
-        return schema.infer(node)
-    goal = [int(t) for t in target.array]
-    if any(t == 0 and i >= len(x.shape) for i, t in enumerate(goal)):
-        return schema.infer(node)
-    shape: list[Dim] = [x.shape[i] if t == 0 else t for i, t in enumerate(goal)]
-    if -1 in goal:
-        place = goal.index(-1)
-        shape[place] = _quotient(x.shape, tuple(shape[:place] + shape[place + 1 :]))
-    if None in shape:
-        return [TensorType(x.dtype, tuple(shape))]
-    schema.infer(node)  # for its check that the sizes agree
-    return [TensorType(x.dtype, tuple(shape))]
+    dims = tuple(None if _is_mark(dim) else dim for dim in shapes[1])
+    if None not in dims:
+        schema.infer(node)  # for its check that the sizes agree
+    return [TensorType(x.dtype, dims)]
+
+
+def _shapes(node: Node) -> tuple[Shape, Shape] | None:
+    """The sizes before and after a Reshape; those that are open have marks where they are equal."""
+    x, goal = node.inputs[0], goal_of(node)
+    if x.type.shape is None or x.type.dtype == NO_DTYPE or goal is None:
+        return None
+    told = [goal.sizes.get(place, Size()) for place in range(len(goal.axes))]
+    rank, asked = len(x.type.shape), [size.dim for size in told]
+    if node.attrs.get("allowzero") or asked.count(-1) > 1 or 0 in asked[rank:]:
+        return None
+    copied = [i for i, s in enumerate(told) if i < rank and (s.dim == 0 or s.port == (x, i))]
+    marks = {i: f"{_MARK}{i}" for i in copied if x.type.shape[i] is None}
+    old = tuple(marks.get(i, dim) for i, dim in enumerate(x.type.shape))
+    new = [old[i] if i in copied else None if dim == -1 else dim for i, dim in enumerate(asked)]
+    if new.count(None) == 1:
+        place = new.index(None)
+        new[place] = _quotient(old, tuple(new[:place] + new[place + 1 :]))
+    return old, tuple(new)
+
+
+_MARK = "\0"  # no symbol starts with it
+
+
+def _is_mark(dim: Dim) -> bool:
+    return isinstance(dim, str) and dim.startswith(_MARK)
 
 
 def _quotient(whole: Shape, rest: Shape) -> Dim:
@@ -99,14 +115,16 @@ def reshape(node: Node) -> Iterator[Link]:
     Of what is flattened a channel becomes a block; of an axis that is broken, as by a channel
     shuffle or into attention heads, the channels at one place of each part go together.
     """
-    x, y = node.inputs[0], node.outputs[0]
-    if x.type.shape is None or y.type.shape is None:
+    x, y, goal = node.inputs[0], node.outputs[0], goal_of(node)
+    told = len(node.inputs) > 1
+    old, new = (_shapes(node) if told else None) or (x.type.shape, y.type.shape)
+    if old is None or new is None or (told and goal is None):
         return
-    if len(node.inputs) > 1 and tensor_of(node.inputs[1]) is None:
-        return  # the sizes come from elsewhere, and would not follow
-    for ours, theirs in flatten_blocks(x.type.shape, y.type.shape):
-        big = [a for a in ours if x.type.shape[a] != 1]
-        wide = [a for a in theirs if y.type.shape[a] != 1]
+    for ours, theirs in flatten_blocks(old, new):
+        big = [a for a in ours if old[a] != 1]
+        wide = [a for a in theirs if new[a] != 1]
+        if goal is not None and not all(map(goal.follows, wide)):
+            continue
         if len(big) == len(wide) == 1:
             yield from along(x, big[0], y, wide[0])
         else:
@@ -142,13 +160,12 @@ def _broken(ours: Sequence[_Factor], theirs: Sequence[_Factor]) -> Iterator[Link
 
 def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
     """Write the target anew where it names a size that changed."""
-    if node.op.name != "Reshape" or "shape" in node.attrs:
+    goal = goal_of(node)
+    if goal is None or "shape" in node.attrs:
         return node.on(inputs, **_new_shape_attr(node, kept))
-    target = tensor_of(node.inputs[1])
-    assert target is not None
-    goal = _renamed([int(t) for t in target.array], node, kept)
-    same = goal == target.array.tolist()
-    return node.on(inputs if same else (inputs[0], like(node.inputs[1], goal)))
+    told = [d if isinstance(d, int) else -1 for _, d in sorted(goal.dims.items())]
+    asked = dict(enumerate(_renamed(told, node, kept)))
+    return node.on((inputs[0], goal.asking(inputs[1], asked)))
 
 
 def _new_shape_attr(node: Node, kept: Kept) -> dict[str, tuple[int, ...]]:

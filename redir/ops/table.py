@@ -25,6 +25,7 @@ from redir.ops import (
     schema,
     slicing,
     steps,
+    told,
     traits,
     wants,
 )
@@ -167,7 +168,9 @@ ENTRIES: dict[str, Op] = {
     "CenterCropPad": entry(links=mixing.all_but(mixing.named_axes()), attributes="axes"),
     "Compress": entry(links=mixing.all_but(mixing.named_axis), attributes="axis"),
     "Concat": entry(links=layout.concat, narrow=layout.narrow_concat, attributes="axis"),
-    "ConstantOfShape": entry(attributes="value"),
+    "ConstantOfShape": entry(
+        expansion.filled, links=expansion.fill, narrow=expansion.narrow_fill, attributes="value"
+    ),
     "Conv": entry(
         evaluate=kernels.conv,
         links=links.conv,
@@ -199,7 +202,7 @@ ENTRIES: dict[str, Op] = {
     "Dropout": entry(links=links.inference_only, attributes="consumed_inputs is_test ratio seed"),
     "DynamicQuantizeLinear": entry(),
     "Einsum": entry(links=einsum.links, attributes="equation"),
-    "Expand": entry(links=expansion.expand, narrow=expansion.narrow_expand),
+    "Expand": entry(expansion.expanded, links=expansion.expand, narrow=expansion.narrow_expand),
     "EyeLike": entry(attributes="dtype k"),
     "Flatten": entry(links=reshape.reshape, narrow=reshape.narrow_reshape, attributes="axis"),
     "Gather": entry(links=layout.gather, narrow=layout.narrow_gather, attributes="axis"),
@@ -246,7 +249,12 @@ ENTRIES: dict[str, Op] = {
     ),
     "NonMaxSuppression": entry(attributes="center_point_box"),
     "OneHot": entry(evaluate=kernels.one_hot, attributes="axis"),
-    "Pad": entry(links=layout.pad, narrow=layout.narrow_pad, attributes="mode paddings pads value"),
+    "Pad": entry(
+        layout.padded,
+        links=layout.pad,
+        narrow=layout.narrow_pad,
+        attributes="mode paddings pads value",
+    ),
     "Range": entry(inference.counted, attributes="stash_type"),
     "Reshape": entry(
         reshape.infer,
@@ -301,6 +309,7 @@ _RULES: dict[str, Mapping[str, Any]] = {
     "bounded": dict.fromkeys(_BOUNDED, True),
     "misfit": fits.RULES,
     "multiply_adds": multiply_adds.RULES,
+    "sizes": told.RULES,
     "step": steps.RULES,
     "wants": wants.RULES,
 }

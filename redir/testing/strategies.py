@@ -287,6 +287,22 @@ def _computed_shape(d: Draft, x: Value) -> Value:
     return ops.Reshape(x, ops.Concat(*(parts if d.flag() else parts[::-1]), axis=0))
 
 
+@_step(4)
+def _given_size(d: Draft, x: Value) -> Value:
+    """A map of the sizes of another, all read of it, or with the number of channels written."""
+    shape, size = ops.Shape(d.pick(x, ops.Relu(x))), ints(channels(x))
+    parts = ops.Slice(shape, ints(0), ints(1)), size, ops.Slice(shape, ints(2), ints(4))
+    goal = d.pick(shape, ops.Concat(*parts, axis=0))
+    some: list[Callable[[], Value]] = [
+        lambda: ops.ConstantOfShape(goal),
+        lambda: ops.Expand(d.const(1, 1, 1), goal),
+        lambda: ops.Expand(ops.GlobalMaxPool(x), goal),
+        lambda: ops.Reshape(ops.Reshape(x, ints(0, 0, -1)), goal),
+    ]
+    make: Callable[[], Value] = d.pick(*some)
+    return make()
+
+
 @_step(0)
 def _computed_constant(d: Draft, x: Value) -> Value:
     both = ops.Add(d.const(1), ops.Mul(d.const(1), d.const(1)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from redir import ops
-from redir.channels import sizes
+from redir.channels import coupling
 from redir.channels.coupling import Coupling
 from redir.ir import Graph, Value, evaluate
 from redir.passes import Prune
@@ -128,6 +128,6 @@ def test_channels_that_are_cut_to_a_size_that_flows_are_pinned() -> None:
 
 
 def test_that_no_size_is_taken_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "_places", lambda *_: set())
+    monkeypatch.setattr(coupling, "taken", lambda *_: set())
     with pytest.raises(AssertionError):
         compared(gathered(1))

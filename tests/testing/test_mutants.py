@@ -20,7 +20,7 @@ from redir.errors import Broken
 from redir.ir import Graph, Node, Port, Value
 from redir.ir.rewriter import Outputs, map_constants, transform
 from redir.ir.tensor import Array, Tensor
-from redir.ops import traits
+from redir.ops import sizes, traits
 from redir.passes import (
     eliminate_dead_channels,
     eliminate_identity,
@@ -221,17 +221,19 @@ def test_eliminate_identity_that_drops_any(dropped: str, monkeypatch: pytest.Mon
         check_pass(eliminate_identity.EliminateIdentity(), drawn, EXAMPLES)
 
 
-def copied_anywhere(node: Node, sizes: dict[Value, Any]) -> tuple[int, ...] | None:
-    known = sizes.get(node.inputs[-1]) if node.op == ops.Reshape else None
-    return None if known is None else tuple(k if isinstance(k, int) else 0 for k in known)
+def copied_anywhere(node: Node) -> tuple[int, ...] | None:
+    goal = sizes.goal_of(node) if node.op == ops.Reshape else None
+    dims = [] if goal is None else [goal.dims.get(axis) for axis in goal.axes]
+    return tuple(dim if isinstance(dim, int) else 0 for dim in dims) or None
 
 
-def reversed_shape(_: Node, x: Value) -> tuple[int, ...] | None:
-    return x.type.static[::-1] if x.type.static else None
+def reversed_sizes(node: Node) -> list[Value] | None:
+    known = [] if node.sizes is None else [size.dim for size in node.sizes.reshape(-1)]
+    return [ops.constant(np.array(known[::-1]))] if None not in known and known else None
 
 
 @pytest.mark.parametrize(
-    ("part", "wrong"), [("_copied_sizes", copied_anywhere), ("_shape", reversed_shape)]
+    ("part", "wrong"), [("_copied_sizes", copied_anywhere), ("_sized", reversed_sizes)]
 )
 def test_fold_constants(part: str, wrong: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold_constants, part, wrong)
