@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from redir.channels.constants import levels, reads_border
 from redir.channels.coupling import Coupling
 from redir.channels.nonfinite import nonfinite
 from redir.channels.removal import spared, without
+from redir.channels.steps import stepped
 from redir.check.guarantees import (
     NO_GROWTH,
     NO_MORE_PARAMETERS,
@@ -22,6 +24,7 @@ from redir.check.guarantees import (
 )
 from redir.cost.forms import unless_dearer
 from redir.cost.models import CostModel, cost_model
+from redir.errors import BadPipeline
 from redir.ir import Graph, Link, Node, Port, Value
 from redir.ir.rewriter import Outputs, settled, transform
 from redir.ir.tensor import Array, Tensor
@@ -44,21 +47,24 @@ class EliminateDeadChannels(Pass):
     makes infinite or NaN, which a zero does not silence; any other activation is taken for finite.
 
     Nothing is removed where the model would then cost more under ``cost``: macs, multiplications,
-    bytes, latency, or a cost model of another package. Widths that are no multiples of 8 or 16 may
-    be slower than larger ones.
+    bytes, latency, or a cost model of another package. Widths of large convolutions that are
+    multiples of ``step`` stay such, unless half of the channels go: others may be slower.
     """
 
+    step: int = 1
     cost: str | CostModel = "macs"
 
     def __post_init__(self) -> None:
-        """Refuse a cost model that there is not."""
+        """Refuse a step that is none, and a cost model that there is not."""
         cost_model(self.cost)
+        if self.step < 1:
+            raise BadPipeline(f"eliminate-dead-channels: step is 1 or more: {self.step}")
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
 
     def run(self, graph: Graph) -> Graph:
         """Remove until nothing is dead: a reader that goes may have been the last one."""
-        after = settled(graph, _sweep)
+        after = settled(graph, partial(_sweep, step=self.step))
         return unless_dearer(graph, after, self.cost) if stored(after) <= stored(graph) else graph
 
     def explain(self, graph: Graph) -> Iterator[str]:
@@ -79,7 +85,7 @@ def _sums(coupling: Coupling) -> list[tuple[Node, Link]]:
     return [(node, link) for node, link in coupling.links if link.kind == "summed"]
 
 
-def _sweep(graph: Graph) -> Graph:
+def _sweep(graph: Graph, step: int) -> Graph:
     """Take constants into biases, so that nothing reads them; where there are none, remove."""
     coupling = graph.analysis(Coupling)
     held, odd, alive = levels(coupling), graph.analysis(nonfinite), set[int]()
@@ -89,7 +95,8 @@ def _sweep(graph: Graph) -> Graph:
         if constant.any() and _obstacle(coupling, held, node, link) is None:
             used &= ~constant
         alive.update(groups[used].tolist())
-    gone = spared(coupling, coupling.groups_of(coupling.ports) - alive)
+    dead = spared(coupling, coupling.groups_of(coupling.ports) - alive)
+    gone = stepped(coupling, dead, step)
     folded = _folded(coupling, (held, odd), gone)
     return without(coupling, gone) if folded is graph else folded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from redir.ir import Graph
 from redir.ir.rewriter import settled
 from redir.ops import tensor_of
 from redir.passes.merge.linear_sums import plan_added
-from redir.passes.merge.plan import Plan, joins_of
+from redir.passes.merge.plan import Plan, in_steps, joins_of
 from redir.passes.merge.repeated_operands import plan_unrepeated
 from redir.passes.merge.similarity import Linkage, Schedule, tied
 from redir.passes.merge.value_numbering import number_channels
@@ -46,17 +47,21 @@ class Merge(Pass):
     sets the tolerance by depth, ``linkage`` how the distance of two clusters is measured.
 
     Nothing is merged where the model would then cost more under ``cost``: macs, multiplications,
-    bytes, latency, or a cost model of another package.
+    bytes, latency, or a cost model of another package. Widths of large convolutions that are
+    multiples of ``step`` stay such, unless half of the channels go: others may be slower.
     """
 
     tolerance: float = 0.0
     schedule: Schedule = "constant"
     linkage: Linkage = "complete"
+    step: int = 1
     cost: str | CostModel = "macs"
 
     def __post_init__(self) -> None:
-        """Refuse a tolerance that is no distance, and a cost model that there is not."""
+        """Refuse a tolerance that is no distance, a step below 1, and a cost that there is not."""
         cost_model(self.cost)
+        if self.step < 1:
+            raise BadPipeline(f"merge: step is 1 or more: {self.step}")
         if not 0 <= self.tolerance < np.inf:
             raise BadPipeline(f"merge: tolerance must be at least 0, not {self.tolerance}")
 
@@ -81,19 +86,25 @@ class Merge(Pass):
         after = graph
         if self.tolerance:
             after = tied(graph, self.tolerance, self.schedule, self.linkage)
-        return unless_dearer(graph, settled(after, _merged), self.cost)
+        return unless_dearer(graph, settled(after, partial(_merged, step=self.step)), self.cost)
 
 
-def _merged(graph: Graph) -> Graph:
+def _merged(graph: Graph, step: int) -> Graph:
     coupling = graph.analysis(Coupling)
-    plans = (plan(coupling) for plan in (plan_merge, plan_unrepeated, plan_added))
-    after = next((plan for plan in plans if plan.kept), Plan()).carried_out(graph)
+    plans = (
+        lambda: plan_merge(coupling, step),
+        lambda: plan_unrepeated(coupling),
+        lambda: plan_added(coupling, step),
+    )
+    found = (plan() for plan in plans)
+    after = next((plan for plan in found if plan.kept), Plan()).carried_out(graph)
     return after if stored(after) <= stored(graph) else graph
 
 
-def plan_merge(coupling: Coupling) -> Plan:
+def plan_merge(coupling: Coupling, step: int = 1) -> Plan:
     """Which channels merge into which, and times what in the weights that read them."""
     plan, numbers = Plan(), number_channels(coupling, coupling.pinned)
     for family in coupling.families():
-        plan.merge(coupling, family, joins_of(coupling, family, numbers), numbers)
+        joins = in_steps(coupling, joins_of(coupling, family, numbers), step)
+        plan.merge(coupling, family, joins, numbers)
     return plan

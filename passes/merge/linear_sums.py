@@ -13,18 +13,18 @@ from redir.ir import Link, Node, Port, Value
 from redir.ir.tensor import Array, is_floating
 from redir.ops import tensor_of
 from redir.passes.merge.algebra import is_linear, terms
-from redir.passes.merge.plan import Plan, alike, places, unjoined
+from redir.passes.merge.plan import Plan, alike, in_steps, places, unjoined
 from redir.passes.merge.value_numbering import content
 
 
-def plan_added(coupling: Coupling) -> Plan:
+def plan_added(coupling: Coupling, step: int = 1) -> Plan:
     """Which channels are added to which in the constants that make them.
 
     All that reads the two has the same slice for both, and all that lies between is linear.
     """
     plan, roles = Plan(), _roles(coupling)
     for family in coupling.families():
-        joins = _joins(coupling, family, roles)
+        joins = in_steps(coupling, _joins(coupling, family, roles), step)
         ports = {port: _joined(coupling, port, joins) for port in family if joins}
         plan.narrow(ports, roles.added)
     return plan

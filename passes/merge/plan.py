@@ -10,6 +10,7 @@ import numpy as np
 
 from redir.channels.coupling import Coupling, largest
 from redir.channels.removal import Joined, narrowed
+from redir.channels.steps import stepped
 from redir.ir import Graph, Port
 from redir.ir.tensor import Array
 from redir.passes.merge.value_numbering import Numbers, finite, rows_of, same_rows
@@ -124,6 +125,12 @@ def places(groups: Array, joins: Mapping[int, int]) -> Array:
         if group in held:
             into[held[group]] = held[to]
     return into
+
+
+def in_steps(coupling: Coupling, joins: dict[int, int], step: int) -> dict[int, int]:
+    """The joins after which widths are multiples of ``step``, as ``stepped`` says."""
+    gone = stepped(coupling, joins, step) if joins else set[int]()
+    return {group: to for group, to in joins.items() if group in gone}
 
 
 def unjoined(joins: dict[int, int], groups: Array) -> dict[int, int]:
