@@ -91,12 +91,8 @@ class Merge(Pass):
 
 def _merged(graph: Graph, step: int) -> Graph:
     coupling = graph.analysis(Coupling)
-    plans = (
-        lambda: plan_merge(coupling, step),
-        lambda: plan_unrepeated(coupling),
-        lambda: plan_added(coupling, step),
-    )
-    found = (plan() for plan in plans)
+    plans = (partial(plan_merge, step=step), plan_unrepeated, partial(plan_added, step=step))
+    found = (plan(coupling) for plan in plans)
     after = next((plan for plan in found if plan.kept), Plan()).carried_out(graph)
     return after if stored(after) <= stored(graph) else graph
 
