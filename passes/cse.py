@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from redir.check.guarantees import (
     NO_GROWTH,
     NO_MORE_PARAMETERS,
     SAME_INTERFACE,
     SAME_OUTPUTS,
-    says_sizes,
+    gives_sizes,
 )
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, in_branches, transform
-from redir.ir.tensor import Tensor, TensorType
+from redir.ir.tensor import TensorType
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
+
+_START = 16  # numbers by which constants are told apart before they are compared
 
 
 @dataclass(frozen=True)
@@ -24,20 +28,25 @@ class Cse(Pass):
 
     Operands that are constants are compared by content. Of these themselves only single numbers and
     such as say sizes become one: to share the zero biases of two layers would tie their channels.
-    Random and unknown operators, control flow and sequences are left alone.
+    With ``weights`` all do that are not one number over and over, as those of layers that two
+    branches share. Random and unknown operators, control flow and sequences are left alone.
     """
 
+    weights: bool = False
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, NO_GROWTH, NO_MORE_PARAMETERS)
 
     def run(self, graph: Graph) -> Graph:
         """Keep the first of each kind."""
         graph = in_branches(graph, self.run)
         seen: dict[object, Node] = {}
+        alike = _alike(graph) if self.weights else set[Value]()
 
         def first(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
             tensor = tensor_of(node.outputs[0])
-            if tensor is not None and _is_free(graph, node.outputs[0], tensor):
-                return seen.setdefault(tensor, node).outputs
+            if tensor is not None and (
+                _is_free(graph, node.outputs[0]) or node.outputs[0] in alike
+            ):
+                return seen.setdefault((tensor, _is_frozen(node)), node).outputs
             plain = all(isinstance(v.type, TensorType) for v in node.outputs)
             if not node.inputs or not node.repeatable or node.bodies or not plain:
                 return None
@@ -52,6 +61,23 @@ class Cse(Pass):
         return transform(graph, first)
 
 
-def _is_free(graph: Graph, value: Value, tensor: Tensor) -> bool:
+def _is_free(graph: Graph, value: Value) -> bool:
     """Whether a constant has no channels that sharing it could tie."""
-    return tensor.array.ndim == 0 or says_sizes(graph, value, tensor)
+    return value.rank == 0 or gives_sizes(graph, value)
+
+
+def _alike(graph: Graph) -> set[Value]:
+    """The constants that start as others do and are not one number over and over."""
+    found: dict[object, list[Value]] = {}
+    for node in graph.nodes:
+        tensor = tensor_of(node.outputs[0])
+        if tensor is not None and tensor.array.size > 1:
+            start = tensor.array.reshape(-1)[:_START].tobytes()
+            found.setdefault((tensor.type, start), []).append(node.outputs[0])
+    several = (value for values in found.values() if len(values) > 1 for value in values)
+    return {v for v in several if (t := tensor_of(v)) and np.any(t.array != t.array.flat[0])}
+
+
+def _is_frozen(node: Node) -> bool:
+    """Whether a constant is of a parameter that is not to be trained."""
+    return node.source is not None and node.source.frozen

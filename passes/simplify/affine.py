@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from redir import ops
 from redir.ir import Node, Value
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear, lies_along, linear
 from redir.ops import tensor_of
 from redir.ops.schema import trains
 from redir.passes.simplify.rules import Around, Found, rule
-from redir.passes.simplify.weights import freed, has_border, made, obstacle, unalterable
+from redir.passes.simplify.weights import freed, has_border, is_held, made, obstacle, unalterable
 
 _BROADCASTING = 7  # the operator set from which operators of two operands broadcast untold
 _OPERANDS = 2
@@ -92,6 +93,40 @@ def before_layer(node: Node, around: Around) -> Found:
     return made(reading(layer, found.x), node, weight, bias, room)
 
 
+@rule("numbers in a row", "Add", "Sub", "Mul", "Div")
+def in_a_row(node: Node, around: Around) -> Found:
+    """One Add, or one Mul, of the numbers of both."""
+    second = affine(node)
+    first = None if second is None or second.x.node is None else affine(second.x.node)
+    name = None if first is None else _KINDS.get(first.node.op.standard)
+    if second is None or first is None or name is None or name != _KINDS[node.op.standard]:
+        return None
+    if not around.alone(second.x):
+        return "the one before it is read by others too"
+    numbers = _joined(first, second, name)
+    if isinstance(numbers, str):
+        return numbers
+    if numbers.size > freed(around, (*first.held, *second.held)):
+        return "more numbers would be stored"
+    dtype, op = second.x.type.dtype, around.op(name)
+    if op is None or not is_held(numbers, dtype):
+        return f"{dtype} cannot hold the numbers in full"
+    return op(first.x, ops.constant(numbers.astype(dtype)))
+
+
+_KINDS = {"Add": "Add", "Sub": "Add", "Mul": "Mul", "Div": "Mul"}
+
+
+def _joined(first: Affine, second: Affine, name: str) -> Array | str:
+    """What both add or multiply, or why it is not what one could."""
+    if name == "Mul":
+        return first.scale * second.scale
+    if np.any(first.scale != 1) or np.any(second.scale != 1):
+        return "something is subtracted from"
+    numbers, most = first.shift + second.shift, np.maximum(abs(first.shift), abs(second.shift))
+    return "what is added cancels, which may round" if np.any(2 * abs(numbers) < most) else numbers
+
+
 @rule("factors of a Gemm", "Gemm")
 def factors(node: Node, around: Around) -> Found:
     """The weights and the bias hold them, so that other rules may change these."""
@@ -151,4 +186,4 @@ def _norm(node: Node) -> Affine | None:
         return Affine(node, 0, ratio.reshape(shape), (bias - mean * ratio).reshape(shape))
 
 
-RULES = (factors, behind_layer, before_layer)
+RULES = (in_a_row, factors, behind_layer, before_layer)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from redir.ir import Node, Value
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, DType
 from redir.layers.linear import CONVS, Linear
 from redir.ops import tensor_of
 from redir.passes.simplify.rules import Around, Found
@@ -66,8 +66,9 @@ def made(
     ``room`` is how many numbers may be stored beside as many as the layer has. The bias is named
     ``like`` another, or as it was.
     """
-    if not _is_held(weight, layer) or not _is_held(bias, layer):
-        return f"{layer.array.dtype} cannot hold the weights in full"
+    dtype = layer.array.dtype
+    if not is_held(weight, dtype) or not is_held(bias, dtype):
+        return f"{dtype} cannot hold the weights in full"
     new, biased = layer.with_weight(weight), layer.added is not None or bool(bias.any())
     before = layer.array.size + (0 if layer.added is None else _size(layer.added))
     if weight.size + biased * bias.size > before + room:
@@ -84,7 +85,7 @@ def _size(value: Value) -> int:
     return 0 if tensor is None else int(tensor.array.size)
 
 
-def _is_held(numbers: Array, layer: Linear) -> bool:
-    """Whether the type of the weights holds numbers, none too large and not all too small."""
-    limits, most = np.finfo(layer.array.dtype), np.abs(numbers).max(initial=0.0)
+def is_held(numbers: Array, dtype: DType) -> bool:
+    """Whether a type of floats holds numbers, none too large and not all too small."""
+    limits, most = np.finfo(dtype), np.abs(numbers).max(initial=0.0)
     return bool(most <= limits.max and (most == 0 or most >= _ROOM * float(limits.tiny)))

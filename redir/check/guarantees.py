@@ -53,10 +53,15 @@ def stored(graph: Graph, *, sizes: bool = True) -> int:
 
 def says_sizes(graph: Graph, value: Value, tensor: Tensor) -> bool:
     """Whether a constant is of a few whole numbers, and all that reads it takes sizes from it."""
-    readers = graph.readers.get(value, ())
     few = tensor.array.size <= _FEW and tensor.array.dtype.kind in "iu"
+    return few and gives_sizes(graph, value)
+
+
+def gives_sizes(graph: Graph, value: Value) -> bool:
+    """Whether all that reads a constant takes sizes, or how much sizes grow, from it."""
+    readers = graph.readers.get(value, ())
     sizes = all(n.has("takes_sizes") and value is not n.inputs[0] for n in readers)
-    return few and sizes and bool(readers) and value not in graph.outputs.values()
+    return sizes and bool(readers) and value not in graph.outputs.values()
 
 
 def _interface(before: Graph, after: Graph) -> str | None:

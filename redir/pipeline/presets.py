@@ -7,7 +7,7 @@ from redir.pipeline.pipeline import Pipeline
 
 _CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,simplify,cse"
 _LESS = "merge,eliminate-dead-channels,eliminate-identity"
-_FAST = "merge{step=4},eliminate-dead-channels{step=4},eliminate-identity"
+_FAST = "merge{step=4},eliminate-dead-channels{step=4},eliminate-identity,cse{weights=true}"
 _HASHED = f"{_CLEAN},hash{{error=0.005}},{_LESS}"
 
 USUAL = {"multiplications": "red++", "bytes": "palettes"}  # by target; for the others best

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from redir import ops
 from redir.errors import BadPipeline
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Node, Source, Value
 from redir.passes.cse import Cse
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
@@ -115,7 +118,47 @@ def test_reads_back_from_its_text() -> None:
     assert Pipeline.parse(str(Cse())).passes == (Cse(),)
 
 
-def test_has_no_options() -> None:
+DRAWN = np.random.default_rng(0).normal(size=(2, 4))
+OTHER = np.where(np.arange(8).reshape(2, 4) == 7, 9, DRAWN)
+
+
+def stored(graph: Graph) -> int:
+    return sum(not node.inputs for node in graph.nodes)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "left"),
+    [(DRAWN, DRAWN, 1), (DRAWN, OTHER, 2), (DRAWN * 0, DRAWN * 0, 2), (DRAWN, DRAWN.T, 2)],
+    ids=["equal", "another number", "zeros", "another shape"],
+)
+def test_weights_are_stored_once_if_that_is_asked_for(
+    one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], left: int
+) -> None:
+    x = placeholder(3, 2), placeholder(3, other.shape[0])
+    y = (ops.MatMul(v, const(a)) for v, a in zip(x, (one, other), strict=True))
+    graph = Graph(dict(zip("xy", x, strict=True)), dict(zip("ab", y, strict=True)))
+    assert stored(check_on(Cse(weights=True), graph)) == left
+    assert stored(check_on(Cse(), graph)) == 2
+
+
+def test_a_weight_that_is_frozen_is_not_another() -> None:
+    held = [const(DRAWN) for _ in range(2)]
+    node = held[0].node
+    assert node is not None
+    frozen = replace(node, source=Source(metadata=(("frozen", "1"),))).outputs[0]
+    graph = both(ops.Add(X, frozen), ops.Add(Y, held[1]))
+    assert Cse(weights=True)(graph) is graph
+
+
+def test_factors_of_sizes_are_stored_once() -> None:
+    image, none = placeholder(1, 1, 3, 3), ops.Absent()
+    a, b = (
+        ops.Resize(v, none, const([1.0, 1, 2, 2]), mode="nearest") for v in (image, ops.Relu(image))
+    )
+    assert stored(check_on(Cse(), Graph({"x": image}, {"a": a, "b": b}))) == 2
+
+
+def test_it_has_no_other_options() -> None:
     with pytest.raises(BadPipeline, match="no option 'x'"):
         Pipeline.parse("cse{x=1}")
 

@@ -134,6 +134,7 @@ trained = Node(
     arity=3,
 ).outputs[:1]
 CHANNELS, OUTPUTS = const(np.ones((4, 1, 1)), "float32"), const(np.ones((6, 1, 1)), "float32")
+WIDE_ONES, DEEP_ONES = (const(np.ones(n), "float32") for n in ((4, 1, 1), (1, 5)))
 LEFT_ALONE: dict[str, Value] = {
     "a layer that others read": ops.Add(ops.Mul(y := conv(IMAGE), OUTPUTS), y),
     "weights that others read": ops.Add(
@@ -170,6 +171,17 @@ LEFT_ALONE: dict[str, Value] = {
     ),
     "a norm that trains": ops.Concat(*trained, axis=0),
     "what is added before pads by size": conv(ops.Add(IMAGE, CHANNELS), auto_pad="SAME_UPPER"),
+    "numbers that others read between": ops.Concat(
+        ops.Mul(a := ops.Mul(IMAGE, CHANNELS), const(3.0)), a, axis=0
+    ),
+    "terms that cancel": ops.Sub(ops.Add(IMAGE, const(2.0**23)), const(2.0**23)),
+    "a difference from a number": ops.Add(ops.Sub(const(1.0), IMAGE), const(2.0)),
+    "a term and a factor": ops.Mul(ops.Add(IMAGE, CHANNELS), CHANNELS),
+    "more numbers than both": ops.Mul(ops.Mul(IMAGE, WIDE_ONES), DEEP_ONES),
+    "factors too small": ops.Mul(ops.Mul(IMAGE, const(1e-20)), const(1e-20)),
+    "terms of whole numbers": ops.Add(
+        ops.Add(placeholder(3, dtype=np.int32), const(1, np.int32)), const(2, np.int32)
+    ),
     "what others read before a layer": ops.Add(
         conv(z := ops.Mul(IMAGE, CHANNELS), **PADDED), ops.ReduceMax(z)
     ),
@@ -186,6 +198,24 @@ def test_it_stays(why: str) -> None:
 def test_a_factor_before_a_border_goes_into_the_layer() -> None:
     after = check_on(Simplify(), graph(IMAGE, conv(ops.Mul(IMAGE, along(IMAGE, 1)), **PADDED)))
     assert operators(after) == ["Conv", "Relu"]
+
+
+WIDE, DEEP = normal(4, 1, 1), normal(1, 5)
+IN_A_ROW: dict[str, Value] = {
+    "factors": ops.Mul(ops.Mul(IMAGE, const(0.1)), WIDE),
+    "a factor and a divisor": ops.Div(ops.Mul(const(0.1), IMAGE), along(IMAGE, 1)),
+    "divisors": ops.Div(ops.Div(IMAGE, const(3.0)), const([7.0])),
+    "terms": ops.Add(const([2.0]), ops.Add(IMAGE, ops.constant(np.ones((4, 1, 1), np.float32)))),
+    "a term that is subtracted": ops.Sub(ops.Sub(IMAGE, const(0.5)), const(0.25)),
+    "of one that is wider than what flows": ops.Mul(ops.Mul(ROWS, const(2.0)), normal(3, 1, 6)),
+}
+
+
+@pytest.mark.parametrize("what", IN_A_ROW)
+def test_numbers_in_a_row_become_one(what: str) -> None:
+    y = IN_A_ROW[what]
+    (x,) = sources(y)
+    assert len(operators(check_on(Simplify(), Graph({"x": x}, {"y": y})))) == 1
 
 
 FACTORS: dict[str, Value] = {
@@ -250,6 +280,22 @@ WRONG: dict[str, tuple[str, Callable[[affine.Affine], dict[str, Any]], Value]] =
         conv(ops.Mul(IMAGE, const(np.arange(1, 5).reshape(4, 1, 1), "float32"))),
     ),
 }
+
+
+WRONG_ROWS: dict[str, tuple[Callable[[affine.Affine, affine.Affine, str], Any], Value]] = {
+    "takes the second alone": (lambda _, b, __: b.scale, IN_A_ROW["factors"]),
+    "takes a divisor for a factor": (lambda a, b, _: a.scale / b.scale, IN_A_ROW["divisors"]),
+    "forgets a sign": (lambda a, b, _: a.shift - b.shift, IN_A_ROW["a term that is subtracted"]),
+}
+
+
+@pytest.mark.parametrize("how", WRONG_ROWS)
+def test_a_wrong_row_is_refuted(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong, y = WRONG_ROWS[how]
+    monkeypatch.setattr(simplify, "RULES", [RIGHT["numbers in a row"]])
+    monkeypatch.setattr(affine, "_joined", wrong)
+    with pytest.raises(Broken):
+        check_on(Simplify(), graph(IMAGE, y))
 
 
 def test_factors_that_are_forgotten_are_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
