@@ -31,6 +31,15 @@ def batch_norm(node: Node, *arrays: Any) -> Sequence[Any]:
     return [y.astype(x.dtype)]
 
 
+def erf(node: Node, *arrays: Any) -> Sequence[Any]:
+    """The error function of all numbers at once; the reference takes one after the other."""
+    from scipy import special  # noqa: PLC0415 - slow, and not every model has one
+
+    del node
+    (x,) = arrays
+    return [np.asarray(special.erf(x)).astype(x.dtype)]
+
+
 def one_hot(node: Node, *arrays: Any) -> Sequence[Any]:
     """The depth may be one number in a vector, which the reference refuses."""
     indices, depth, values = arrays

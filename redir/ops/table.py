@@ -69,7 +69,7 @@ def _conv_implied(node: Node) -> dict[str, Attr]:
 
 
 _UNARY = """
-    Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor
+    Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Exp Floor
     Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round
     Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu
 """.split()
@@ -201,6 +201,7 @@ ENTRIES: dict[str, Op] = {
     "Div": entry(links=links.division, attributes="axis broadcast consumed_inputs"),
     "Dropout": entry(links=links.inference_only, attributes="consumed_inputs is_test ratio seed"),
     "DynamicQuantizeLinear": entry(),
+    "Erf": entry(evaluate=kernels.erf, links=links.first_operand),
     "Einsum": entry(links=einsum.links, attributes="equation"),
     "Expand": entry(expansion.expanded, links=expansion.expand, narrow=expansion.narrow_expand),
     "EyeLike": entry(attributes="dtype k"),

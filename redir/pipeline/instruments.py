@@ -66,7 +66,7 @@ def _is_large(graph: Graph) -> bool:
     return sum(tensor.nbytes for tensor in tensors(graph)) >= _LARGE
 
 
-_LARGE = 2**28  # bytes of constants
+_LARGE = 2**26  # bytes of constants
 
 
 @dataclass

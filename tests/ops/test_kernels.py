@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -292,6 +293,14 @@ def test_gelu_runs(approximate: str) -> None:
     found = alone("Gelu", x, approximate=approximate)
     model = model_of("Gelu", {"x": x}, {"approximate": approximate}, 20)
     np.testing.assert_allclose(found, runtime(model, {"x": x}), 1e-3, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_the_error_function_is_that_of_the_reference(dtype: type) -> None:
+    x = np.array([*np.linspace(-4, 4, 101), np.inf, -np.inf, np.nan], dtype)
+    found = alone("Erf", x)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, np.array([math.erf(n) for n in x], dtype), 1e-15)
 
 
 def test_strings_are_objects() -> None:
