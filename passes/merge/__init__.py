@@ -100,7 +100,8 @@ def _merged(graph: Graph, step: int) -> Graph:
 def plan_merge(coupling: Coupling, step: int = 1) -> Plan:
     """Which channels merge into which, and times what in the weights that read them."""
     plan, numbers = Plan(), number_channels(coupling, coupling.pinned)
+    fixed = coupling.marked(coupling.unmergeable)
     for family in coupling.families():
-        joins = in_steps(coupling, joins_of(coupling, family, numbers), step)
-        plan.merge(coupling, family, joins, numbers)
+        joins = joins_of(coupling, family, numbers, fixed)
+        plan.merge(coupling, family, in_steps(coupling, joins, step), numbers)
     return plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 
@@ -37,10 +38,10 @@ def _joined(coupling: Coupling, port: Port, joins: dict[int, int]) -> Joined:
 
 def _joins(coupling: Coupling, family: list[Port], roles: _Roles) -> dict[int, int]:
     """For each group that can be added to an earlier one of its family, that one."""
-    free = coupling.groups_of(family) - roles.fixed
-    if len(free) <= 1 or not any(port in coupling.summed for port in family):
+    if not any(port in coupling.summed for port in family):
         return {}
-    joins = alike(coupling, family, lambda port: _held(coupling, port, roles), roles.fixed)
+    held = cache(partial(_held, coupling, roles))
+    joins = alike(coupling, family, held, roles.fixed)
     if not joins or not all(_fits(port) for port in family if port in roles.added):
         return {}
     for port in family:
@@ -50,7 +51,7 @@ def _joins(coupling: Coupling, family: list[Port], roles: _Roles) -> dict[int, i
     return joins
 
 
-def _held(coupling: Coupling, port: Port, roles: _Roles) -> Array:
+def _held(coupling: Coupling, roles: _Roles, port: Port) -> Array:
     """A number for each slice of a constant that two channels must share, and else one for all."""
     found = content(port) if port in roles.kept or port in coupling.summed else None
     return np.zeros(coupling.group(port).size, int) if found is None else found.exactly()
@@ -76,12 +77,12 @@ class _Roles:
     """What becomes of the axes of operands where two channels of a result are to be added up.
 
     Those of ``added`` operands are added up too; constants that are ``kept`` must hold the same
-    for both. Groups that are ``fixed`` cannot be added up.
+    for both. ``fixed`` says of each group whether it cannot be added up.
     """
 
     added: set[Port]
     kept: set[Port]
-    fixed: frozenset[int]
+    fixed: Array
 
 
 def _roles(coupling: Coupling) -> _Roles:
@@ -95,7 +96,7 @@ def _roles(coupling: Coupling) -> _Roles:
             added.update(operands[v] for v in roles[0])
             kept.update(operands[v] for v in roles[1])
     fixed = coupling.groups_of(stuck | (added & kept))
-    return _Roles(added, kept, fixed | coupling.unmergeable)
+    return _Roles(added, kept, coupling.marked(fixed | coupling.unmergeable))
 
 
 def _is_generated(value: Value) -> bool:

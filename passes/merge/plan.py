@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,10 +48,13 @@ class Plan:
 
 
 def joins_of(
-    coupling: Coupling, family: list[Port], numbers: Mapping[Port, Numbers]
+    coupling: Coupling, family: list[Port], numbers: Mapping[Port, Numbers], fixed: Array
 ) -> dict[int, int]:
-    """For each group of a family that is a multiple of an earlier one, that one."""
-    joins = alike(coupling, family, lambda p: numbers[p].direction, coupling.unmergeable)
+    """For each group of a family that is a multiple of an earlier one, that one.
+
+    ``fixed`` says of each group whether it must stay.
+    """
+    joins = alike(coupling, family, lambda p: numbers[p].direction, fixed)
     for port in family if joins else ():
         if port in coupling.summed:
             scaled = _scaled(coupling, port, joins, numbers)
@@ -82,14 +84,15 @@ def _inexact(port: Port, joined: Joined) -> Array:
 
 
 def alike(
-    coupling: Coupling,
-    family: list[Port],
-    numbers: Callable[[Port], Array],
-    left_alone: AbstractSet[int],
+    coupling: Coupling, family: list[Port], numbers: Callable[[Port], Array], fixed: Array
 ) -> dict[int, int]:
-    """For each group with the numbers of an earlier one on every axis of its family, that one."""
-    groups = np.array(sorted(coupling.groups_of(family) - left_alone), int)
-    if groups.size <= 1:
+    """For each group with the numbers of an earlier one on every axis of its family, that one.
+
+    Groups that are ``fixed`` stay.
+    """
+    groups = coupling.sorted_groups(family)
+    groups = groups[~fixed[groups]]
+    if groups.size <= 1 or any(_tells_apart(coupling, p, numbers, groups) for p in family):
         return {}
     same = np.zeros(groups.size, int)  # a number for what is alike so far
     for port in family:
@@ -100,6 +103,16 @@ def alike(
     first = np.unique(same, return_index=True)[1]
     joins = zip(groups.tolist(), groups[first[same]].tolist(), strict=True)
     return {g: to for g, to in joins if g != to}
+
+
+def _tells_apart(
+    coupling: Coupling, port: Port, numbers: Callable[[Port], Array], groups: Array
+) -> bool:
+    """Whether all ``groups`` have a channel on ``port``, and no two channels there are alike."""
+    there = coupling.group(port)
+    if there.size < groups.size or np.any(np.diff(numbers(port)) <= 0):
+        return False
+    return bool(np.isin(groups, there).all())
 
 
 def _held(wanted: Array, groups: Array, numbers: Array) -> Array:

@@ -26,9 +26,10 @@ def plan_unrepeated(coupling: Coupling) -> Plan:
         return plan
     cut = _cut(coupling.graph, repeats)
     numbers = number_channels(_joined(cut, repeats))
+    fixed = cut.marked(cut.unmergeable)
     for family in cut.families():
         if not repeats.keys().isdisjoint(family):
-            joins = joins_of(cut, family, numbers)
+            joins = joins_of(cut, family, numbers, fixed)
             plan.merge(cut, family, _whole(cut, family, repeats, joins), numbers)
     return plan
 

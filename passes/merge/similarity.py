@@ -121,9 +121,9 @@ def _mergeable(coupling: Coupling) -> list[tuple[list[Port], list[list[int]]]]:
     levelled = Coupling(_levelled(coupling, families))
     if not families or not np.array_equal(_labels(coupling), _labels(levelled)):
         return []  # what is followed hangs on what is zero
-    numbers = number_channels(levelled)
+    numbers, fixed = number_channels(levelled), levelled.marked(levelled.unmergeable)
     same = dict(zip(coupling.ports, levelled.ports, strict=True))
-    joins = (joins_of(levelled, [same[p] for p in family], numbers) for family in families)
+    joins = (joins_of(levelled, [same[p] for p in f], numbers, fixed) for f in families)
     return [(f, _joined(j)) for f, j in zip(families, joins, strict=True) if j]
 
 

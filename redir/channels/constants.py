@@ -165,7 +165,8 @@ def _weighted(node: Node, operands: Sequence[Array | None], unknown: Array) -> A
     assert w is not None
     product = np.where((x == 0) | (w == 0), 0.0, unknown)
     kernel = tensor_of(node.inputs[1])
-    if node.op == ops.Conv and kernel is not None and not reads_border(node):
+    known = not np.isnan(x).all()
+    if known and node.op == ops.Conv and kernel is not None and not reads_border(node):
         rows = kernel.array.sum(tuple(range(1, kernel.array.ndim)), dtype=np.float64)
         product = np.where(product == 0, product, x * rows)
     bias = [node.attrs.get("beta", 1.0) * b for b in rest if b is not None]

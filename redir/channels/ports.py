@@ -84,13 +84,22 @@ class Ports:
 
     def groups_of(self, ports: Collection[Port]) -> frozenset[int]:
         """The groups that have a channel on one of ``ports``."""
+        return frozenset(self.sorted_groups(ports).tolist())
+
+    def sorted_groups(self, ports: Collection[Port]) -> Array:
+        """The groups that have a channel on one of ``ports``, in order."""
         known = [self.group(port) for port in ports if port in self.starts]
-        return frozenset(np.unique(np.concatenate(known)).tolist()) if known else frozenset()
+        return np.unique(np.concatenate(known)) if known else np.zeros(0, int)
+
+    def marked(self, groups: Collection[int]) -> Array:
+        """Of each group whether it is one of ``groups``."""
+        mask = np.zeros(int(self._labels.max(initial=-1)) + 1, bool)
+        mask[list(groups)] = True
+        return mask
 
     def among(self, groups: Collection[int]) -> Callable[[Port], Array]:
         """A function that says which channels of a port belong to one of ``groups``."""
-        mask = np.zeros(int(self._labels.max(initial=-1)) + 1, bool)
-        mask[list(groups)] = True
+        mask = self.marked(groups)
         return lambda port: mask[self.group(port)]
 
     @cached_property

@@ -297,7 +297,7 @@ def test_gelu_runs(approximate: str) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_the_error_function_is_that_of_the_reference(dtype: type) -> None:
-    x = np.array([*np.linspace(-4, 4, 101), np.inf, -np.inf, np.nan], dtype)
+    x: Array = np.array([*np.linspace(-4, 4, 101), np.inf, -np.inf, np.nan], dtype)
     found = alone("Erf", x)
     assert found.dtype == dtype
     np.testing.assert_allclose(found, np.array([math.erf(n) for n in x], dtype), 1e-15)
