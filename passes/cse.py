@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,22 +44,50 @@ class Cse(Pass):
 
         def first(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
             tensor = tensor_of(node.outputs[0])
-            if tensor is not None and (
-                _is_free(graph, node.outputs[0]) or node.outputs[0] in alike
-            ):
-                return seen.setdefault((tensor, _is_frozen(node)), node).outputs
-            plain = all(isinstance(v.type, TensorType) for v in node.outputs)
-            if not node.inputs or not node.repeatable or node.bodies or not plain:
+            if tensor is not None:
+                free = _is_free(graph, node.outputs[0]) or node.outputs[0] in alike
+                key: object = tensor, _is_frozen(node)
+                return seen.setdefault(key, node).outputs if free else None
+            if not node.inputs or _obstacle(node) is not None:
                 return None
-            # 1, 1.0 and True are equal to Python, and so are 0.0 and -0.0.
-            attrs = tuple((k, type(a), a, str(a)) for k, a in sorted(node.attrs.items()))
-            operands = tuple(None if is_absent(v) else tensor_of(v) or v for v in inputs)
-            key = (node.op, node.op.version, operands, attrs, node.arity)
+            key = _key(node, inputs)
             if key not in seen:
                 seen[key] = node.on(inputs)
             return seen[key].outputs
 
         return transform(graph, first)
+
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """What is like another, and why both stay."""
+        seen: dict[object, Node] = {}
+        alike = _alike(graph)
+        for node in graph.nodes:
+            held = node.outputs[0] in alike
+            if not node.inputs and not held:
+                continue
+            key = tensor_of(node.outputs[0]) if held else _key(node, node.inputs)
+            other = seen.setdefault(key, node)
+            if other is not node:
+                why = "to share it would tie their channels" if held else _obstacle(node)
+                yield f"{node} is like {other}, but {why}"
+
+
+def _obstacle(node: Node) -> str | None:
+    """Why a node may not be computed once for another one, if it may not."""
+    if not node.repeatable:
+        return "it draws, or nobody knows what it does"
+    if node.bodies:
+        return "it has bodies"
+    plain = all(isinstance(v.type, TensorType) for v in node.outputs)
+    return None if plain else "it makes no tensors"
+
+
+def _key(node: Node, inputs: tuple[Value, ...]) -> object:
+    """What is equal for nodes that compute the same."""
+    # 1, 1.0 and True are equal to Python, and so are 0.0 and -0.0.
+    attrs = tuple((k, type(a), a, str(a)) for k, a in sorted(node.attrs.items()))
+    operands = tuple(None if is_absent(v) else tensor_of(v) or v for v in inputs)
+    return node.op, node.op.version, operands, attrs, node.arity
 
 
 def _is_free(graph: Graph, value: Value) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from redir.check.guarantees import NO_GROWTH, NO_MORE_PARAMETERS, SAME_INTERFACE, SAME_OUTPUTS
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, in_branches, transform
-from redir.ir.tensor import NO_DTYPE
+from redir.ir.tensor import NO_DTYPE, TensorType, shapes_agree
 from redir.ops import is_absent, tensor_of
 from redir.ops.schema import trains
 from redir.ops.slicing import takes_all
@@ -32,34 +33,64 @@ class EliminateIdentity(Pass):
         graph = in_branches(graph, self.run)
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-            masked = any(graph.uses[v] for v in node.outputs[1:])
-            place = None if not inputs or masked else _same(node)
-            return None if place is None else [inputs[place]] * node.arity
+            place = _found(graph, node)
+            return [inputs[place]] * node.arity if isinstance(place, int) else None
 
         return transform(graph, visit)
 
+    def explain(self, graph: Graph) -> Iterator[str]:
+        """What nearly changes nothing, and the first condition that it fails."""
+        for node in graph.nodes:
+            why = _found(graph, node)
+            if isinstance(why, str):
+                yield f"{node}: {why}"
 
-def _same(node: Node) -> int | None:
-    """The place of the operand that the result is, if it is one."""
+
+def _found(graph: Graph, node: Node) -> int | str | None:
+    """The place of the operand that the result is, or why it is none; or nothing to say."""
+    place = _same(node) if node.inputs else None
+    if isinstance(place, int) and any(graph.uses[v] for v in node.outputs[1:]):
+        return "another of its results is read"
+    return place
+
+
+def _same(node: Node) -> int | str | None:
+    """The place of the operand that the result is, as far as one node tells."""
     match node.op.standard:
         case "Add":
-            return next((place for place in (0, 1) if _has_beside(node, place, 0)), None)
+            return _beside(node, 0, 0, 1)
         case "Mul":
-            return next((place for place in (0, 1) if _has_beside(node, place, 1)), None)
+            return _beside(node, 1, 0, 1)
         case "Sub":
-            return 0 if _has_beside(node, 0, 0) else None
+            return _beside(node, 0, 0)
         case "Div" | "Pow":
-            return 0 if _has_beside(node, 0, 1) else None
+            return _beside(node, 1, 0)
         case "Where":
             return _taken(node)
-    return 0 if _is_identity(node) else None
+    if _is_identity(node):
+        return 0
+    return _obstacle(node)
 
 
-def _has_beside(node: Node, place: int, number: int) -> bool:
-    """Whether the other operand is all one number, and the result of the type of this one."""
+def _beside(node: Node, number: int, *places: int) -> int | str | None:
+    """Which of these operands stays, if the other one is all one number."""
+    held = [place for place in places if _is_all(node.inputs[1 - place], number)]
+    fits = [place for place in held if _stays(node, place)]
+    if held and not fits:
+        return "the result may be wider, or of another type"
+    return fits[0] if fits else None
+
+
+def _is_all(value: Value, number: int) -> bool:
+    """Whether a constant is one number over and over."""
+    tensor = tensor_of(value)
+    return tensor is not None and bool(np.all(tensor.array == number))
+
+
+def _stays(node: Node, place: int) -> bool:
+    """Whether the result surely is of the type of an operand, beside a constant."""
     x, tensor = node.inputs[place], tensor_of(node.inputs[1 - place])
-    if tensor is None or not np.all(tensor.array == number):
-        return False
+    assert tensor is not None
     fits = tensor.array.size == 1 and tensor.array.ndim <= (x.rank or 0)
     return _is_as(x, node.outputs[0]) or (fits and tensor.type.dtype == x.type.dtype)
 
@@ -69,13 +100,28 @@ def _is_as(x: Value, y: Value) -> bool:
     return x.type.static is not None and x.type == y.type
 
 
-def _taken(where: Node) -> int | None:
+def _taken(where: Node) -> int | str | None:
     """The operand from which a Where takes all."""
     tensor = tensor_of(where.inputs[0])
     if tensor is None or not tensor.array.size or np.any(tensor.array != tensor.array.flat[0]):
         return None
     place = 1 if tensor.array.flat[0] else 2
-    return place if _is_as(where.inputs[place], where.outputs[0]) else None
+    fits = _is_as(where.inputs[place], where.outputs[0])
+    return place if fits else "the result may be wider than what it takes"
+
+
+def _obstacle(node: Node) -> str | None:
+    """Why a node of an operator that may change nothing is not known to."""
+    x, y = node.inputs[0].type, node.outputs[0].type
+    if node.op.standard == "Dropout":
+        return "it is in training mode, or may be"
+    if node.op.standard == "Pad" and len(node.inputs) > 1 and tensor_of(node.inputs[1]) is None:
+        return "its pads are not constant"
+    tensors = isinstance(x, TensorType) and isinstance(y, TensorType)
+    if not tensors or y.static or node.op.standard in {"Concat", "Split"}:
+        return None
+    alike = node.has("identity_if_same_type") and shapes_agree(x.shape, y.shape)
+    return "it is not known that the result has its operand's shape" if alike else None
 
 
 def _is_identity(node: Node) -> bool:

@@ -39,7 +39,9 @@ def there_and_back(node: Node, _: Around) -> Found:
     if inner is None or {inner.op.standard, node.op.standard} != {"Squeeze", "Unsqueeze"}:
         return None
     first, second = _axes(inner), _axes(node)
-    return inner.inputs[0] if first is not None and first == second else None
+    if first is None or second is None:
+        return "the axes are not known"
+    return inner.inputs[0] if first == second else None
 
 
 def _axes(node: Node) -> list[int] | None:

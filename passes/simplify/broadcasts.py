@@ -12,12 +12,17 @@ _BROADCASTING = 7  # the operator set from which operators of two operands broad
 @rule("Expand to the other operand", "Add", "Sub", "Mul", "Div")
 def expand_to_other(node: Node, _: Around) -> Found:
     """The operator broadcasts what is expanded."""
+    why: str | None = None
     for place, other in ((0, node.inputs[1]), (1, node.inputs[0])):
         made = node.inputs[place].node
-        if made is not None and made.op.standard == "Expand" and _is_as_large(made, other):
-            inputs = (made.inputs[0], other) if place == 0 else (other, made.inputs[0])
-            return node.on(inputs).outputs[0] if node.op.version >= _BROADCASTING else None
-    return None
+        if made is None or made.op.standard != "Expand":
+            continue
+        if node.op.version < _BROADCASTING or not _is_as_large(made, other):
+            why = "it is not sure that the other operand is as large"
+            continue
+        inputs = (made.inputs[0], other) if place == 0 else (other, made.inputs[0])
+        return node.on(inputs).outputs[0]
+    return why
 
 
 @rule("as many 0 or 1 as the other operand has", "Add", "Sub", "Mul", "Div")

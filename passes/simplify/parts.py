@@ -19,7 +19,10 @@ def concat_of_concat(node: Node, around: Around) -> Found:
         inner = value.node
         fits = inner is not None and inner.op.standard == "Concat" and _axis(inner) == axis
         parts += inner.inputs if inner is not None and fits and around.alone(value) else [value]
-    return None if axis is None or tuple(parts) == node.inputs else node.on(parts).outputs[0]
+    if axis is None or tuple(parts) == node.inputs:
+        met = any(v.node is not None and v.node.op.standard == "Concat" for v in node.inputs)
+        return "the one before it is along another axis, or read by others too" if met else None
+    return node.on(parts).outputs[0]
 
 
 @rule("parts that are joined again", "Concat")

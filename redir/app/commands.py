@@ -21,7 +21,14 @@ from redir.app.console import (
     say_saturated,
     write,
 )
-from redir.app.options import MODEL, add_command, add_model, add_overridable, add_shapes
+from redir.app.options import (
+    MODEL,
+    add_command,
+    add_explain,
+    add_model,
+    add_overridable,
+    add_shapes,
+)
 from redir.app.plan import add_plan
 from redir.app.svg import drawing
 from redir.app.sweep import add_sweep
@@ -80,9 +87,7 @@ def _add_opt(commands: Any) -> None:
     command.add_argument(
         "--pass-statistics", action="store_true", help="print nodes and parameters after each pass"
     )
-    command.add_argument(
-        "--explain", action="store_true", help="print what each pass leaves alone, and why"
-    )
+    add_explain(command)
 
 
 def _opt(options: argparse.Namespace) -> int:

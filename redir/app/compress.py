@@ -13,12 +13,14 @@ from redir.app.console import (
     note,
     own_files,
     save,
+    say,
     say_counted,
     say_saturated,
     with_source,
 )
 from redir.app.options import (
     add_command,
+    add_explain,
     add_model,
     add_pipeline,
     add_timing,
@@ -32,7 +34,7 @@ from redir.errors import BadInput, Broken
 from redir.io import outputs
 from redir.ir import Graph
 from redir.layers.palette import unpacked
-from redir.pipeline import Pipeline, compress
+from redir.pipeline import Pipeline, compress, instruments
 from redir.runtime.open_sizes import parsed_shapes
 
 
@@ -46,6 +48,7 @@ def add_compress(commands: Any) -> None:
     add_pipeline(command)
     command.add_argument("--json", metavar="FILE|-", help="write a report as JSON; - for stdout")
     add_timing(command)
+    add_explain(command)
     command.add_argument("--strict", action="store_true", help="fail if an operator pins channels")
 
 
@@ -62,11 +65,8 @@ def _compress(options: argparse.Namespace) -> int:
     graph = load(options, options.model)
     outputs.check(own_files(options, graph), options.out, options.json)
     judge = judging(options, graph)
-    shapes = parsed_shapes(options.input)
     (pipeline,) = with_source(options, graph, [pipeline])
-    result = compress.run(
-        graph, pipeline, seed=options.seed, timing=options.timing, input_shapes=shapes
-    )
+    result = _result(options, graph, pipeline)
     why = compress.missed(result.before, result.after, pipeline.asked, result.times)
     if why:
         raise Broken(why)
@@ -88,6 +88,17 @@ def _compress(options: argparse.Namespace) -> int:
     _warn(options, result)
     _say_steps(options, pipeline, target)
     return 0
+
+
+def _result(options: argparse.Namespace, graph: Graph, pipeline: Pipeline) -> compress.Result:
+    return compress.run(
+        graph,
+        pipeline,
+        seed=options.seed,
+        timing=options.timing,
+        input_shapes=parsed_shapes(options.input),
+        watching=[instruments.explain(say)] if options.explain else [],
+    )
 
 
 def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:

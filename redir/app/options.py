@@ -141,6 +141,13 @@ def add_timing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quiet", action="store_true", help="print errors only")
 
 
+def add_explain(command: argparse.ArgumentParser) -> None:
+    """Take whether to say what stays, and why."""
+    command.add_argument(
+        "--explain", action="store_true", help="print what each pass leaves alone, and why"
+    )
+
+
 def check_seed(options: argparse.Namespace) -> None:
     """Refuse a seed that is none."""
     if options.seed < 0:

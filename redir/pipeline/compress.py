@@ -18,7 +18,7 @@ from redir.pipeline.pipeline import Pass, Pipeline
 from redir.pipeline.presets import USUAL
 from redir.pipeline.presets import preset as preset_named
 from redir.pipeline.renaming import renamed
-from redir.pipeline.runner import Progress
+from redir.pipeline.runner import Instrument, Progress
 from redir.runtime.onnxruntime import Times, time_pairs
 from redir.runtime.open_sizes import Shapes
 
@@ -156,8 +156,11 @@ def run(
     timing: bool = True,
     input_shapes: Shapes | None = None,
     progress: Progress | None = None,
+    watching: Sequence[Instrument] = (),
 ) -> Result:
     """Run ``pipeline`` and check after each pass what it promises of the outputs.
+
+    Each pass is told to those ``watching``, too.
 
     Inputs to check on are drawn, of ``input_shapes`` where the model leaves their sizes open.
     ``timing`` also measures both models in onnxruntime, if anything changed.
@@ -169,7 +172,7 @@ def run(
     check = Outputs(seed=seed, input_shapes=input_shapes)
     sizes = example_shapes(graph, input_shapes)
     before = total(graph, sizes)
-    after, _ = runner.run(graph, pipeline, check, shapes=sizes, progress=progress)
+    after, _ = runner.run(graph, pipeline, check, *watching, shapes=sizes, progress=progress)
     whole = check.whole()
     found = _worst(check.verdicts, whole)
     times = _times(check.seen) if timing else None
@@ -200,7 +203,7 @@ def missed(
         if asked.get(name) and new > (asked[name] + _CLOSE) * old:
             return (
                 f"{new / old:.3f} of the {count} are left, where {asked[name]:g} was asked: "
-                "redir opt --explain says which layers are left alone"
+                "--explain says which layers are left alone"
             )
     return None
 

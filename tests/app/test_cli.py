@@ -433,6 +433,12 @@ def test_opt_explains_what_is_pinned(redir: Redir) -> None:
     assert "merge: axis 0 of Const 'w': 4 channels, pinned by Softmax 'soft'" in done.err
 
 
+def test_compress_explains_what_is_pinned(redir: Redir) -> None:
+    write(pinned(), "pinned.onnx")
+    done = redir("compress pinned.onnx out.onnx --explain --quiet --no-timing")
+    assert "axis 0 of Const 'w': 4 channels, pinned by Softmax 'soft'" in done.err
+
+
 @pytest.mark.parametrize(("which", "shown"), [("merge", 1), ("all", 2)])
 def test_opt_prints_the_graph_after_a_pass(redir: Redir, which: str, shown: int) -> None:
     done = redir(f"opt good.onnx out.onnx -p cse,merge --print-ir-after {which}")

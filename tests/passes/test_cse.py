@@ -19,6 +19,7 @@ from tests.steps import STEPS
 
 X = placeholder(2, 4)
 Y = placeholder(2, 4)
+DRAWN = np.random.default_rng(0).normal(size=(2, 4))
 YES, HALF = const(array=True, dtype="bool"), const(0.5)
 MIX = ops.opaque("Mix", "custom", 1, [X.type])
 
@@ -74,6 +75,30 @@ def test_left_alone(why: str) -> None:
     assert Cse()(LEFT_ALONE[why]) is LEFT_ALONE[why]
 
 
+WHY = {
+    "random operator": "it draws, or nobody knows what it does",
+    "unknown operator": "it draws, or nobody knows what it does",
+    "random operator with a seed": "it draws, or nobody knows what it does",
+}
+
+
+@pytest.mark.parametrize("what", WHY)
+def test_explain_names_what_is_in_the_way(what: str) -> None:
+    (line,) = Cse().explain(LEFT_ALONE[what])
+    assert line.endswith(f", but {WHY[what]}")
+
+
+@pytest.mark.parametrize("what", LEFT_ALONE.keys() - WHY.keys() - {"dropout in training"})
+def test_explain_says_nothing_of_what_differs(what: str) -> None:
+    assert not list(Cse().explain(LEFT_ALONE[what]))
+
+
+def test_explain_names_equal_weights() -> None:
+    graph = both(*(ops.MatMul(v, const(DRAWN.T)) for v in (X, Y)))
+    (line,) = Cse().explain(graph)
+    assert line.endswith("but to share it would tie their channels")
+
+
 def test_operands_that_become_the_same_make_their_readers_the_same() -> None:
     a, b = ops.Relu(X), ops.Relu(X)
     after = check_on(Cse(), both(ops.Add(a, Y), ops.Add(b, Y)))
@@ -118,7 +143,6 @@ def test_reads_back_from_its_text() -> None:
     assert Pipeline.parse(str(Cse())).passes == (Cse(),)
 
 
-DRAWN = np.random.default_rng(0).normal(size=(2, 4))
 OTHER = np.where(np.arange(8).reshape(2, 4) == 7, 9, DRAWN)
 
 

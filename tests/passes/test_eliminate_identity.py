@@ -109,6 +109,31 @@ def test_left_alone(why: str) -> None:
     assert EliminateIdentity()(LEFT_ALONE[why]) is LEFT_ALONE[why]
 
 
+WHY = {
+    "Dropout in training": "it is in training mode, or may be",
+    "Dropout that may be in training": "it is in training mode, or may be",
+    "Dropout that trains by default": "it is in training mode, or may be",
+    "Dropout whose mask is read": "another of its results is read",
+    "Pad by the unknown": "its pads are not constant",
+    "Reshape of an open shape": "it is not known that the result has its operand's shape",
+    "x + 0 that broadcasts": "the result may be wider, or of another type",
+    "x * 1 of more axes": "the result may be wider, or of another type",
+    "x + 0 of an open size": "the result may be wider, or of another type",
+    "Where that broadcasts": "the result may be wider than what it takes",
+}
+
+
+@pytest.mark.parametrize("what", WHY)
+def test_explain_names_what_is_in_the_way(what: str) -> None:
+    (line,) = EliminateIdentity().explain(LEFT_ALONE[what])
+    assert line.endswith(f": {WHY[what]}")
+
+
+@pytest.mark.parametrize("what", LEFT_ALONE.keys() - WHY.keys())
+def test_explain_says_nothing_of_what_does_something(what: str) -> None:
+    assert not list(EliminateIdentity().explain(LEFT_ALONE[what]))
+
+
 def test_dropout_in_inference_of_an_older_version_goes() -> None:
     assert check_on(EliminateIdentity(), of(old("Dropout", 6, is_test=1))).outputs["y"] is X
 
