@@ -116,10 +116,10 @@ def is_stream(path: Path) -> bool:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(inside: Path | None = None) -> Iterator[Path]:
     """A folder that is gone afterwards, also if a signal ends the process."""
     with undisturbed():
-        folder = Path(tempfile.mkdtemp(prefix="redir-"))
+        folder = Path(tempfile.mkdtemp(prefix="redir-", dir=inside))
         _temporary.add(folder)
     try:
         yield folder

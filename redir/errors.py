@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 FAULTS = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
 """What Python raises where a rule is wrong, or where what it is given is not well formed."""
@@ -17,6 +18,16 @@ class RedirError(Exception):
     def __str__(self) -> str:
         """The message."""
         return visible_lines(super().__str__())
+
+    def __reduce__(self) -> Any:
+        """Pickle the message, whatever an error is made of."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[RedirError], args: tuple[object, ...], held: dict[str, object]) -> RedirError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(held)
+    return error
 
 
 class BadInput(RedirError):
@@ -63,6 +74,10 @@ class Unchanged(UserWarning):
 
 class Broken(RedirError):
     """A pass broke one of its promises; the message carries the counterexample."""
+
+
+class Lost(RedirError):
+    """Work that was given to other processes did not come back."""
 
 
 class MissingExtra(RedirError):

@@ -18,7 +18,7 @@ CODE = ("redir", "frontends", "passes", "backends")
 FLOORS = (  # the rooms of each, from the ground up; those of one floor do not import each other
     ("redir.errors",),
     ("redir.atomic", "redir.figures", "redir.progress", "redir.ir"),
-    ("redir.ops",),
+    ("redir.ops", "redir.tasks"),
     ("redir.channels", "redir.layers", "redir.text"),
     ("redir.frontends", "redir.backends"),
     ("redir.runtime", "redir.io"),
@@ -45,6 +45,8 @@ ROOMS_OF = {  # where a package may be imported
     "matplotlib": ("redir.figures",),
     "PIL": ("redir.io.image_files", "redir.statistics.preprocessing"),
     "rich": ("redir.app.tables",),
+    "dask": ("redir.pipeline.executors.cluster",),
+    "distributed": ("redir.pipeline.executors.cluster",),
 }
 FILES = sorted(path.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, get_args
@@ -25,9 +25,9 @@ from redir.passes.hash.figures import draw_density, draw_distinct
 from redir.passes.hash.parts import Along, Granularity, alongs, joined, parts
 from redir.pipeline import Place
 from redir.pipeline.weighing import Weighing
-from redir.progress import progress
 from redir.runtime.inputs import normal_feeds
 from redir.statistics.effects import Options
+from redir.tasks import mapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,8 +126,10 @@ class Hash(Weighing):
         if self.multiplications:
             return self.having(graph, self.shared(graph, place))
         found = self.alongs(graph)
-        moved = {v: self.moved(a, found[v]) for v, a in _weights(found).items()}
-        return with_others(graph, moved)
+        weights = _weights(found)
+        lying = [(array, found[value]) for value, array in weights.items()]
+        moved = mapped(partial(_moved, self), lying, "weights", memory=_memory)
+        return with_others(graph, dict(zip(weights, moved, strict=True)))
 
     def counted(self, graph: Graph) -> int:
         """The multiplications with distinct weights."""
@@ -137,10 +139,10 @@ class Hash(Weighing):
         """Each weight hashed at all bandwidths."""
         found = self.alongs(graph)
         weights = _weights(found)
-        steps = (replace(self, bandwidth=b, error=None, multiplications=0.0) for b in BANDWIDTHS)
-        made = progress([(step, v) for step in steps for v in weights], "bandwidths")
-        moved = iter([step.moved(weights[v], found[v]) for step, v in made])
-        levels = [dict(zip(weights, moved, strict=False)) for _ in BANDWIDTHS]
+        steps = [replace(self, bandwidth=b, error=None, multiplications=0.0) for b in BANDWIDTHS]
+        lying = [(array, found[value]) for value, array in weights.items()]
+        moved = mapped(partial(_each_moved, steps), lying, "weights", memory=_memory)
+        levels = [dict(zip(weights, made, strict=True)) for made in zip(*moved, strict=True)]
         return options(graph, [weights, *levels])
 
     def having(self, graph: Graph, weights: Mapping[Value, Array]) -> Graph:
@@ -193,6 +195,19 @@ def _reach(weights: Array, found: Cells | None) -> Array:
         return np.zeros(weights.shape)
     flat = weights.astype(np.float64)
     return np.where(flat == 0, 0.0, found.reach[found.index(flat)])
+
+
+def _moved(step: Hash, lying: tuple[Array, Along]) -> Array:
+    return step.moved(*lying)
+
+
+def _each_moved(steps: Sequence[Hash], lying: tuple[Array, Along]) -> list[Array]:
+    return [step.moved(*lying) for step in steps]
+
+
+def _memory(lying: tuple[Array, Along]) -> int:
+    """What hashing a tensor holds: some copies in float64."""
+    return 12 * lying[0].nbytes
 
 
 # What it promises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from redir.cost.allocation import Option
 from redir.ir import Value
@@ -12,6 +13,7 @@ from redir.layers.output_error import relative_error
 from redir.layers.palette import distinct, least_bits
 from redir.passes.palettize.storing import stored_bytes
 from redir.statistics.effects import Options
+from redir.tasks import mapped
 
 
 def options(weights: Mapping[Value, Array], widths: Sequence[int]) -> Options:
@@ -19,10 +21,17 @@ def options(weights: Mapping[Value, Array], widths: Sequence[int]) -> Options:
 
     The errors are the squares of those that weights alone tell.
     """
-    return {
-        value: [_option(array, a) for a in (array, *each_reduced(array, [2**b for b in widths]))]
-        for value, array in weights.items()
-    }
+    made = mapped(partial(_options, widths), [*weights.values()], "weights", memory=_memory)
+    return dict(zip(weights, made, strict=True))
+
+
+def _options(widths: Sequence[int], array: Array) -> Sequence[Option[Array]]:
+    return [_option(array, a) for a in (array, *each_reduced(array, [2**b for b in widths]))]
+
+
+def _memory(array: Array) -> int:
+    """What ``_options`` holds: some copies in float64, and what is made."""
+    return 16 * array.nbytes
 
 
 def _option(old: Array, new: Array) -> Option[Array]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from redir.app.commands import add_commands
 from redir.app.console import note, say
+from redir.app.jobs import working
 from redir.app.options import Command, Parser
 from redir.app.signals import stoppable
 from redir.app.status import showing
@@ -45,7 +46,7 @@ def _run(argv: Sequence[str] | None) -> int:
         _print_anything()
         options = _parser().parse_args(argv)
         most = getattr(options, "max_bytes", 0)
-        with limits.allowing(most), _telling(options), showing(options):
+        with limits.allowing(most), _telling(options), showing(options), working(options):
             code: int = options.run(options)
         sys.stdout.flush()
     except Broken as error:

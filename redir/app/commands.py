@@ -21,6 +21,7 @@ from redir.app.console import (
     say_saturated,
     write,
 )
+from redir.app.jobs import add_jobs
 from redir.app.options import (
     MODEL,
     add_command,
@@ -74,6 +75,7 @@ def _add_opt(commands: Any) -> None:
         help="passes to run, separated by commas",
     )
     add_shapes(command)
+    add_jobs(command)
     command.add_argument(
         "--verify-each",
         choices=("off", "structure", "numeric"),

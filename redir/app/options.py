@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from redir.app.jobs import add_jobs
 from redir.errors import BadInput
 from redir.io import arrays
 from redir.ir import Graph
@@ -110,6 +111,7 @@ def add_pipeline(command: argparse.ArgumentParser, number: Any = float) -> None:
     command.add_argument("--cost", metavar="COST", help=COST)
     _add_targets(command, number)
     add_shapes(command)
+    add_jobs(command)
     command.add_argument(
         "--eval", metavar="FILE.npz", help="measure accuracy on these inputs and labels"
     )

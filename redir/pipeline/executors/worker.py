@@ -1,0 +1,142 @@
+"""A process that does one task after the other, seen from both ends of the pipe to it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from redir.ir import limits
+from redir.pipeline.executors.answers import Answer, answered, told
+from redir.pipeline.executors.parcels import Parcel, packed
+
+_KINDS = multiprocessing.get_all_start_methods()
+_CONTEXT: Any = multiprocessing.get_context("forkserver" if "forkserver" in _KINDS else "spawn")
+_ENVIRONMENT: Mapping[str, str] = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "PYTHONSAFEPATH": "1",  # lest a struct.py beside a model is imported
+}
+_PATIENCE = 5.0  # seconds in which a process that is killed is gone
+
+
+class _Given(NamedTuple):
+    """A function, which many tasks share, and an item for it, which may ask for so many bytes."""
+
+    shared: Parcel
+    item: Parcel
+    most: int
+
+
+class Worker:
+    """A process of our own, which puts what is large into files of ``folder``.
+
+    There is something to read in its ``pipe`` when there is an answer, or none will come.
+    """
+
+    def __init__(self, folder: Path, module: str) -> None:
+        """Start it, where the first one imports a ``module`` for all."""
+        self._folder, self._item, self.busy = folder, Parcel(b""), False
+        self.pipe, far = _CONTEXT.Pipe()
+        with _environment():
+            _CONTEXT.set_forkserver_preload([__name__, module])
+            self._process = _CONTEXT.Process(target=_serve, args=(far, folder), daemon=True)
+            self._process.start()
+        far.close()
+
+    def give(self, shared: Parcel, item: object) -> None:
+        """Begin a task. If the process is dead, that is seen when it is asked for an answer."""
+        self._item, self.busy = packed(item, self._folder), True
+        try:
+            self.pipe.send(_Given(shared, self._item, limits.limit()))
+        except OSError:
+            return
+
+    def answer(self) -> Answer:
+        """The answer to the last task.
+
+        Raises:
+            EOFError: the process is dead.
+        """
+        try:
+            parcel: Parcel = self.pipe.recv()
+        except OSError as error:
+            raise EOFError from error
+        self._item.discard()
+        self.busy = False
+        answer: Answer = parcel.opened()
+        parcel.discard()
+        return answer
+
+    def end(self) -> str:
+        """End the process, whatever it does, and say how it ended."""
+        self.pipe.close()
+        self._item.discard()
+        self._process.kill()
+        self._process.join(_PATIENCE)
+        code = self._process.exitcode
+        if code is not None:
+            self._process.close()
+        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """What a new process finds in its environment."""
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
+
+
+# In the process
+
+
+def _serve(pipe: Connection, folder: Path) -> None:
+    """Do what is given until nothing more is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that gave us tasks ends us
+    threading.Thread(target=_follow, args=(folder,), daemon=True).start()
+    known: dict[Parcel, Callable[[Any], Any]] = {}
+    while True:
+        try:
+            given: _Given = pipe.recv()
+        except (EOFError, OSError):
+            return
+        answer = _attempt(given, known)
+        try:
+            parcel = packed(answer, folder)
+        except Exception as error:  # noqa: BLE001 - what does not pickle, or does not fit
+            parcel = packed(Answer(None, told(error)), folder)
+        del answer  # before the next one
+        pipe.send(parcel)
+
+
+def _attempt(given: _Given, known: dict[Parcel, Callable[[Any], Any]]) -> Answer:
+    """The answer to a task, whose function is ``known`` if the last one had it, too."""
+    try:
+        if given.shared not in known:
+            known.clear()
+            known[given.shared] = given.shared.opened()
+        item = given.item.opened()
+    except Exception as error:  # noqa: BLE001 - of a module that cannot be imported here
+        return Answer(None, told(error))
+    return answered(known[given.shared], item, given.most)
+
+
+def _follow(folder: Path) -> None:
+    """End with the process that started us, however that ended, and leave nothing behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)

@@ -1,0 +1,141 @@
+"""The same for each of many: here, one after the other, or wherever the run has it done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from redir.progress import progress
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+
+_LOOK = 0.1  # seconds after which it is seen how long the rest takes
+_WORTH = 2.0  # seconds that are worth the start of processes
+
+
+@dataclass(frozen=True)
+class Task:
+    """An item for a function, what errors call it, and about how many bytes it takes."""
+
+    name: str
+    item: Any
+    memory: int = 0
+
+
+class Executor(Protocol):
+    """What gets tasks done: this process, others on this machine, or those of a cluster."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this process, which does one after the other."""
+
+    def done(
+        self, function: Callable[[Any], _Made], tasks: Sequence[Task]
+    ) -> Iterator[tuple[int, _Made]]:
+        """The places of tasks and what ``function`` makes of their items, as they get done.
+
+        What one raises is raised here. Whatever is left then, or when nobody asks any more, is
+        dropped.
+
+        Raises:
+            Lost: a task did not come back.
+        """
+
+
+class Serial:
+    """Does tasks in this process, in order."""
+
+    is_here = True
+
+    def done(
+        self, function: Callable[[Any], _Made], tasks: Sequence[Task]
+    ) -> Iterator[tuple[int, _Made]]:
+        """Each task, one after the other."""
+        for place, task in enumerate(tasks):
+            yield place, called(function, task.item)
+
+
+_SERIAL = Serial()
+_executor: ContextVar[Executor] = ContextVar("executor", default=_SERIAL)
+
+
+def executor() -> Executor:
+    """What gets the tasks of this run done."""
+    return _executor.get()
+
+
+@contextmanager
+def using(chosen: Executor) -> Iterator[None]:
+    """Let ``chosen`` get done the tasks of what happens in the block."""
+    token = _executor.set(chosen)
+    try:
+        yield
+    finally:
+        _executor.reset(token)
+
+
+def called(function: Callable[[_Item], _Made], item: _Item) -> _Made:
+    """What a function makes of an item, with one thread: with more, sums come out otherwise.
+
+    So it is the same wherever it runs, and as many processes as cores do not get in each other's
+    way.
+    """
+    with ThreadpoolController().limit(limits=1):
+        return function(item)
+
+
+def mapped(
+    function: Callable[[_Item], _Made],
+    items: Sequence[_Item],
+    what: str,
+    *,
+    memory: Callable[[_Item], int] = lambda _: 0,
+) -> list[_Made]:
+    """What ``function`` makes of each of the items, in their order.
+
+    It is a function of a module, or ``partial`` of one, and looks at nothing but what it is given,
+    for it may run in another process. ``what`` the items are is said with the progress. ``memory``
+    is about how many bytes the function takes for an item: no more of them are begun at once than
+    fit, large ones first. What takes a moment is done here.
+    """
+    sizes = [memory(item) for item in items]
+    order = sorted(range(len(items)), key=sizes.__getitem__)
+    tasks = [Task(f"{what} {n + 1}/{len(items)}", items[n], sizes[n]) for n in order]
+    made: dict[int, _Made] = {}
+    with closing(_begun(function, tasks)) as results:
+        for _ in progress(order, what):
+            place, found = next(results)
+            made[order[place]] = found
+    return [made[n] for n in range(len(items))]
+
+
+def _begun(
+    function: Callable[[Any], _Made], tasks: Sequence[Task]
+) -> Generator[tuple[int, _Made], None, None]:
+    """What gets done of tasks, small ones first: here, the rest elsewhere if it takes long."""
+    start, chosen = time.monotonic(), executor()
+    for place, task in enumerate(tasks):
+        if not chosen.is_here and _takes_long(tasks, place, time.monotonic() - start):
+            rest = tasks[place:][::-1]
+            yield from ((len(tasks) - 1 - p, found) for p, found in chosen.done(function, rest))
+            return
+        yield place, called(function, task.item)
+        start = start if place else time.monotonic()
+
+
+def _takes_long(tasks: Sequence[Task], done: int, seconds: float) -> bool:
+    """Whether the tasks that are not ``done`` take long, by sizes and the ``seconds`` of others.
+
+    They are those of all but the first, which may have to import something.
+    """
+    if seconds < _LOOK:
+        return False
+    before, after = (sum(t.memory + 1 for t in some) for some in (tasks[1:done], tasks[done:]))
+    return seconds * after >= _WORTH * before
