@@ -35,6 +35,7 @@ from redir.io import outputs
 from redir.ir import Graph
 from redir.layers.palette import unpacked
 from redir.pipeline import Pipeline, compress, instruments
+from redir.pipeline.opsets import in_opset
 from redir.runtime.open_sizes import parsed_shapes
 
 
@@ -49,6 +50,12 @@ def add_compress(commands: Any) -> None:
     command.add_argument("--json", metavar="FILE|-", help="write a report as JSON; - for stdout")
     add_timing(command)
     add_explain(command)
+    command.add_argument(
+        "--opset",
+        type=int,
+        metavar="N",
+        help="write version N of the operator set, if the outputs are the same (default: as it is)",
+    )
     command.add_argument("--strict", action="store_true", help="fail if an operator pins channels")
 
 
@@ -57,6 +64,8 @@ def _refuse(options: argparse.Namespace) -> None:
     check_seed(options)
     if options.out == options.json == "-":
         raise BadInput("OUT and --json are both -: standard output can hold one of them")
+    if options.opset is not None and not options.out.endswith(".onnx"):
+        raise BadInput(f"--opset is for .onnx files, and {options.out} is none")
 
 
 def _compress(options: argparse.Namespace) -> int:
@@ -64,6 +73,8 @@ def _compress(options: argparse.Namespace) -> int:
     pipeline = chosen(options)
     graph = load(options, options.model)
     outputs.check(own_files(options, graph), options.out, options.json)
+    if options.opset is not None:
+        graph = in_opset(graph, options.opset, parsed_shapes(options.input))
     judge = judging(options, graph)
     (pipeline,) = with_source(options, graph, [pipeline])
     result = _result(options, graph, pipeline)

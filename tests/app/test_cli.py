@@ -439,6 +439,30 @@ def test_compress_explains_what_is_pinned(redir: Redir) -> None:
     assert "axis 0 of Const 'w': 4 channels, pinned by Softmax 'soft'" in done.err
 
 
+def opset_of(path: str) -> int:
+    return int(onnx.load(path).opset_import[0].version)
+
+
+def test_compress_writes_the_operator_set_that_is_asked_for(redir: Redir) -> None:
+    redir("compress good.onnx out.onnx --opset 22 --quiet --no-timing")
+    assert opset_of("out.onnx") == 22 > opset_of("good.onnx")
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("out.onnx --opset 99", "operator set 99: the installed onnx has 1 to"),
+        ("out.onnx --opset 0", "operator set 0: the installed onnx has 1 to"),
+        ("out.redir --opset 22", "--opset is for .onnx files, and out.redir is none"),
+        ("out.onnx --opset 1", "operator set 1: onnx cannot convert the model:"),
+    ],
+)
+def test_compress_refuses_an_operator_set(redir: Redir, more: str, why: str) -> None:
+    done = redir(f"compress good.onnx {more}")
+    assert (done.code, Path("out.onnx").exists()) == (2, False)
+    assert why in done.err
+
+
 @pytest.mark.parametrize(("which", "shown"), [("merge", 1), ("all", 2)])
 def test_opt_prints_the_graph_after_a_pass(redir: Redir, which: str, shown: int) -> None:
     done = redir(f"opt good.onnx out.onnx -p cse,merge --print-ir-after {which}")
