@@ -15,6 +15,7 @@ STEPS: dict[str, list[tuple[str, ...]]] = {
         ("channel_pad", "conv", "flatten", "matmul", "arithmetic"),
         ("branches", "two_layers", "batchnorm"),
         ("parts", "bounds", "moves"),
+        ("axes", "as_large", "scale", "twice"),
         ("parts_of_activations", "parts_of_norms"),
     ],
     "fold-batchnorm": [

@@ -8,6 +8,7 @@ import numpy as np
 
 from redir import ops
 from redir.ir import Node, Value
+from redir.ir.tensor import Tensor
 from redir.testing.draft import FLOAT, Draft, Step, channels, ints
 
 _FLOAT, _DOUBLE = 1, 11  # as a Cast names them
@@ -78,6 +79,37 @@ def _moves(d: Draft, x: Value) -> Value:
     return ops.Squeeze(moved, ints(d.pick(places[1], places[1] - rank - 1)))
 
 
+def _axes(d: Draft, x: Value) -> Value:
+    """Two axes of size 1 come and go, one after the other or both at once."""
+    rank = x.rank or 0
+    first, second = d.number(0, rank), d.number(0, rank + 1)
+    both = sorted((second, first + (first >= second)))
+    if d.flag():
+        wide = ops.Unsqueeze(ops.Unsqueeze(x, ints(first)), ints(second))
+        return ops.Squeeze(ops.Relu(wide), ints(*both))
+    wide = ops.Relu(ops.Unsqueeze(x, ints(*both)))
+    return ops.Squeeze(ops.Squeeze(wide, ints(second)), ints(first))
+
+
+def _twice(d: Draft, x: Value) -> Value:
+    """An operator behind itself."""
+    op = d.pick(ops.Relu, ops.Neg, ops.Sign, ops.Sigmoid)
+    return op(op(x))  # type: ignore[no-any-return]
+
+
+def _as_large(d: Draft, x: Value) -> Value:
+    """What is as large as x is added to it, or multiplied with it."""
+    op, value = d.pick(ops.Add, ops.Mul), Tensor(np.array([d.number(0, 1)], FLOAT))
+    some: list[Callable[[], Value]] = [
+        lambda: ops.Expand(ops.ReduceMax(x, ints(d.pick(1, -1))), ops.Shape(x)),
+        lambda: ops.Expand(d.const(), ops.Shape(x)),
+        lambda: ops.ConstantOfShape(ops.Shape(x), value=value),
+    ]
+    make: Callable[[], Value] = d.pick(*some)
+    pair = x, make()
+    return op(*(pair if d.flag() else pair[::-1]))  # type: ignore[no-any-return]
+
+
 def _bounds(d: Draft, x: Value) -> Value:
     """Bounds behind bounds, casts behind casts."""
 
@@ -126,6 +158,9 @@ PAIRS: dict[str, tuple[int, Step]] = {
     "parts": (4, _parts),
     "bounds": (0, _bounds),
     "moves": (0, _moves),
+    "axes": (0, _axes),
+    "as_large": (0, _as_large),
+    "twice": (0, _twice),
     "parts_of_activations": (0, _parts_of_activations),
     "parts_of_norms": (0, _parts_of_norms),
 }

@@ -132,7 +132,7 @@ def in_any_proportion(keys: Array, lengths: Array) -> Any:
     return proportion(keys, np.broadcast_to(lengths[:, :1], lengths.shape))
 
 
-def whatever_is_held(tied: Coupling, port: Port, _: Any) -> Array:
+def whatever_is_held(tied: Coupling, _: Any, port: Port) -> Array:
     return np.zeros(tied.group(port).size)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from redir.ir import Graph
 from redir.pipeline import Pipeline
-from redir.pipeline.presets import PRESETS
+from redir.pipeline.presets import PRESETS, preset
 from redir.testing import check_pass, graphs
 from tests.passes import test_hash, test_palettize, test_split_inputs, test_uneven_depthwise
 from tests.steps import STEPS
@@ -48,7 +48,7 @@ def test_no_promise_is_broken(spec: str, shard: int) -> None:  # noqa: ARG001 - 
 
 
 def test_every_exact_pass_is_drawn_for() -> None:
-    assert STEPS.keys() == set(PRESETS["exact"].split(","))
+    assert STEPS.keys() == {step.name for step in preset("exact").passes}
 
 
 @pytest.mark.nightly
