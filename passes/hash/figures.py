@@ -59,7 +59,9 @@ def draw_distinct(graphs: Mapping[str, Graph]) -> Figure:
         MissingExtra: matplotlib is not installed.
     """
     held = {
-        name: {layer.name or str(i): layer.cost.distinct for i, layer in enumerate(layers(graph))}
+        name: {
+            layer.name or str(i): layer.cost.distinct or 0 for i, layer in enumerate(layers(graph))
+        }
         for name, graph in graphs.items()
     }
     rows = list(dict.fromkeys(layer for counts in held.values() for layer in counts))

@@ -53,6 +53,8 @@ def _rich(cells: list[list[str]], out: TextIO, left: Collection[int]) -> None:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
     return f"{value:,}" if isinstance(value, int) else visible(str(value))
 
 
@@ -67,9 +69,9 @@ def layer_table(layers: Sequence[Layer]) -> tuple[Row, list[Row]]:
     return ("layer", "operator", *COLUMNS), [*rows]
 
 
-def ratio(after: int, before: int) -> str:
-    """How much is left, in per cent."""
-    return f"{100 * after / before:.1f}%" if before else "-"
+def ratio(after: int | None, before: int | None) -> str:
+    """How much is left, in per cent, if that is known."""
+    return f"{100 * after / before:.1f}%" if before and after is not None else "-"
 
 
 def write_result(

@@ -45,8 +45,8 @@ def _look(b: Observed, ports: Sequence[Port]) -> None:
 
 def _changed(a: Graph, b: Graph) -> Iterator[Port]:
     """The channels of layers that read a tensor which ``a`` has not."""
-    known = {t.digest for t in constants(a)}
-    new = {t for t in constants(b) if t.digest not in known and t.array.dtype.kind == "f"}
+    known = set(constants(a))
+    new = {t for t in constants(b) if t not in known and t.type.dtype.kind == "f"}
     for node in b.nodes:
         weights = [v for v in node.inputs if tensor_of(v) in new and (v.rank or 0) > 1]
         for weight in weights:

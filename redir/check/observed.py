@@ -13,7 +13,7 @@ from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import runnable
-from redir.runtime.onnxruntime import Run, Session, mixes_bytes, runner, session
+from redir.runtime.onnxruntime import Run, Session, is_huge, mixes_bytes, runner, session
 from redir.runtime.open_sizes import Shapes
 
 Feeds = Mapping[str, Array]
@@ -24,13 +24,14 @@ class Observed:
     """``graph`` on ``feeds``, run by what ``make`` makes of it.
 
     ``awake`` tells of ports which of their channels are not constant over the feeds, once that was
-    looked at.
+    looked at, and ``known`` are outputs that were computed before, by the place of their feeds.
     """
 
     graph: Graph
     feeds: Sequence[Feeds]
     make: Callable[[Graph], Run] = runner
     awake: dict[Port, Array] = field(default_factory=dict)
+    known: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -47,10 +48,14 @@ class Observed:
             BadInput: a shape does not fit it.
             Unsupported: it cannot be run on them, or on any that were tried.
         """
-        run = runner(graph)
+        run, known = runner(graph), dict[int, dict[str, Any]]()
+
+        def trying(given: Feeds) -> None:
+            known[0] = run(given)
+
         if feeds is None:
-            feeds = list(runnable(graph, run, samples, seed, input_shapes))
-        found = cls(graph, feeds, lambda _: run)
+            feeds = list(runnable(graph, trying, samples, seed, input_shapes))
+        found = cls(graph, feeds, lambda _: run, known=known)
         _ = found.outputs
         return found
 
@@ -73,8 +78,10 @@ class Observed:
 
         Raises:
             MissingExtra: onnxruntime is not installed.
-            Unsupported: it refuses the graph.
+            Unsupported: it refuses the graph, or this is huge.
         """
+        if is_huge(self.graph):
+            raise Unsupported("a model of this size is not timed")
         if isinstance(self.run, Session) and not mixes_bytes(self.graph):
             return self.run
         return session(self.graph, exact=False)
@@ -86,7 +93,8 @@ class Observed:
         Raises:
             Unsupported: the graph cannot be run on them.
         """
-        return [self.run(given) for given in self.feeds]
+        pairs = enumerate(self.feeds)
+        return [self.known.get(i) or self.run(given) for i, given in pairs]
 
     @cached_property
     def references(self) -> list[dict[str, Any] | None]:

@@ -200,9 +200,9 @@ def _figures(
 
 def _is_vacuous(a: Observed, b: Observed, figures: Sequence[Figures]) -> bool:
     """Whether moving every constant that ``b`` does not share moves no output of ``a``."""
-    kept = {t.digest for t in constants(b.graph)}
-    floats = (t for t in constants(a.graph) if t.array.dtype.kind == "f")
-    moved = list(dict.fromkeys(t for t in floats if t.digest not in kept))
+    kept = set(constants(b.graph))
+    floats = (t for t in constants(a.graph) if t.type.dtype.kind == "f")
+    moved = list(dict.fromkeys(t for t in floats if t not in kept))
     if not moved or not figures:
         return False
     bounds = {f.output: f.allowed for f in figures}

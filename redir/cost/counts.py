@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import prod
 
@@ -30,19 +30,20 @@ class Cost:
     ``parameters``: numbers stored; ``distinct``: distinct values among them, layer by layer;
     ``macs``: dense multiply-adds; ``multiplications``: each input number times each distinct
     weight that reads it, but for 0, 1 and -1, never more than the multiply-adds; ``bytes``: those
-    of the parameters.
+    of the parameters. The second and the fourth are None where weights were not looked at.
     """
 
     parameters: int = 0
-    distinct: int = 0
+    distinct: int | None = 0
     macs: int = 0
-    multiplications: int = 0
+    multiplications: int | None = 0
     bytes: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         """The two together."""
         mine, theirs = asdict(self), asdict(other)
-        return Cost(**{key: mine[key] + theirs[key] for key in mine})
+        known = (key for key in mine if None not in (mine[key], theirs[key]))
+        return Cost(**{**dict.fromkeys(mine), **{key: mine[key] + theirs[key] for key in known}})
 
     @property
     def structural(self) -> dict[str, int]:
@@ -58,21 +59,21 @@ class Layer:
     op: str
     cost: Cost
 
-    def as_dict(self) -> dict[str, str | int]:
+    def as_dict(self) -> dict[str, str | int | None]:
         """The layer as ``stats --json`` prints it."""
         return {"name": self.name, "op": self.op, **asdict(self.cost)}
 
 
-def total(graph: Graph, shapes: Shapes | None = None) -> Cost:
+def total(graph: Graph, shapes: Shapes | None = None, *, values: bool = True) -> Cost:
     """The cost of the whole graph; what several layers share is stored once.
 
     ``shapes`` are those of the inputs, by default those of ``example_shapes``: two graphs compare
-    where they are counted at the same.
+    where they are counted at the same. Without ``values`` no weight is looked at.
     """
-    return sum((layer.cost for layer in layers(graph, shapes)), Cost())
+    return sum((layer.cost for layer in layers(graph, shapes, values=values)), Cost())
 
 
-def layers(graph: Graph, shapes: Shapes | None = None) -> tuple[Layer, ...]:
+def layers(graph: Graph, shapes: Shapes | None = None, *, values: bool = True) -> tuple[Layer, ...]:
     """The layers of ``graph`` and of its control-flow bodies, in order.
 
     Sizes are those that follow from ``shapes``, as in ``total``, also where the graph computes
@@ -85,8 +86,9 @@ def layers(graph: Graph, shapes: Shapes | None = None) -> tuple[Layer, ...]:
     defaults = _defaults(whole)
     shapes = example_shapes(graph) if shapes is None else shapes
     pairs = Sizes(whole, shapes).nodes()
-    found = (_layer(node, at, defaults, packed, seen) for node, at in pairs)
-    return tuple(layer for layer in found if layer.cost != Cost())
+    found = (_layer(node, at, defaults, packed, seen, values=values) for node, at in pairs)
+    nothing = Cost() if values else replace(Cost(), distinct=None, multiplications=None)
+    return tuple(layer for layer in found if layer.cost != nothing)
 
 
 def macs(graph: Graph, shapes: Shapes | None = None) -> int:
@@ -107,7 +109,7 @@ def multiplications(graph: Graph) -> list[int]:
 
 def parameters(graph: Graph) -> int:
     """The parameters alone, as ``total`` counts them: no weight is looked at."""
-    return sum(tensor.array.size for tensor in _tensors(unpacked(graph)))
+    return sum(prod(tensor.type.static or ()) for tensor in _tensors(unpacked(graph)))
 
 
 def _tensors(graph: Graph) -> Iterator[Tensor]:
@@ -152,25 +154,21 @@ def _layer(
     defaults: Mapping[Value, Tensor],
     packed: Mapping[Value, list[Tensor]],
     seen: set[int],
+    *,
+    values: bool,
 ) -> Layer:
     stored = _stored(node, defaults, seen)
     parts = [t for v in node.inputs for t in packed.get(v, ()) if not _counted(t, seen)]
     apart = {id(tensor_of(v)) for v in node.inputs if v in packed}
     macs = _macs(at)
     cost = Cost(
-        parameters=sum(t.array.size for t in stored),
-        distinct=sum(map(_distinct_values, stored)),
+        parameters=sum(prod(t.type.static or ()) for t in stored),
+        distinct=sum(t.distinct for t in stored) if values else None,
         macs=macs,
-        multiplications=_multiplications(at, macs) if macs else 0,
+        multiplications=(_multiplications(at, macs) if macs else 0) if values else None,
         bytes=sum(t.nbytes for t in (*parts, *(t for t in stored if id(t) not in apart))),
     )
     return Layer(node.name, str(node.op), cost)
-
-
-def _distinct_values(tensor: Tensor) -> int:
-    if tensor.array.dtype == np.dtype(object):  # bytes and strings have no order
-        return len(set(tensor.array.reshape(-1).tolist()))
-    return int(np.unique(tensor.array).size)
 
 
 def _counted(tensor: Tensor, seen: set[int]) -> bool:

@@ -19,7 +19,7 @@ from redir.pipeline.presets import USUAL
 from redir.pipeline.presets import preset as preset_named
 from redir.pipeline.renaming import renamed
 from redir.pipeline.runner import Instrument, Progress
-from redir.runtime.onnxruntime import Times, time_pairs
+from redir.runtime.onnxruntime import Times, is_huge, time_pairs
 from redir.runtime.open_sizes import Shapes
 
 Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
@@ -171,7 +171,8 @@ def run(
     """
     check = Outputs(seed=seed, input_shapes=input_shapes)
     sizes = example_shapes(graph, input_shapes)
-    before = total(graph, sizes)
+    values = "multiplications" in pipeline.asked or not is_huge(graph)
+    before = total(graph, sizes, values=values)
     after, _ = runner.run(graph, pipeline, check, *watching, shapes=sizes, progress=progress)
     whole = check.whole()
     found = _worst(check.verdicts, whole)
@@ -180,7 +181,7 @@ def run(
     return Result(
         graph=after,
         before=before,
-        after=total(after, sizes),
+        after=total(after, sizes, values=values),
         sizes=sizes,
         steps=tuple(check.steps),
         verdict=found.verdict,

@@ -51,8 +51,21 @@ def runtime_version() -> str:
     return str(_onnxruntime().__version__) if installed() else ""
 
 
+def is_huge(graph: Graph) -> bool:
+    """Whether a graph is run by the interpreter, which holds one weight at a time.
+
+    onnxruntime holds all of them, mostly twice.
+    """
+    return sum(tensor.nbytes for tensor in tensors(graph)) >= _HUGE
+
+
+_HUGE = 2**31  # bytes of constants, which no file without external data holds
+
+
 def runner(graph: Graph) -> Run:
     """What computes the outputs of ``graph`` on feeds by name."""
+    if is_huge(graph):
+        return lambda feeds: evaluate(graph, feeds)
     try:
         return session(graph)
     except (MissingExtra, Unsupported):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from redir.cost import products, total
+from redir.cost import multiplications, products, total
 from redir.io.models import save
 from redir.ir import Graph
 from redir.ir.tensor import Array
@@ -58,7 +58,7 @@ def row(setting: str, before: Classifier) -> list[str]:
     after = compressed(setting, before)
     old, new = total(before.graph), total(after)
     counts = [
-        (new.multiplications, old.multiplications),
+        (sum(multiplications(after)), sum(multiplications(before.graph))),
         (products(after), products(before.graph)),
         (new.macs, old.macs),
         (new.parameters, old.parameters),

@@ -452,3 +452,12 @@ def test_a_layer_is_open_where_a_size_beside_the_batch_is() -> None:
     w = const(apart(2, 3, 1, 1))
     closed, wide = ops.Conv(given("n", 3, 4, 4), w), ops.Conv(given("n", 3, "h", 4), w)
     assert [open_layers(graph(value), {}) for value in (closed, wide)] == [0, 1]
+
+
+def test_without_values_no_weight_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = graph(ops.MatMul(given(2, 3), const(np.ones((3, 4)))))
+    whole = total(model)
+    monkeypatch.setattr(Tensor, "distinct", property(pytest.fail))
+    found = total(model, values=False)
+    assert found == replace(whole, distinct=None, multiplications=None)
+    assert [layer.op for layer in layers(model, values=False)] == ["MatMul"]

@@ -16,6 +16,7 @@ from redir.ir.tensor import TensorType
 from redir.pipeline import Pipeline, compress, instruments
 from redir.pipeline.instruments import Outputs, promises
 from redir.pipeline.runner import Ran, run
+from redir.runtime import onnxruntime
 
 BOTH = Pipeline.parse("eliminate-identity,cse")
 NORMED = Pipeline.parse("eliminate-identity,fold-batchnorm,eliminate-identity")
@@ -90,15 +91,15 @@ def test_a_broken_promise_stops_the_run() -> None:
 
 
 def test_no_graph_is_run_in_two_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
+    package = pytest.importorskip("onnxruntime")
     made: list[bytes] = []
-    real = onnxruntime.InferenceSession
+    real = package.InferenceSession
 
     def session(model: bytes, *rest: Any) -> Any:
         made.append(model)
         return real(model, *rest)
 
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(package, "InferenceSession", session)
     result = compress.run(normed(), NORMED)
     assert [step.changed for step in result.steps] == [True, True, False]
     assert result.times is not None
@@ -148,3 +149,15 @@ def test_each_pass_on_a_large_model_is_checked_where_that_is_asked_for(
     check = Outputs(each=True)
     run(normed(), NORMED, check)
     assert [step.verdict for step in check.steps] == ["pass", "pass", "pass"]
+
+
+def test_of_a_huge_model_one_weight_at_a_time_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnxruntime, "_HUGE", 0)
+    monkeypatch.setattr(onnxruntime, "session", pytest.fail)
+    result = compress.run(normed(), NORMED)
+    assert (result.verdict, result.times) == ("pass", None)
+    assert (result.before.distinct, result.after.multiplications) == (None, None)
+    assert result.after.parameters < result.before.parameters
+    assert compress.run(normed(), Pipeline.parse("hash{multiplications=0.9}")).after.multiplications
