@@ -69,7 +69,7 @@ def _fits(port: Port) -> bool:
     tensor = tensor_of(port[0])
     if tensor is None:
         return True
-    return is_floating(tensor.array.dtype) and fits(tensor.array, port[1])
+    return is_floating(tensor.type.dtype) and fits(tensor, port[1])
 
 
 @dataclass(frozen=True)

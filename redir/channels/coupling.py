@@ -15,7 +15,7 @@ from redir.channels.constants import levels
 from redir.channels.ports import Links, Ports, axes, declared
 from redir.channels.sizes import taken
 from redir.ir import Graph, Link, Node, Port, Value, width
-from redir.ir.tensor import Array, DType, is_floating
+from redir.ir.tensor import DType, Tensor, is_floating
 from redir.ops import is_absent, tensor_of
 
 
@@ -55,11 +55,11 @@ class Coupling(Ports):
         """Why slices of a summed constant may not be added up, if they may not."""
         tensor = tensor_of(port[0])
         assert tensor is not None
-        if not is_floating(tensor.array.dtype):
-            return f"the weight is {tensor.array.dtype}"
+        if not is_floating(tensor.type.dtype):
+            return f"the weight is {tensor.type.dtype}"
         if any(k.kind != "summed" or k.a == port for _, k in self.links_of(port)):
             return "the weight is read in two ways"
-        return None if fits(tensor.array, port[1]) else "the weight is too large to add up"
+        return None if fits(tensor, port[1]) else "the weight is too large to add up"
 
     @cached_property
     def pinned(self) -> frozenset[int]:
@@ -219,18 +219,13 @@ def blocked(coupling: Coupling) -> list[tuple[list[Port], Node]]:
     return found
 
 
-def fits(array: Array, axis: int) -> bool:
-    """Whether slices of an array along ``axis`` add up to what its type holds."""
-    if array.size and peak(array) * array.shape[axis] < largest(array.dtype):
+def fits(tensor: Tensor, axis: int) -> bool:
+    """Whether slices of a tensor along ``axis`` add up to what its type holds."""
+    bound = largest(tensor.type.dtype)
+    if tensor.peak * (tensor.type.size(axis) or 0) < bound:
         return True
-    total = np.abs(array).sum(axis, dtype=np.float64, initial=0.0)
-    return bool(np.all(total < largest(array.dtype)))
-
-
-def peak(array: Array) -> float:
-    """The largest magnitude in an array of some numbers; NaN if one is."""
-    with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
-        return max(float(array.max()), -float(array.min()))
+    total = np.abs(tensor.array).sum(axis, dtype=np.float64, initial=0.0)
+    return bool(np.all(total < bound))
 
 
 def largest(dtype: DType) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from redir import ops
@@ -28,15 +30,15 @@ def nonfinite(graph: Graph) -> frozenset[Value]:
 def _starts(node: Node) -> bool:
     tensor = tensor_of(node.outputs[0]) if node.outputs else None
     if tensor is not None:
-        return tensor.array.dtype.kind == "f" and not np.isfinite(tensor.array).all()
+        return tensor.type.dtype.kind == "f" and not np.isfinite(tensor.peak)
     given = [tensor_of(v) for v in node.inputs]
     if node.op == ops.Div and given[1] is not None and not np.all(given[1].array):
         return True
-    arrays = [t.array for t in given if t is not None and t.array.size <= _SMALL]
-    if not arrays or len(arrays) < len(given) or not node.repeatable or node.bodies:
+    small = [t for t in given if t is not None and prod(t.type.static or ()) <= _SMALL]
+    if not small or len(small) < len(given) or not node.repeatable or node.bodies:
         return False
     try:
-        results = [np.asarray(a) for a in compute(node, arrays)]
+        results = [np.asarray(a) for a in compute(node, [t.array for t in small])]
     except RedirError:
         return False
     return any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in results)

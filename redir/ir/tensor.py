@@ -191,6 +191,15 @@ class Tensor:
         return digest.hexdigest()
 
     @cached_property
+    def peak(self) -> float:
+        """The largest magnitude among real numbers: NaN if one is, 0 if there are none."""
+        array = self.array
+        if not array.size:
+            return 0.0
+        with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
+            return max(float(array.max()), -float(array.min()))
+
+    @cached_property
     def distinct(self) -> int:
         """How many values there are among the numbers."""
         array = self.array.reshape(-1)
