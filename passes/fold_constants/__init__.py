@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,7 +44,7 @@ class FoldConstants(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Fold from inputs to outputs, in one sweep, and then leave what costs too much."""
-        graph = in_branches(opened(graph), self.run)
+        graph = _once(in_branches(opened(graph), self.run))
         known, goals = Known(), dict[tuple[int, ...], Value]()
         singles = single_numbers(graph)
 
@@ -172,6 +172,25 @@ def _sized(node: Node) -> Sequence[Value] | None:
     if array.reshape(-1).tolist() != numbers:
         return None  # too large for the type
     return [_constant(node, array, 0)]
+
+
+def _once(graph: Graph) -> Graph:
+    """The graph in which equal sizes of the same values are put together once."""
+    held = dict[Hashable, Value]()
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        new = node.on(inputs)
+        key = None if new.sizes is None else _told(new)
+        return None if key is None else [held.setdefault(key, new.outputs[0])]
+
+    return transform(graph, visit)
+
+
+def _told(node: Node) -> Hashable:
+    """What the sizes are that a node gives, if one knows of each what it is."""
+    assert node.sizes is not None
+    given = [size.dim if size.port is None else size.port for size in node.sizes.reshape(-1)]
+    return None if None in given else (node.outputs[0].type, *given)
 
 
 def _copied_sizes(node: Node) -> tuple[int, ...] | None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from redir.ir import Kept, Link, Node, Value
 from redir.ir.builtin import tensor_of
-from redir.ir.tensor import Array, Dim, TensorType, Type
-from redir.ops import schema
+from redir.ir.tensor import Array, TensorType, Type
+from redir.ops import schema, symbols
 from redir.ops.layout import like
 from redir.ops.links import along, same_axes
 from redir.ops.sizes import goal_of
@@ -29,19 +29,8 @@ def expanded(node: Node) -> Sequence[Type]:
     x, goal = node.inputs[0].type, goal_of(node)
     if x.shape is None or goal is None or goal.constant is not None:
         return schema.infer(node)
-    new = max(0, len(goal.axes) - len(x.shape))
-    dims = enumerate((1,) * new + x.shape)
-    return [TensorType(x.dtype, tuple(_repeated(d, goal.dims.get(axis, 1)) for axis, d in dims))]
-
-
-def _repeated(size: Dim, told: Dim) -> Dim:
-    """The size of an axis that is repeated to the size that is told, if it is 1."""
-    if told in {1, size}:
-        return size
-    if size == 1:
-        return told
-    large = (d for d in (size, told) if isinstance(d, int) and d > 1)
-    return next(large, None)
+    told = tuple(goal.dims.get(axis) for axis in goal.axes)
+    return [TensorType(x.dtype, symbols.broadcast([x.shape, told]))]
 
 
 def expand(node: Node) -> Iterator[Link]:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
 
-from redir.ir import Node, Value
+from redir.ir import Node, Size, Value
 from redir.ir.builtin import Const, tensor_of
 from redir.ir.tensor import Dim, Tensor, TensorType, Type
-from redir.ops import layout, schema, sizes
+from redir.ops import layout, schema, sizes, symbols
 
+_ALIGNED = 7  # the version from which operands are aligned at the right
 _CLOSE = 1e-3  # to a whole number, where a float32 and a float64 product may fall on either side
 
 
@@ -42,8 +43,25 @@ def _is_close(size: Dim, scale: float) -> bool:
 def counted(node: Node) -> Sequence[Type]:
     """A Range takes one number in a vector for that number, as runtimes do."""
     ends = tuple(map(_scalar, node.inputs))
-    same = all(a is b for a, b in zip(ends, node.inputs, strict=True))
-    return schema.infer(node) if same else [v.type for v in replace(node, inputs=ends).outputs]
+    if any(a is not b for a, b in zip(ends, node.inputs, strict=True)):
+        return [v.type for v in replace(node, inputs=ends).outputs]
+    (found,), told = schema.infer(node), [sizes.of(v) for v in ends]
+    first, last, step = (Size() if t is None else t.item() for t in told)
+    if (first.dim, step.dim) != (0, 1) or not isinstance(last.dim, str):
+        return [found]
+    return [TensorType(found.dtype, (last.dim,))]
+
+
+def spread(node: Node) -> Sequence[Type]:
+    """What operands are broadcast to, where onnx's own inference does not know the symbols."""
+    found, shapes = schema.infer(node), [v.type.shape for v in node.inputs]
+    known = [shape for shape in shapes if shape is not None]
+    (y,) = found
+    aligned = node.op.version >= _ALIGNED and len(known) == len(shapes)
+    if not aligned or y.shape is None or None not in y.shape:
+        return found
+    dims = zip(y.shape, symbols.broadcast(known), strict=True)
+    return [TensorType(y.dtype, tuple(b if a is None else a for a, b in dims))]
 
 
 def _scalar(value: Value) -> Value:

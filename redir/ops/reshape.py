@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product, takewhile
-from math import prod
+from itertools import takewhile
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from redir.ops import schema
 from redir.ops.layout import left
 from redir.ops.links import along, axes_of
 from redir.ops.sizes import goal_of
+from redir.ops.symbols import Product, product
 
 
 def infer(node: Node) -> Sequence[Type]:
@@ -35,15 +36,17 @@ def _shapes(node: Node) -> tuple[Shape, Shape] | None:
         return None
     told = [goal.sizes.get(place, Size()) for place in range(len(goal.axes))]
     rank, asked = len(x.type.shape), [size.dim for size in told]
-    if node.attrs.get("allowzero") or asked.count(-1) > 1 or 0 in asked[rank:]:
+    literal = bool(node.attrs.get("allowzero"))
+    if asked.count(-1) > 1 or 0 in asked[0 if literal else rank :]:
         return None
     copied = [i for i, s in enumerate(told) if i < rank and (s.dim == 0 or s.port == (x, i))]
-    marks = {i: f"{_MARK}{i}" for i in copied if x.type.shape[i] is None}
-    old = tuple(marks.get(i, dim) for i, dim in enumerate(x.type.shape))
+    old = tuple(f"{_MARK}{i}" if dim is None else dim for i, dim in enumerate(x.type.shape))
     new = [old[i] if i in copied else None if dim == -1 else dim for i, dim in enumerate(asked)]
     if new.count(None) == 1:
-        place = new.index(None)
-        new[place] = _quotient(old, tuple(new[:place] + new[place + 1 :]))
+        place, whole = new.index(None), product(old)
+        rest = product(new[:place] + new[place + 1 :])
+        found = whole / rest if whole and rest else None
+        new[place] = found.dim if found else None
     return old, tuple(new)
 
 
@@ -51,62 +54,47 @@ _MARK = "\0"  # no symbol starts with it
 
 
 def _is_mark(dim: Dim) -> bool:
-    return isinstance(dim, str) and dim.startswith(_MARK)
+    return isinstance(dim, str) and _MARK in dim
 
 
-def _quotient(whole: Shape, rest: Shape) -> Dim:
-    """What is left of a product of dimensions divided by others, where one can tell."""
-    over, under = list(whole), list(rest)
-    for dim in rest:
-        if isinstance(dim, str) and dim in over:
-            over.remove(dim)
-            under.remove(dim)
-    symbols = [d for d in over if not isinstance(d, int)]
-    top, bottom = (prod(d for d in dims if isinstance(d, int)) for dims in (over, under))
-    if not all(isinstance(d, int) for d in under) or bottom == 0 or top % bottom:
-        return None
-    if not symbols:
-        return top // bottom
-    return symbols[0] if len(symbols) == 1 and top == bottom else None
+Block: TypeAlias = tuple[range, range]
 
 
-def flatten_blocks(old: Shape, new: Shape) -> list[tuple[range, range]]:
-    """Pair runs of old axes with runs of new axes of equal size, as far as one can tell.
+def flatten_blocks(old: Shape, new: Shape) -> list[Block]:
+    """Pair runs of old axes with runs of new axes that hold as many numbers.
 
-    From the left up to a size that is open, and the axes at the right that are the same.
+    From the left as far as one can tell, and at the right the axes that are the same; what is
+    between is one pair.
     """
-    pairs = zip(reversed(old), reversed(new), strict=False)
-    same = takewhile(lambda pair: isinstance(pair[0], int) and pair[0] == pair[1], pairs)
+    blocks = list(_paired(old, new))
+    i, j = (axes.stop for axes in blocks[-1]) if blocks else (0, 0)
+    pairs = zip(reversed(old[i:]), reversed(new[j:]), strict=False)
+    same = takewhile(lambda pair: pair[0] == pair[1] is not None, pairs)
     tail = sum(1 for _ in same)
-    i, j = len(old) - tail, len(new) - tail
-    last = [(range(i + k, i + k + 1), range(j + k, j + k + 1)) for k in range(tail)]
-    return [*_paired(old[:i], new[:j]), *last]
+    m, n = len(old) - tail, len(new) - tail
+    ends = [(range(m + k, m + k + 1), range(n + k, n + k + 1)) for k in range(tail)]
+    return [*blocks, (range(i, m), range(j, n)), *ends]
 
 
-def _paired(old: Shape, new: Shape) -> Iterator[tuple[range, range]]:
+def _paired(old: Shape, new: Shape) -> Iterator[Block]:
     i = j = 0
     while i < len(old) and j < len(new):
         start, i, j = (i, j), i + 1, j + 1
-        while not _alike(ours := old[start[0] : i], theirs := new[start[1] : j]):
-            less = _less(ours, theirs)
-            if less is None or (i == len(old) if less else j == len(new)):
+        while (less := _less(old[start[0] : i], new[start[1] : j])) != 0:
+            if less is None or (i == len(old) if less > 0 else j == len(new)):
                 return
-            i, j = (i + 1, j) if less else (i, j + 1)
+            i, j = (i + 1, j) if less > 0 else (i, j + 1)
         yield range(start[0], i), range(start[1], j)
 
 
-def _alike(ours: Shape, theirs: Shape) -> bool:
-    """Whether two runs of axes surely hold as many numbers."""
-    if None in ours or ours == theirs:
-        return None not in ours
-    return _less(ours, theirs) is False and _less(theirs, ours) is False
-
-
-def _less(ours: Shape, theirs: Shape) -> bool | None:
-    """Whether the first run holds fewer numbers; None where a size is open."""
-    known = [[d for d in dims if isinstance(d, int)] for dims in (ours, theirs)]
-    closed = (len(known[0]), len(known[1])) == (len(ours), len(theirs))
-    return prod(known[0]) < prod(known[1]) if closed else None
+def _less(ours: Shape, theirs: Shape) -> int | None:
+    """How many more numbers the second run holds, or a negative; None where one cannot tell."""
+    a, b = product(ours), product(theirs)
+    if a is None or b is None:
+        return None
+    if a.symbols == b.symbols:
+        return b.number - a.number
+    return 1 if b / a else -1 if a / b else None
 
 
 def reshape(node: Node) -> Iterator[Link]:
@@ -123,39 +111,52 @@ def reshape(node: Node) -> Iterator[Link]:
     for ours, theirs in flatten_blocks(old, new):
         big = [a for a in ours if old[a] != 1]
         wide = [a for a in theirs if new[a] != 1]
-        if goal is not None and not all(map(goal.follows, wide)):
-            continue
-        if len(big) == len(wide) == 1:
+        known = [a for a in wide if goal is None or goal.follows(a)]
+        if len(big) == len(wide) == len(known) == 1:
             yield from along(x, big[0], y, wide[0])
         else:
-            yield from _broken(_factors(x, big), _factors(y, wide))
+            follow = [f for f in _factors(y, wide) if f.port[1] in known]
+            yield from _broken([*_factors(x, big)], follow)
 
 
 @dataclass(frozen=True)
 class _Factor:
-    """An axis among those that are flattened: of ``size``, each step ``stride`` places long."""
+    """An axis of ``size`` among those that are flattened.
+
+    ``behind`` are the numbers in each step of it, and ``upto`` the steps that there are, as far as
+    one can tell.
+    """
 
     port: Port
     size: int
-    stride: int
+    behind: Product | None
+    upto: Product | None
+
+    def steps(self, part: _Factor) -> int | None:
+        """How many of its steps are one of ``part``, if that is a whole number."""
+        found = (part.behind and self.behind and part.behind / self.behind) or (
+            part.upto and self.upto and self.upto / part.upto
+        )
+        return found.number if found and not found.symbols else None
 
 
-def _factors(value: Value, axes: Sequence[int]) -> list[_Factor]:
-    sizes = [value.type.size(a) or 0 for a in axes]
-    strides = [prod(sizes[i + 1 :]) for i in range(len(axes))]
-    ports = [(value, a) for a in axes]
-    return [_Factor(*factor) for factor in zip(ports, sizes, strides, strict=True)]
+def _factors(value: Value, axes: Sequence[int]) -> Iterator[_Factor]:
+    """The axes of known size."""
+    dims = [(value.type.shape or ())[axis] for axis in axes]
+    for place, (axis, size) in enumerate(zip(axes, dims, strict=True)):
+        if isinstance(size, int) and size:
+            behind, upto = product(dims[place + 1 :]), product(dims[: place + 1])
+            yield _Factor((value, axis), size, behind, upto)
 
 
 def _broken(ours: Sequence[_Factor], theirs: Sequence[_Factor]) -> Iterator[Link]:
     """Tie each axis to every axis of the other side that is a factor of it."""
-    for x, y in product(ours, theirs):
+    for x, y in ((x, y) for x in ours for y in theirs):
         whole, part = (x, y) if x.size > y.size else (y, x)
-        if not part.stride % whole.stride and not (whole.size * whole.stride) % (
-            part.size * part.stride
-        ):
-            places = np.arange(whole.size) // (part.stride // whole.stride)
-            yield Link(whole.port, part.port, places % part.size, kind="either")
+        steps = whole.steps(part)
+        if steps is not None and whole.size % (part.size * steps) == 0:
+            places = np.arange(whole.size) // steps % part.size
+            yield Link(whole.port, part.port, places, kind="either")
 
 
 def narrow_reshape(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:

@@ -9,10 +9,11 @@ import numpy as np
 
 from redir.ir import Kept, Link, Node, Value
 from redir.ir.builtin import constant, is_absent, tensor_of
-from redir.ir.tensor import Array, TensorType, Type
-from redir.ops import schema
+from redir.ir.tensor import Array, Dim, TensorType, Type
+from redir.ops import schema, symbols
 from redir.ops.layout import like
 from redir.ops.links import same_axes
+from redir.ops.sizes import of
 
 _END = 2**31 - 1  # of any axis
 
@@ -38,8 +39,31 @@ def infer(node: Node) -> Sequence[Type]:
     (found,), axes, shape = schema.infer(node), _axes_of(node), node.inputs[0].type.shape
     if cut_of(node) is not None or axes is None or shape is None:
         return [found]
-    dims = tuple(None if axis in axes else size for axis, size in enumerate(shape))
-    return [TensorType(found.dtype, dims)]
+    ends = _ends(node)
+    dims = enumerate(shape)
+    left = tuple(_left(d, ends.get(axis)) if axis in axes else d for axis, d in dims)
+    return [TensorType(found.dtype, left)]
+
+
+def _ends(node: Node) -> dict[int, Dim]:
+    """The ends that are told for the axes that are cut from their start on, in single steps."""
+    told = [None if is_absent(v) else of(v) for v in node.inputs[1:]]
+    if any(t is None for t in told[:3]):
+        return {}
+    starts, ends, axes, *steps = ([] if t is None else [s.dim for s in t.flat] for t in told)
+    one = [1] * len(axes) if not any(steps) else steps[0]
+    runs = zip(axes, starts, ends, one, strict=True)
+    rank = node.inputs[0].rank or 1
+    return {
+        int(axis or 0) % rank: end for axis, start, end, step in runs if (start, step) == (0, 1)
+    }
+
+
+def _left(size: Dim, end: Dim) -> Dim:
+    """The size of an axis that is cut at an open end."""
+    if isinstance(size, str) or not isinstance(end, str):
+        return size if size == end else None
+    return symbols.least(size, end) if size else None
 
 
 def cut_of(node: Node) -> Cut | None:

@@ -96,7 +96,11 @@ ENTRIES: dict[str, Op] = {
     ),
     **dict.fromkeys(
         _BROADCASTING,
-        entry(links=links.broadcast, attributes="axis broadcast consumed_inputs direction fmod"),
+        entry(
+            inference.spread,
+            links=links.broadcast,
+            attributes="axis broadcast consumed_inputs direction fmod",
+        ),
     ),
     **dict.fromkeys(
         ("GlobalAveragePool", "GlobalLpPool"), entry(links=links.channelwise, attributes="p")
@@ -198,7 +202,9 @@ ENTRIES: dict[str, Op] = {
         entry(evaluate=quantised.run_matmul, links=quantised.matmul),
     ),
     "DepthToSpace": entry(links=expansion.depth_to_space, attributes="blocksize mode"),
-    "Div": entry(links=links.division, attributes="axis broadcast consumed_inputs"),
+    "Div": entry(
+        inference.spread, links=links.division, attributes="axis broadcast consumed_inputs"
+    ),
     "Dropout": entry(links=links.inference_only, attributes="consumed_inputs is_test ratio seed"),
     "DynamicQuantizeLinear": entry(),
     "Erf": entry(evaluate=kernels.erf, links=links.first_operand),

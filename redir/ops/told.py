@@ -7,6 +7,7 @@ holds whatever the sizes are, but for those that it moves: it computes with none
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 
@@ -72,6 +73,22 @@ def transpose(node: Node) -> Array | None:
     return None if x is None else x.transpose(node.attrs.get("perm"))
 
 
+def filled(node: Node) -> Array | None:
+    """The number of a ConstantOfShape, as often as its type says."""
+    shape, value = node.outputs[0].type.static, node.attrs.get("value")
+    number = 0 if value is None else int(value.array.item())
+    return None if shape is None else sizes.array([Size(number)] * prod(shape), shape)
+
+
+def product(node: Node) -> Array | None:
+    """The products of numbers that are written."""
+    pairs = _together(node)
+    if pairs is None or any(s.port is not None or s.dim is None for s in pairs.flat):
+        return None
+    found = (Size(a.dim * b.dim) for a, b in pairs.reshape(-1, 2))
+    return sizes.array(found, pairs.shape[:-1])
+
+
 def equal(node: Node) -> Array | None:
     """Whether numbers are equal, where that is the same for all sizes."""
     pairs = _together(node)
@@ -120,8 +137,10 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"), _told(moved)),
     "Cast": _told(cast),
     "Concat": _told(concat),
+    "ConstantOfShape": _told(filled),
     "Equal": _told(equal),
     "Gather": _told(gather),
+    "Mul": _told(product),
     "Shape": _told(shape),
     "Slice": _told(cut),
     "Transpose": _told(transpose),

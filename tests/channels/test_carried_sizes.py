@@ -65,7 +65,24 @@ def cut_back(r: Value) -> Value:
     return ops.Add(r, ops.Pad(pooled(r), behind(ints(0, 0, 0, 0, 0, 0), more)))
 
 
+def normed_in_groups(r: Value) -> Value:
+    """What torch's exporter makes of a GroupNorm: an InstanceNormalization of groups."""
+    groups = ops.Reshape(r, ints(0, 4, -1))
+    factor, bias = (const(RNG.normal(size=4)) for _ in range(2))
+    return ops.Reshape(ops.InstanceNormalization(groups, factor, bias), ops.Shape(r))
+
+
+def in_rows(r: Value) -> Value:
+    """Parts of the channels in rows, beside those of other places and examples."""
+    last = ops.Transpose(r, perm=(0, 2, 3, 1))
+    rows = ops.Mul(ops.Reshape(last, ints(-1, 4)), const(RNG.normal(size=4)))
+    back = ops.Reshape(rows, behind(part(last, 0, 3), ints(8)))
+    return ops.Transpose(back, perm=(0, 3, 1, 2))
+
+
 FREE: dict[str, Between] = {
+    "a norm of groups": normed_in_groups,
+    "rows of parts of the channels": in_rows,
     "Expand to the sizes of a map": lambda r: ops.Mul(
         r, ops.Expand(ops.GlobalAveragePool(r), ops.Shape(r))
     ),

@@ -49,7 +49,7 @@ LEFT_ALONE = {
     "Reshape to two sizes of another value": of(
         ops.Reshape(WIDE, ops.Concat(sizes(of_any_size(WIDE), 0, 1), ints(2), axis=0)), WIDE
     ),
-    "Reshape in which 0 is a size": of(ops.Reshape(WIDE, sizes(WIDE, 0, 1, 2), allowzero=1), WIDE),
+    "Reshape in which 0 is a size": of(ops.Reshape(WIDE, sizes(WIDE, 0, 2, 1), allowzero=1), WIDE),
 }
 
 
