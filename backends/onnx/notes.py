@@ -47,6 +47,18 @@ def add_metadata(proto: Any, source: Source) -> None:
         proto.metadata_props.add(key=key, value=text)
 
 
+def forget(message: Any) -> None:
+    """Drop documentation and metadata from a protobuf and all that is in it."""
+    held = message.DESCRIPTOR.fields_by_name
+    for name in ("doc_string", "metadata_props"):
+        if name in held:
+            message.ClearField(name)
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if field.is_repeated else (value,):
+                forget(inner)
+
+
 def tensor_notes(proto: TensorProto) -> TensorProto:
     """A tensor without its numbers and its name."""
     return TensorProto(doc_string=proto.doc_string or None, metadata_props=proto.metadata_props)

@@ -24,6 +24,7 @@ from redir.backends.onnx.notes import (
     add_metadata,
     annotate,
     fits,
+    forget,
     info_of,
     noted_infos,
     read,
@@ -41,10 +42,13 @@ _FROM_TORCH = b"torch:"  # what the shell of a graph starts with that came from 
 _TORCH_DOMAINS = ("aten", "torch.")  # of PyTorch's operators that are carried as they are
 
 
-def save(graph: Graph, path: str | os.PathLike[str], *, external: bool = False) -> None:
+def save(
+    graph: Graph, path: str | os.PathLike[str], *, external: bool = False, notes: bool = True
+) -> None:
     """Write ``graph`` to ``path``, and to ``path``.data what was external or is too large.
 
-    ``external`` puts all large tensors there. Tensors are written one after the other: the model is
+    ``external`` puts all large tensors there. Without ``notes`` documentation and metadata are left
+    out. Tensors are written one after the other: the model is
     never in memory as one string.
 
     Raises:
@@ -53,6 +57,9 @@ def save(graph: Graph, path: str | os.PathLike[str], *, external: bool = False) 
     """
     path = Path(path)
     model, tensors = _model(graph)
+    if not notes:
+        forget(model)
+        tensors = [replace(stored, notes=TensorProto()) for stored in tensors]
     if not external and not is_external(tensors):
         with replacing(path) as (file,):
             write(model, tensors, file)

@@ -56,6 +56,12 @@ def add_compress(commands: Any) -> None:
         metavar="N",
         help="write version N of the operator set, if the outputs are the same (default: as it is)",
     )
+    command.add_argument(
+        "--no-notes",
+        dest="notes",
+        action="store_false",
+        help="leave out documentation and metadata, as of torch's exporter",
+    )
     command.add_argument("--strict", action="store_true", help="fail if an operator pins channels")
 
 
@@ -66,6 +72,8 @@ def _refuse(options: argparse.Namespace) -> None:
         raise BadInput("OUT and --json are both -: standard output can hold one of them")
     if options.opset is not None and not options.out.endswith(".onnx"):
         raise BadInput(f"--opset is for .onnx files, and {options.out} is none")
+    if not options.notes and not options.out.endswith(".onnx"):
+        raise BadInput(f"--no-notes is for .onnx files, and {options.out} is none")
 
 
 def _compress(options: argparse.Namespace) -> int:
@@ -91,7 +99,7 @@ def _compress(options: argparse.Namespace) -> int:
     target = result.target(pipeline, accuracy)
     if target is not None:
         summary["target"] = asdict(target)
-    save(result.graph, options.out)
+    save(result.graph, options.out, notes=options.notes)
     if options.json:
         dump(summary, options.json)
     if not options.quiet and "-" not in (options.json, options.out):

@@ -75,12 +75,12 @@ def note(options: argparse.Namespace, text: str) -> None:
         say(f"redir: {visible(text)}")
 
 
-def save(graph: Graph, out: str) -> None:
+def save(graph: Graph, out: str, *, notes: bool = True) -> None:
     """Write a graph to a file, or print it."""
     if out == "-":
         print(graph, end="")
     else:
-        models.save(graph, out)
+        models.save(graph, out, notes=notes)
 
 
 def say(text: str) -> None:

@@ -165,11 +165,12 @@ def written(path: str | os.PathLike[str]) -> set[Path]:
     return {path, _beside(path) if path.suffix == ".redir" else onnx_backend.beside(path)}
 
 
-def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+def save(graph: Graph, path: str | os.PathLike[str], *, notes: bool = True) -> None:
     """Write a model: ``.onnx``; ``.py`` with its weights in ``.safetensors``; or ``.redir``.
 
     ``.py`` is PyTorch source, ``.redir`` the textual form, with its tensors in ``.redir.npz``
-    beside it. The files are replaced as a whole or not at all.
+    beside it. The files are replaced as a whole or not at all. Without ``notes`` an ``.onnx`` file
+    holds no documentation and no metadata.
 
     Raises:
         BadInput: the folder is missing, or the ending is none that redir writes, or it is no graph.
@@ -179,7 +180,12 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     if path.suffix not in WRITERS:
         raise BadInput(f"{path}: expected an output that ends in .onnx, .py or .redir")
     expect_graph(graph)
-    WRITERS[path.suffix](graph, path)
+    if notes:
+        WRITERS[path.suffix](graph, path)
+    elif path.suffix == ".onnx":
+        onnx_backend.save(graph, path, notes=False)
+    else:
+        raise BadInput(f"{path}: only .onnx files are written without their notes")
 
 
 def _beside(path: Path) -> Path:

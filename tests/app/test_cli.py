@@ -439,6 +439,22 @@ def test_compress_explains_what_is_pinned(redir: Redir) -> None:
     assert "axis 0 of Const 'w': 4 channels, pinned by Softmax 'soft'" in done.err
 
 
+def test_compress_leaves_out_notes_if_it_is_told_to(redir: Redir) -> None:
+    model = onnx.load("good.onnx")
+    model.graph.node[0].metadata_props.add(key="stack", value="a line")
+    model.graph.initializer[0].doc_string = model.doc_string = "a note"
+    onnx.save(model, "noted.onnx")
+    for name, option in (("with", ""), ("without", "--no-notes")):
+        redir(f"compress noted.onnx {name}.onnx {option} --quiet --no-timing")
+    kept = [Path(f"{name}.onnx").read_bytes() for name in ("with", "without")]
+    assert [(b"a line" in b, b.count(b"a note")) for b in kept] == [(True, 2), (False, 0)]
+
+
+def test_compress_leaves_no_notes_out_of_a_text(redir: Redir) -> None:
+    done = redir("compress good.onnx out.redir --no-notes")
+    assert (done.code, Path("out.redir").exists()) == (2, False)
+
+
 def opset_of(path: str) -> int:
     return int(onnx.load(path).opset_import[0].version)
 
