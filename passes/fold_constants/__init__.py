@@ -13,9 +13,10 @@ from redir.errors import BadPipeline, Unsupported
 from redir.ir import Graph, Node, Size, Source, Value, width
 from redir.ir.interpreter import compute
 from redir.ir.limits import nbytes
-from redir.ir.rewriter import Visit, grafted, in_branches, opened, transform
+from redir.ir.rewriter import in_branches, opened, transform
 from redir.ir.tensor import Array, Tensor, TensorType
-from redir.ops import control, is_absent, sizes, tensor_of
+from redir.ops import is_absent, sizes, tensor_of
+from redir.passes.fold_constants.control_flow import inlined
 from redir.passes.fold_constants.storage import Known, affordable, number, single_numbers
 from redir.pipeline import Pass
 
@@ -24,8 +25,8 @@ from redir.pipeline import Pass
 class FoldConstants(Pass):
     """Replace what can be computed from constants, and sizes that are known, by constants.
 
-    An If whose condition is known becomes what is in the branch that it takes, and a call of a
-    local function what is in that.
+    An If whose condition is known becomes what is in the branch that it takes, a Loop of one pass
+    or none what is in that, and a call of a local function what is in this.
 
     A result larger than ``limit`` bytes is left to be computed, unless it is no larger than the
     constants it is computed from; so is what would make the graph store more numbers than it did.
@@ -49,9 +50,9 @@ class FoldConstants(Pass):
         singles = single_numbers(graph)
 
         def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-            body = _taken(node, inputs)
-            if body is not None:
-                return _inlined(node, inputs, body, visit)
+            inside = inlined(node, inputs, visit)
+            if inside is not None:
+                return inside
             if node.op.domain or not node.repeatable or node.bodies:
                 return None
             new = node.on(inputs)
@@ -103,23 +104,6 @@ class FoldConstants(Pass):
         if not node.op.agreed(node, arrays, results):
             return "runtimes differ on these numbers"
         return [_constant(node, r, i) for i, r in enumerate(results)]
-
-
-def _taken(node: Node, inputs: Sequence[Value]) -> Graph | None:
-    """The branch that an If takes, if one knows."""
-    condition = tensor_of(inputs[0]) if node.op == ops.If else None
-    if condition is None or condition.array.size != 1:
-        return None
-    found: Graph = node.attrs["then_branch" if condition.array.item() else "else_branch"]
-    return found
-
-
-def _inlined(node: Node, inputs: Sequence[Value], body: Graph, visit: Visit) -> list[Value]:
-    """What a body of ``node`` gives, its nodes visited one by one."""
-    held = control.captures(node)
-    captured = dict(zip(held, inputs[len(inputs) - len(held) :], strict=True))
-    given = {value: captured[name] for name, value in body.inputs.items()}
-    return grafted(body, given, visit)
 
 
 def _array(value: Value) -> Array | None:

@@ -14,7 +14,7 @@ from redir.passes.fold_constants import FoldConstants
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
-from tests.helpers import const, ints, operators, placeholder
+from tests.helpers import const, ints, operators, placeholder, sources
 from tests.steps import STEPS
 
 X = placeholder("n", 3)
@@ -123,6 +123,54 @@ def test_what_is_known_of_a_branch_folds_with_it() -> None:
     after = check_on(FoldConstants(), Graph({"x": wide}, {"y": y}))
     assert operators(after) == ["Reshape"]
     assert after.outputs["y"].type.shape == ("n", 6)
+
+
+def looping(trips: Value, going: Value, *, emits: bool = False) -> Value:
+    """A Loop that adds what it captures, and the number of the pass, to what it carries."""
+    count, go, v, w = (
+        *(placeholder(dtype=np.int64), placeholder(dtype=bool)),
+        *(placeholder(2) for _ in range(2)),
+    )
+    after = ops.Add(ops.Add(v, w), ops.Cast(count, to=1))
+    outputs = {"go": ops.Identity(go), "a": after} | ({"s": after} if emits else {})
+    body = Graph({"i": count, "c": go, "v": v, "w": w}, outputs)
+    inputs = trips, going, X2, ops.Neg(X2)
+    attrs = {"body": body, "captures": ("w",)}
+    return Node(ops.Loop, inputs, attrs, arity=1 + emits).outputs[0]
+
+
+X2, NONE = placeholder(2), ops.Absent()
+TRUE, FALSE = (const(flag, "bool") for flag in (True, False))
+ONE_PASS, NO_PASS, TWO = (const(n, "int64") for n in (1, 0, 2))
+LOOPS = {
+    "one pass": (looping(ONE_PASS, NONE), ["Neg", "Add", "Add"]),
+    "one pass, which begins": (looping(ONE_PASS, TRUE), ["Neg", "Add", "Add"]),
+    "none": (looping(NO_PASS, placeholder(dtype=bool)), []),
+    "none, as it does not begin": (looping(placeholder(dtype=np.int64), FALSE), []),
+}
+
+
+@pytest.mark.parametrize("what", LOOPS)
+def test_a_loop_of_one_pass_or_none_comes_out(what: str) -> None:
+    y, left = LOOPS[what]
+    before = Graph({f"x{i}": x for i, x in enumerate(sources(y))}, {"y": ops.Identity(y)})
+    assert operators(check_on(FoldConstants(), before)) == [*left, "Identity"]
+
+
+STAYING = {
+    "two passes": looping(TWO, NONE),
+    "as many as a value says": looping(placeholder(dtype=np.int64), TRUE),
+    "one pass, if it begins": looping(ONE_PASS, placeholder(dtype=bool)),
+    "until it stops": looping(NONE, TRUE),
+    "what stacks": looping(ONE_PASS, TRUE, emits=True),
+}
+
+
+@pytest.mark.parametrize("what", STAYING)
+def test_other_loops_stay(what: str) -> None:
+    y = STAYING[what]
+    before = Graph({f"x{i}": x for i, x in enumerate(sources(y))}, {"y": y})
+    assert FoldConstants()(before) is before
 
 
 def test_a_branch_that_may_be_taken_stays() -> None:
