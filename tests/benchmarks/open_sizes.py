@@ -14,23 +14,11 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
-import torch
-
-import redir
-from redir.check.guarantees import stored
-from redir.ir import Graph
-from redir.passes import FoldConstants, Prune
-from redir.runtime.onnxruntime import runner
-from tests.benchmarks.architectures import randomise
-from tests.benchmarks.open_networks import NETWORKS, Network
+from tests.benchmarks.open_networks import NETWORKS
+from tests.real.open_maps import apart, exported, share
 
 EXPORTERS = ("torchscript", "dynamo")
-SIZES = ((1, 64), (3, 80), (2, 96))
 
 
 @dataclass(frozen=True)
@@ -54,49 +42,6 @@ def measured(names: list[str]) -> Iterator[Row]:
         fixed, opened = (exported(NETWORKS[name], exporter, opened=o) for o in (False, True))
         if fixed is not None and opened is not None:
             yield Row(name, exporter, share(fixed), share(opened), apart(NETWORKS[name], opened))
-
-
-def exported(network: Network, exporter: str, *, opened: bool) -> Graph | None:
-    """The network as an exporter writes it, with its axes open or fixed."""
-    torch.manual_seed(0)
-    module, inputs = network.make().eval(), network.inputs(2, 64)
-    randomise(module)
-    names = [f"x{place}" for place in range(len(inputs))]
-    how: dict[str, Any] = {"dynamo": False, "opset_version": 17}
-    how |= {"dynamic_axes": {name: dict(network.axes) for name in names}} if opened else {}
-    if exporter == "dynamo":
-        any_ = dict.fromkeys(network.axes, torch.export.Dim.DYNAMIC)
-        how = {"dynamo": True, "verbose": False, "external_data": False}
-        how |= {"dynamic_shapes": tuple(any_ for _ in inputs)} if opened else {}
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        try:
-            torch.onnx.export(module, inputs, path, input_names=names, **how)
-        except torch.onnx.OnnxExporterError:
-            return None
-        return redir.load(path)
-
-
-def pruned(graph: Graph, *, compact: bool = True) -> Graph:
-    """``graph`` without half of the channels that may go, or with zeros for them."""
-    return Prune(0.5, compact=compact)(FoldConstants()(graph))
-
-
-def share(graph: Graph) -> float:
-    """The share of the numbers stored that is kept."""
-    return stored(pruned(graph)) / stored(graph)
-
-
-def apart(network: Network, graph: Graph) -> float:
-    """How far the pruned graph is from the one with zeros, as a share of the largest output."""
-    less, zeros = (runner(pruned(graph, compact=compact)) for compact in (True, False))
-    found = []
-    for batch, size in SIZES:
-        arrays = [x.numpy() for x in network.inputs(batch, size)]
-        given = dict(zip(graph.inputs, arrays, strict=True))
-        for a, b in zip(less(given).values(), zeros(given).values(), strict=True):
-            found.append(float(np.abs(a - b).max() / np.abs(b).max()))
-    return max(found)
 
 
 if __name__ == "__main__":
