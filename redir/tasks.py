@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -82,13 +82,19 @@ def using(chosen: Executor) -> Iterator[None]:
 
 
 def called(function: Callable[[_Item], _Made], item: _Item) -> _Made:
-    """What a function makes of an item, with one thread: with more, sums come out otherwise.
-
-    So it is the same wherever it runs, and as many processes as cores do not get in each other's
-    way.
-    """
-    with ThreadpoolController().limit(limits=1):
+    """What a function makes of an item, with one thread: the same, wherever it runs."""
+    with one_thread():
         return function(item)
+
+
+def one_thread(of: str | None = None) -> AbstractContextManager[object]:
+    """Let libraries, or those ``of`` a kind, use one thread: sums of several come out otherwise.
+
+    So it does not matter how many cores a machine has, and processes side by side do not get in
+    each other's way.
+    """
+    limiter: AbstractContextManager[object] = ThreadpoolController().limit(limits=1, user_api=of)
+    return limiter
 
 
 def mapped(

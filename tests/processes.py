@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 
-def until(done: Callable[[], bool], seconds: float = 30) -> None:
+def until(done: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something that takes a while, and fail if it does not come."""
     end = time.monotonic() + seconds
     while not done():
@@ -17,11 +17,11 @@ def until(done: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def of_session(leader: int) -> list[str]:
-    """The processes of a session that have not ended, by what Linux says of them."""
+def of_group(leader: int) -> list[str]:
+    """The processes of a group that have not ended, by what Linux says of them."""
     if not Path("/proc/self/stat").exists():
         pytest.skip("needs /proc")
-    return [stat for stat in _stats() if stat.rpartition(")")[2].split()[3] == str(leader)]
+    return [stat for stat in _stats() if stat.rpartition(")")[2].split()[2] == str(leader)]
 
 
 def _stats() -> Iterator[str]:

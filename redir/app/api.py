@@ -18,6 +18,7 @@ from redir.pipeline.planning import Planned, Planning
 from redir.pipeline.renaming import renamed
 from redir.pipeline.runner import Progress, run
 from redir.runtime.open_sizes import Shapes
+from redir.tasks import one_thread
 
 if TYPE_CHECKING:
     import onnx
@@ -138,7 +139,8 @@ def plan_by(pipeline: Pipeline, graph: Graph, sizes: Shapes) -> Planned:
     for number, (step, place) in enumerate(pipeline.placed(graph, sizes)):
         if isinstance(step, Planning) and step.plans:
             before, _ = run(graph, Pipeline(pipeline.passes[:number]))
-            return step.planned(before, place)
+            with one_thread("blas"):
+                return step.planned(before, place)
     raise BadPipeline(
         f"no pass of {pipeline} makes a plan: factorize, as in the preset best, and prune do, and "
         "hash and palettize under a target"

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from redir.app.commands import add_commands
-from redir.app.console import note, say
+from redir.app.console import WRITTEN, note, say
 from redir.app.jobs import working
 from redir.app.options import Command, Parser
 from redir.app.signals import stoppable
 from redir.app.status import showing
 from redir.atomic import Stopped, discard_all
+from redir.channels.families import and_more
 from redir.errors import Broken, Fault, RedirError, Skipped, Unchanged, visible
 from redir.ir import limits
 
@@ -29,16 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A signal ends it with 128 and the signal's number: 130 for Ctrl-C.
     """
+    WRITTEN.clear()
     try:
         with stoppable(_leave):
             return _run(argv)
     except Stopped as stopped:
-        return _fail(f"{stopped}; nothing was written", 128 + stopped.number)
+        return _stopped(stopped)
 
 
 def _leave(stopped: Stopped) -> None:
     discard_all()
-    _fail(f"{stopped}; nothing was written", 128 + stopped.number)
+    _stopped(stopped)
+
+
+def _stopped(stopped: Stopped) -> int:
+    written = and_more(list(WRITTEN)) if WRITTEN else "nothing"
+    return _fail(f"{stopped}; {written} was written", 128 + stopped.number)
 
 
 def _run(argv: Sequence[str] | None) -> int:

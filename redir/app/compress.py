@@ -145,7 +145,7 @@ def _say_steps(
 
 
 def _warn(options: argparse.Namespace, result: compress.Result) -> None:
-    if not any(step.changed for step in result.steps):
+    if not result.changed:
         note(options, "nothing was found to remove: the output is the model as it was")
         return
     if result.verdict in {"skipped", "vacuous"}:

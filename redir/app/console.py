@@ -75,12 +75,16 @@ def note(options: argparse.Namespace, text: str) -> None:
         say(f"redir: {visible(text)}")
 
 
+WRITTEN: dict[str, None] = {}  # the files that the command has written
+
+
 def save(graph: Graph, out: str, *, notes: bool = True) -> None:
     """Write a graph to a file, or print it."""
     if out == "-":
         print(graph, end="")
     else:
         models.save(graph, out, notes=notes)
+        WRITTEN[out] = None
 
 
 def say(text: str) -> None:
@@ -106,6 +110,7 @@ def write(text: str, path: str) -> None:
         return
     with replacing(Path(path)) as (file,):
         file.write(text.encode())
+    WRITTEN[path] = None
 
 
 def say_counted(options: argparse.Namespace, graph: Graph, sizes: Shapes) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from redir.app.jobs import add_jobs
 from redir.errors import BadInput
 from redir.io import arrays
 from redir.ir import Graph
+from redir.ir.tensor import Array
 from redir.pipeline import Pipeline, compress
 from redir.pipeline.presets import PRESETS
 from redir.runtime.onnxruntime import accuracy, runner
@@ -197,14 +199,23 @@ def add_shapes(command: argparse.ArgumentParser) -> None:
     )
 
 
-Judge = Callable[[Graph], Mapping[str, float] | None]
-"""The accuracy before and after, if there is data to judge by."""
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Compares the accuracy of others with that ``before``, if there is ``data`` to judge by."""
+
+    data: tuple[Mapping[str, Array], Array] | None = None
+    before: float | None = None
+
+    def __call__(self, after: Graph) -> Mapping[str, float] | None:
+        """The accuracy before and after."""
+        if self.data is None or self.before is None:
+            return None
+        return {"before": self.before, "after": accuracy(runner(after), *self.data)}
 
 
 def judging(options: argparse.Namespace, graph: Graph) -> Judge:
     """What compares the accuracy of others with that of ``graph`` on the data of ``--eval``."""
     if not options.eval:
-        return lambda _: None
+        return Judge()
     data = arrays.labelled(options.eval, graph)
-    before = accuracy(runner(graph), *data)
-    return lambda after: {"before": before, "after": accuracy(runner(after), *data)}
+    return Judge(data, accuracy(runner(graph), *data))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from redir.app import plots, tables
-from redir.app.console import dump, load, note, own_files, save, say_counted, with_source
+from redir.app.console import load, note, own_files, save, say_counted, with_source
 from redir.app.options import (
     TARGETS,
+    Judge,
     add_command,
     add_model,
     add_pipeline,
@@ -20,13 +21,21 @@ from redir.app.options import (
     chosen,
     judging,
 )
-from redir.check.outputs import finite
+from redir.app.points import Points, keys, point, row
+from redir.cost import Cost, example_shapes, total
 from redir.errors import BadInput, Broken
 from redir.io import outputs
 from redir.ir import Graph
 from redir.pipeline import Pipeline
-from redir.pipeline.compress import COUNTS, Result, Target, missed
-from redir.pipeline.sweep import swept
+from redir.pipeline.compress import (
+    COUNTS,
+    Clock,
+    Result,
+    missed,
+    statistics_of,
+    times_as_dict,
+)
+from redir.pipeline.sweep import Sweep
 from redir.progress import progress
 from redir.runtime.open_sizes import parsed_shapes
 
@@ -47,6 +56,9 @@ def add_sweep(commands: Any) -> None:
     )
     add_pipeline(command, span)
     command.add_argument("--json", metavar="FILE|-", help="write the points as JSON; - for stdout")
+    command.add_argument(
+        "--resume", action="store_true", help="take up the points that the file of --json has"
+    )
     command.add_argument("--plot", metavar="FILE", help="draw the curve: .svg, .png or .pdf")
     add_timing(command)
 
@@ -67,46 +79,10 @@ def span(text: str) -> tuple[float, ...]:
     )
 
 
-@dataclass(frozen=True)
-class _Point:
-    """What one value of a target came to, and the ``file`` it is in, if it was written."""
-
-    target: Target
-    result: Result
-    accuracy: Mapping[str, float] | None
-    file: str | None
-    missed: str | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The point as ``redir sweep --json`` prints it."""
-        held = self.result.as_dict()
-        return {
-            "asked": self.target.asked,
-            "reached": self.target.reached,
-            **held["after"],
-            "deviation": held["deviation"],
-            "time": held["time"],
-            "accuracy": self.accuracy and self.accuracy["after"],
-            "file": self.file,
-            "missed": self.missed,
-        }
-
-    def row(self) -> tables.Row:
-        """The point in the table."""
-        reached, times = self.target.reached, self.result.times
-        moved = finite(self.result.deviation)
-        return (
-            f"{self.target.asked:g}",
-            "-" if reached is None else f"{reached:.3g}",
-            *(getattr(self.result.after, count) for count in tables.COLUMNS),
-            "-" if moved is None else f"{moved:.1e}",
-            "-" if times is None else tables.share_of(times),
-            "-" if self.accuracy is None else f"{100 * self.accuracy['after']:.2f}%",
-        )
-
-
 def _sweep(options: argparse.Namespace) -> int:
     check_seed(options)
+    if options.resume and options.json in {None, "-"}:
+        raise BadInput("--resume takes up points of a file: --json names none")
     name, values = _target(options)
     asked = [argparse.Namespace(**{**vars(options), name: value}) for value in values]
     pipelines = list(map(chosen, asked))
@@ -114,27 +90,21 @@ def _sweep(options: argparse.Namespace) -> int:
     graph = load(options, options.model)
     _check(options, graph, files)
     pipelines = with_source(options, graph, pipelines)
-    runs = list(zip(pipelines, files, strict=True))
-    points = list(_points(options, graph, runs))
-    first = points[0].result
-    say_counted(options, graph, first.sizes)
-    summary = {
-        "target": name,
-        "statistics": points[0].target.statistics,
-        "before": asdict(first.before),
-        "accuracy": points[0].accuracy and points[0].accuracy["before"],
-        "points": [point.as_dict() for point in points],
-    }
-    if options.plot:
-        plots.save(plots.curve(summary, COUNTS.get(name, COUNTS["macs"])), options.plot)
-    if options.json:
-        dump(summary, options.json)
-    if options.json != "-":
-        _write(points)
-    why = [f"{point.target.asked:g}: {point.missed}" for point in points if point.missed]
-    if why:
-        raise Broken(f"{name} {why[0]}")
-    return 0
+    shapes = parsed_shapes(options.input)
+    sizes, judge = example_shapes(graph, shapes), judging(options, graph)
+    head = _head(name, pipelines, total(graph, sizes), judge)
+    points = Points(head, options.json)
+    sweep = Sweep(graph, pipelines, judge, options.seed, shapes)
+    _Run(options, sweep, files, points).go()
+    say_counted(options, graph, sizes)
+    return _told(options, points)
+
+
+def _head(name: str, pipelines: Sequence[Pipeline], before: Cost, judge: Judge) -> dict[str, Any]:
+    """What is known before there are points."""
+    statistics = statistics_of(pipelines[0])
+    counts = asdict(before)
+    return {"target": name, "statistics": statistics, "before": counts, "accuracy": judge.before}
 
 
 def _target(options: argparse.Namespace) -> tuple[str, Sequence[float]]:
@@ -169,28 +139,79 @@ def _check(options: argparse.Namespace, graph: Graph, files: Sequence[str | None
         outputs.check(read, "-", options.plot)
 
 
-def _points(
-    options: argparse.Namespace, graph: Graph, runs: Sequence[tuple[Pipeline, str | None]]
-) -> Iterator[_Point]:
-    judge = judging(options, graph)
-    how = {"timing": options.timing, "input_shapes": parsed_shapes(options.input)}
-    results = swept(graph, [pipeline for pipeline, _ in runs], seed=options.seed, **how)
-    for pipeline, file in progress(runs, "models"):
-        result = next(results)
-        found = judge(result.graph)
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A sweep, the files that its models go to, and the points that it has come to."""
+
+    options: argparse.Namespace
+    sweep: Sweep
+    files: Sequence[str | None]
+    points: Points
+
+    def go(self) -> None:
+        """Come to all points, and write what is to be written of each as soon as it is known.
+
+        Times are taken at the end where the runs are side by side, which would disturb them.
+        """
+        named, here = self._keys(), self.sweep.is_here
+        if self.options.resume:
+            self.points.resume(named, self.files)
+        left = [place for place in range(len(self.files)) if place not in self.points.held]
+        clock, later = Clock(self.sweep.graph, self.sweep.seed, self.sweep.input_shapes), {}
+        with closing(self.sweep.points(left)) as results:
+            for _ in progress(left, "models"):
+                place, result, found = next(results)
+                if self.options.timing and result.changed and not here:
+                    later[place] = result.graph
+                elif self.options.timing and result.changed:
+                    result = replace(result, times=clock.times(result.graph))
+                self._add(place, result, found, None if place in later else named[place])
+        for place, after in progress(later.items(), "times"):
+            time = times_as_dict(clock.times(after))
+            held = {**self.points.held[place], "time": time, "key": named[place]}
+            self.points.add(place, held)
+
+    def _keys(self) -> list[str]:
+        """What tells each run from others, if there is a file for that to be in."""
+        options = self.options
+        if options.json in {None, "-"}:
+            return [""] * len(self.files)
+        how = f"{options.seed} {options.timing} {options.input}"
+        return keys(self.sweep.graph, self.sweep.pipelines, options.eval, how)
+
+    def _add(
+        self, place: int, result: Result, found: Mapping[str, float] | None, key: str | None
+    ) -> None:
+        """Say what a run came to, write its model, and keep its point."""
+        pipeline, file = self.sweep.pipelines[place], self.files[place]
         target = result.target(pipeline, found)
         assert target is not None
         why = missed(result.before, result.after, pipeline.asked, result.times)
-        note(options, tables.told(target))
+        note(self.options, tables.told(target))
         if file and not why:
             save(result.graph, file)
-        yield _Point(target, result, found, None if why else file, why)
+        held = point(result, target, pipeline, found, why)
+        self.points.add(place, {**held, "file": None if why else file, "key": key})
 
 
-def _write(points: Sequence[_Point]) -> None:
-    first = points[0]
-    counts = (getattr(first.result.before, count) for count in tables.COLUMNS)
-    right = "-" if first.accuracy is None else f"{100 * first.accuracy['before']:.2f}%"
-    head = (first.target.name, "reached", *tables.COLUMNS, "deviation", "time", "accuracy")
-    rows = [point.row() for point in points]
-    tables.write_table(head, [("original", "", *counts, "", "", right), *rows])
+def _told(options: argparse.Namespace, points: Points) -> int:
+    """Show what was found."""
+    summary = points.as_dict()
+    if options.plot:
+        along = COUNTS.get(summary["target"], COUNTS["macs"])
+        plots.save(plots.curve(summary, along), options.plot)
+    points.write()
+    if options.json != "-":
+        _write(summary)
+    why = [f"{held['asked']:g}: {held['missed']}" for held in summary["points"] if held["missed"]]
+    if why:
+        raise Broken(f"{summary['target']} {why[0]}")
+    return 0
+
+
+def _write(summary: Mapping[str, Any]) -> None:
+    before, accuracy = summary["before"], summary["accuracy"]
+    right = "-" if accuracy is None else f"{100 * accuracy:.2f}%"
+    original = ("original", "", *(before[c] for c in tables.COLUMNS), "", "", right)
+    head = (summary["target"], "reached", *tables.COLUMNS, "deviation", "time", "accuracy")
+    tables.write_table(head, [original, *map(row, summary["points"])])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from typing import TextIO
+from dataclasses import asdict
+from typing import Any, TextIO
 
 from redir.cost import Cost, Layer
 from redir.errors import visible
 from redir.pipeline.compress import Result, Target
-from redir.runtime.onnxruntime import Times
 
 try:
     from rich.console import Console
@@ -84,7 +84,7 @@ def write_result(
     more = {}
     if (times := result.times) is not None:
         more["ms"] = [f"{1000 * s:.3f}" for s in (times.before, times.after)]
-        more["ms"].append(share_of(times))
+        more["ms"].append(share_of(asdict(times)))
     if accuracy:
         more["accuracy"] = [f"{100 * accuracy[k]:.2f}%" for k in ("before", "after")]
         more["accuracy"].append(f"{100 * (accuracy['after'] - accuracy['before']):+.2f}")
@@ -96,10 +96,10 @@ def write_result(
     write_table(("pass", "time", "deviation", "verdict"), steps)
 
 
-def share_of(times: Times) -> str:
-    """How much of the time is left, with the quartiles."""
-    spread = f"{100 * times.low:.0f}-{100 * times.high:.0f}"
-    return f"{100 * times.ratio:.1f}% ({spread})"
+def share_of(times: Mapping[str, Any]) -> str:
+    """How much of the time is left, with the quartiles, by what JSON holds of it."""
+    spread = f"{100 * times['low']:.0f}-{100 * times['high']:.0f}"
+    return f"{100 * times['ratio']:.1f}% ({spread})"
 
 
 def told(target: Target) -> str:

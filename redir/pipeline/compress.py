@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from redir.check.observed import Observed
@@ -117,12 +118,11 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """The result as ``compress --json`` prints it."""
-        times = self.times and {**asdict(self.times), "verdict": self.times.verdict}
         return {
             "before": asdict(self.before),
             "after": asdict(self.after),
             "sizes": {name: list(shape) for name, shape in self.sizes.items()},
-            "time": times,
+            "time": times_as_dict(self.times),
             "passes": [{k: finite(v) for k, v in asdict(s).items()} for s in self.steps],
             "verdict": self.verdict,
             "deviation": finite(self.deviation),
@@ -130,11 +130,15 @@ class Result:
             "map": dict(self.map),
         }
 
+    @property
+    def changed(self) -> bool:
+        """Whether any pass found anything to do."""
+        return any(step.changed for step in self.steps)
+
     def target(self, pipeline: Pipeline, accuracy: Mapping[str, float] | None) -> Target | None:
         """The target that was asked of ``pipeline``, if one was."""
         for name, value in pipeline.asked.items():
-            sources = (s for step in pipeline.passes if (s := getattr(step, "statistics", None)))
-            return Target(name, value, self._reached(name, accuracy), str(next(sources, "")))
+            return Target(name, value, self._reached(name, accuracy), statistics_of(pipeline))
         return None
 
     def _reached(self, name: str, accuracy: Mapping[str, float] | None) -> float | None:
@@ -146,6 +150,17 @@ class Result:
         if name == "max_drop" and accuracy:
             return 100 * (accuracy["before"] - accuracy["after"])
         return None
+
+
+def times_as_dict(times: Times | None) -> dict[str, Any] | None:
+    """Times as JSON holds them."""
+    return None if times is None else {**asdict(times), "verdict": times.verdict}
+
+
+def statistics_of(pipeline: Pipeline) -> str:
+    """Where the first of its passes that looks at inputs has them from; empty if none does."""
+    sources = (s for step in pipeline.passes if (s := getattr(step, "statistics", None)))
+    return str(next(sources, ""))
 
 
 def run(
@@ -191,6 +206,26 @@ def run(
         times=times,
         map=renamed(graph, after),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """Takes the times of a graph and of what became of it, as ``run`` does."""
+
+    graph: Graph
+    seed: int = 0
+    input_shapes: Shapes | None = None
+
+    def times(self, after: Graph) -> Times | None:
+        """Those in onnxruntime, if it is there and takes both."""
+        try:
+            return _times([self._before, self._before.successor(after)])
+        except Unsupported:
+            return None
+
+    @cached_property
+    def _before(self) -> Observed:
+        return Observed.of(self.graph, seed=self.seed, input_shapes=self.input_shapes)
 
 
 def missed(

@@ -16,6 +16,7 @@ from redir.ops import tensor_of
 from redir.pipeline.pipeline import Pass, Pipeline
 from redir.progress import progress as told
 from redir.runtime.open_sizes import Shapes
+from redir.tasks import one_thread
 
 _LOG = logging.getLogger("redir")
 
@@ -61,7 +62,8 @@ def run(
     for step, place in told(list(pipeline.placed(graph, shapes)), "passes"):
         tell(str(step), len(records), count)
         start = time.perf_counter()
-        after = step.run_at(graph, place)
+        with one_thread("blas"):
+            after = step.run_at(graph, place)
         ran = Ran(step, graph, after, time.perf_counter() - start)
         _LOG.info("%s: %.3f s%s", step, ran.seconds, "" if ran.changed else ", unchanged")
         for instrument in instruments:

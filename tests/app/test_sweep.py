@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import numpy as np
 import pytest
 
 from redir.app import plots
+from redir.app.points import keys
 from redir.app.sweep import span
-from redir.errors import BadInput
+from redir.atomic import Stopped
+from redir.errors import BadInput, TooLarge
 from redir.io import models
 from redir.ir import Graph, Value
 from redir.ops import Conv, Relu
 from redir.passes.factorize.study import study
-from redir.pipeline import Pass, Pipeline, sweep
+from redir.pipeline import Pass, Pipeline, compress, sweep
+from redir.pipeline.executors import Pool
+from redir.pipeline.sweep import Sweep, Swept
+from redir.tasks import using
 from tests.commands import Redir
 from tests.helpers import const, placeholder
 
@@ -166,12 +172,138 @@ def test_the_curve_has_what_was_measured() -> None:
         ("--macs 0.5 --eval good.onnx", "not an npz file"),
         ("--macs 0.5 --seed -1", "expected 0 or more"),
         ("--max-drop 1", "need each other"),
+        ("--macs 0.5 --resume", "--json names none"),
+        ("--macs 0.5 --resume --json -", "--json names none"),
     ],
 )
 def test_sweep_refuses(redir: Redir, given: str, why: str) -> None:
     done = redir(f"sweep good.onnx {given} --quiet")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert why in done.err
+
+
+# What is kept
+
+SWEEP = f"sweep good.onnx s{{}}.onnx --macs 0.4:0.8:0.4 {QUICK} --json out.json"
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The values that runs were for, from here on."""
+    found: list[float] = []
+    run = compress.run
+
+    def noting(graph: Graph, pipeline: Pipeline, **how: Any) -> Any:
+        found.append(pipeline.asked["macs"])
+        return run(graph, pipeline, **how)
+
+    monkeypatch.setattr(compress, "run", noting)
+    return found
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let the second point of a sweep end in an error."""
+    points = Sweep.points
+
+    def some(sweep: Sweep, places: Sequence[int] | None = None) -> Iterator[Swept]:
+        yield next(points(sweep, places))
+        raise error
+
+    monkeypatch.setattr(Sweep, "points", some)
+
+
+def test_what_was_done_before_an_error_is_kept(
+    redir: Redir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending(monkeypatch, TooLarge("it is too large"))
+    assert redir(SWEEP).code == 2
+    assert [p["file"] for p in json.loads(Path("out.json").read_text())["points"]] == ["s0.4.onnx"]
+    assert Path("s0.4.onnx").exists()
+
+
+def test_one_that_is_stopped_says_what_is_written(
+    redir: Redir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending(monkeypatch, Stopped(SIGINT))
+    done = redir(SWEEP)
+    assert done.code == 130
+    assert done.err.endswith("redir: error: stopped by SIGINT; s0.4.onnx and 1 more was written\n")
+
+
+def test_points_are_taken_up(redir: Redir, ran: list[float]) -> None:
+    assert redir(SWEEP).code == 0
+    whole = Path("out.json").read_bytes()
+    Path("s0.8.onnx").unlink()
+    done = redir(f"{SWEEP} --resume")
+    assert ran == [0.4, 0.8, 0.8]
+    assert Path("out.json").read_bytes() == whole
+    assert [line.split()[0] for line in done.out.splitlines()[2:]] == ["0.4", "0.8"]
+
+
+def test_all_of_them_are_taken_up(redir: Redir, ran: list[float]) -> None:
+    first = redir(SWEEP)
+    assert redir(f"{SWEEP} --resume").out == first.out
+    assert ran == [0.4, 0.8]
+
+
+def test_points_of_another_way_are_not(redir: Redir, ran: list[float]) -> None:
+    redir(SWEEP)
+    redir(f"{SWEEP} --resume --seed 1")
+    assert len(ran) == 4
+
+
+def test_keys_tell_runs_apart() -> None:
+    one, other = Pipeline.parse("cse"), Pipeline.parse("merge")
+    x = placeholder("n", 3, 8, 8)
+    given: list[tuple[Graph, Pipeline, str | None, str]] = [
+        (network(), one, None, ""),
+        (network(), other, None, ""),
+        (network(), one, "data.npz", ""),
+        (network(), one, None, "seed"),
+        (Graph({"x": x}, {"y": conv(conv(x, 12, 5), 8, 6)}), one, None, ""),
+    ]
+    assert len({keys(graph, [each], data, how)[0] for graph, each, data, how in given}) == 5
+    assert keys(network(), [one, other], None, "") == [
+        keys(network(), [each], None, "")[0] for each in (one, other)
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"points": [1]}', '{"points": [{}]}', "\0"])
+def test_what_holds_no_points_is_not_resumed(redir: Redir, text: str) -> None:
+    Path("out.json").write_text(text)
+    done = redir(f"{SWEEP} --resume")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "out.json: it holds no points of redir sweep" in done.err
+
+
+def test_processes_make_the_same(redir: Redir, monkeypatch: pytest.MonkeyPatch) -> None:
+    redir(f"{SWEEP} --eval data.npz --jobs 1")
+    whole, model = Path("out.json").read_bytes(), Path("s0.8.onnx").read_bytes()
+    monkeypatch.setattr(sweep, "_LARGE", 0)
+    assert redir(f"{SWEEP} --eval data.npz --jobs 2").code == 0
+    assert Path("out.json").read_bytes() == whole
+    assert Path("s0.8.onnx").read_bytes() == model
+
+
+def test_times_are_taken_when_processes_are_done(
+    redir: Redir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime", reason="it measures the times")
+    monkeypatch.setattr(sweep, "_LARGE", 0)
+    redir(f"{SWEEP.replace('--no-timing', '')} --jobs 2")
+    points = json.loads(Path("out.json").read_text())["points"]
+    assert all(point["time"]["ratio"] > 0 and point["key"] for point in points)
+
+
+def test_what_measures_times_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "_LARGE", 0)
+    with using(Pool(2, 2**30)):
+        plain, *timed = (
+            Sweep(network(), [compress.chosen(**given)]).is_here
+            for given in ({"macs": 0.5}, {"speed": 2.0}, {"macs": 0.5, "cost": "latency"})
+        )
+    assert not plain
+    assert all(timed)
 
 
 RUNS: list[str] = []
@@ -192,7 +324,7 @@ def test_what_pipelines_begin_with_runs_once() -> None:
     RUNS.clear()
     a, b, c, d = map(Counting, "abcd")
     pipelines = [Pipeline((a, b, c)), Pipeline((a, b, d)), Pipeline((a, b, c))]
-    results = list(sweep.swept(network(), pipelines, timing=False))
+    results = [result for _, result, _ in sweep.swept(network(), pipelines)]
     assert list("abcdc") == RUNS
     assert [[step.name for step in result.steps] for result in results] == [
         [str(step) for step in pipeline.passes] for pipeline in pipelines

@@ -103,9 +103,9 @@ class Point:
 def by_redir(model: Classifier, statistics: str) -> Iterator[Point]:
     """Those of the preset ``best``, as ``redir sweep`` makes them: statistics are taken once."""
     pipelines = [chosen(macs=share, statistics=statistics) for share in SHARES]
-    results, start = swept(model.graph, pipelines, timing=False), process_time()
-    for share, result in zip(SHARES, results, strict=True):
-        yield _point(model, share, result.graph, process_time() - start)
+    results, start = swept(model.graph, pipelines), process_time()
+    for place, result, _ in results:
+        yield _point(model, SHARES[place], result.graph, process_time() - start)
         start = process_time()
 
 

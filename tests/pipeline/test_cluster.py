@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from redir import tasks
+from redir import ops, tasks
+from redir.backends.onnx import to_proto
 from redir.errors import BadInput, Lost, MissingExtra, Skipped
-from redir.ir import limits
-from redir.pipeline.executors import Cluster, cluster
+from redir.io import models
+from redir.ir import Graph, Value, limits
+from redir.pipeline import sweep
+from redir.pipeline.compress import chosen
+from redir.pipeline.executors import Cluster, Pool, cluster
+from redir.pipeline.presets import PRESETS
+from redir.pipeline.sweep import Sweep
+from tests.helpers import const, placeholder
 from tests.pipeline import deeds
 
 distributed = pytest.importorskip("distributed", reason="it is the cluster")
+RATIOS = [round(0.3 + 0.05 * number, 2) for number in range(12)]
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # dask's sockets
 
 
@@ -69,6 +80,64 @@ def test_a_task_whose_worker_dies_is_done_again(tmp_path: Path) -> None:
 def test_a_task_that_kills_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(Lost, match="deaths 1/1: lost by --scheduler tcp://"):
         tasks.mapped(deeds.dying, [(tmp_path, 99)], "deaths")
+
+
+# A sweep
+
+
+def kill_one(address: str) -> None:
+    """Kill a worker of a cluster."""
+    with distributed.Client(address, set_as_default=False) as client:
+        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+
+def swept(
+    graph: Graph, pipeline: str, executor: tasks.Executor, midway: Callable[[], None]
+) -> list[bytes]:
+    """The models of twelve ratios; ``midway`` happens once a quarter of them is there."""
+    pipelines = [chosen(pipeline=pipeline, macs=ratio) for ratio in RATIOS]
+    with tasks.using(executor):
+        points = Sweep(graph, pipelines).points()
+        found = dict(islice(((p.place, p.result.graph) for p in points), 3))
+        midway()
+        found.update((p.place, p.result.graph) for p in points)
+    assert sorted(found) == list(range(len(RATIOS)))
+    return [to_proto(found[place]).SerializeToString() for place in sorted(found)]
+
+
+def check_sweep(graph: Graph, pipeline: str, address: str) -> None:
+    """Check that a sweep is the same here, in processes and on a cluster that loses a worker."""
+    here = swept(graph, pipeline, tasks.Serial(), lambda: None)
+    with Pool(2, 2**34) as pool:
+        assert swept(graph, pipeline, pool, lambda: None) == here
+    with Cluster(address, 2**34) as found:
+        assert swept(graph, pipeline, found, partial(kill_one, address)) == here
+    assert len(set(here)) > len(RATIOS) // 2
+
+
+def residual() -> Graph:
+    """A little network with a branch around a layer."""
+    rng, x = np.random.default_rng(0), placeholder("n", 3, 6, 6)
+
+    def conv(y: Value, outputs: int) -> Value:
+        weight = rng.normal(size=(outputs, y.type.size(1) or 0, 3, 3))
+        return ops.Relu(ops.Conv(y, const(weight), pads=(1, 1, 1, 1)))
+
+    first = conv(x, 8)
+    return Graph({"x": x}, {"y": conv(ops.Add(first, conv(first, 8)), 6)})
+
+
+def test_a_sweep_is_the_same_everywhere(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(sweep, "_LARGE", 0)
+    check_sweep(residual(), "factorize{statistics=drawn,examples=4}", address)
+
+
+@pytest.mark.nightly
+def test_that_of_a_resnet_too(shared: Path, address: str) -> None:
+    check_sweep(models.load(shared / "models/cifar10-resnet20-bn.onnx"), PRESETS["best"], address)
+
+
+# What is refused
 
 
 def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:

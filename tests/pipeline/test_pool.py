@@ -32,7 +32,7 @@ from redir.pipeline.executors import Pool
 from redir.testing.strategies import graphs
 from tests.helpers import const, placeholder
 from tests.pipeline import deeds
-from tests.processes import of_session, until
+from tests.processes import of_group, until
 
 MEMORY = 2**30
 ENDLESS = from_proto(
@@ -230,10 +230,13 @@ def test_nothing_is_left_of_a_run_that_is_ended(
     models.save(Graph({"x": x}, {"y": MatMul(MatMul(x, first), second)}), model)
     command = f"opt {model} {tmp_path}/out.onnx -p palettize{{error=0.01}} --jobs 2".split()
     script = [sys.executable, "-c", SCRIPT, str(memory), *command]
-    with subprocess.Popen(script, start_new_session=True, stderr=subprocess.PIPE) as run:
-        until(lambda: len(list(memory.glob("*/*"))) > 1)
-        kill(run.pid, number)
-        _, said = run.communicate(timeout=30)
-    until(lambda: not of_session(run.pid) and not list(memory.iterdir()))
+    with subprocess.Popen(script, process_group=0, stderr=subprocess.PIPE) as run:
+        try:
+            until(lambda: len(list(memory.glob("*/*"))) > 1)
+            kill(run.pid, number)
+            _, said = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    until(lambda: not of_group(run.pid) and not list(memory.iterdir()))
     assert run.returncode == code
     assert said.count(b"\n") == (code > 0)
