@@ -37,7 +37,9 @@ def cells_of(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.
     The centres are numbers that the type of the weights has. One lies between weights of its own
     cell, so rounding takes it no further, and centres stay distinct and in order.
     """
-    return _cells(_ordered(weights), weights.dtype, bandwidth, contrast)
+    ordered = _ordered(weights)
+    width = bandwidth_of(ordered, bandwidth) if _is_usable(ordered) else 0.0
+    return _cells(ordered, weights.dtype, width, contrast)
 
 
 def _ordered(weights: Array) -> Array:
@@ -45,9 +47,11 @@ def _ordered(weights: Array) -> Array:
     return np.sort(weights[weights != 0].astype(np.float64))
 
 
-def _cells(ordered: Array, dtype: DType, bandwidth: float | str, contrast: float) -> Cells | None:
-    usable = ordered.size > 1 and bool(np.isfinite(ordered[[0, -1]]).all())  # NaN is the last
-    width = bandwidth_of(ordered, bandwidth) if usable else 0.0
+def _is_usable(ordered: Array) -> bool:
+    return ordered.size > 1 and bool(np.isfinite(ordered[[0, -1]]).all())  # NaN is the last
+
+
+def _cells(ordered: Array, dtype: DType, width: float, contrast: float) -> Cells | None:
     curve = density(ordered, width) if width > 0 else None
     if curve is None:
         return None
@@ -63,9 +67,10 @@ def widest(weights: Array, error: float, contrast: float = 0.0) -> float | None:
     where the narrowest costs too much.
     """
     ordered, low, high = _ordered(weights), 0, len(_MULTIPLES)
+    usual = bandwidth_of(ordered, "silverman") if _is_usable(ordered) else 0.0
     while low < high:
         middle = (low + high) // 2
-        found = _cells(ordered, weights.dtype, float(_MULTIPLES[middle]), contrast)
+        found = _cells(ordered, weights.dtype, float(_MULTIPLES[middle]) * usual, contrast)
         if found is None or relative_error(ordered, _moved(ordered, found)) <= error:
             low = middle + 1
         else:

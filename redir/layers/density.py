@@ -65,12 +65,28 @@ def density(weights: Array, width: float) -> Density | None:
         return None
     count = int((high - low) / step) + 2 * margin + 2
     grid = Density(low - step * margin, step, np.empty(0))
-    place = grid.place(weights)
-    left = place.astype(np.int64)
-    share = place - left
-    mass = np.bincount(left, 1 - share, count) + np.bincount(left + 1, share, count)
-    smooth = gaussian_filter1d(mass, _STEPS, mode="constant", truncate=_REACH)
+    smooth = gaussian_filter1d(
+        _mass(weights, grid, count), _STEPS, mode="constant", truncate=_REACH
+    )
     return replace(grid, values=smooth / (weights.size * step))
+
+
+def _mass(weights: Array, grid: Density, count: int) -> Array:
+    """How much of ``weights`` lies at each of ``count`` points, each shared by the nearest two."""
+    if weights.size < count or np.any(weights[1:] < weights[:-1]):
+        place = grid.place(weights)
+        left = place.astype(np.int64)
+        share = place - left
+        return np.bincount(left, 1 - share, count) + np.bincount(left + 1, share, count)
+    points = replace(grid, values=np.empty(count)).points
+    starts = np.searchsorted(weights, points)
+    many = np.diff(np.append(starts, weights.size))
+    some, share = np.flatnonzero(many), np.zeros(count)
+    sums = np.add.reduceat(weights, starts[some])
+    share[some] = (sums - many[some] * points[some]) / grid.step
+    mass: Array = many - share
+    mass[1:] += share[:-1]
+    return mass
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def relative_error(old: Array, new: Array) -> float:
 
     It is |new - old| / |old| (Frobenius), which holds for uncorrelated inputs of equal power.
     """
-    a, b = old.astype(np.float64), new.astype(np.float64)
+    a, b = (np.asarray(x, np.float64) for x in (old, new))
     return float(np.linalg.norm(b - a) / (np.linalg.norm(a) or 1.0))
 
 
