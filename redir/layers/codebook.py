@@ -28,33 +28,45 @@ def reduced(weights: Array, count: int) -> Array:
 def each_reduced(weights: Array, counts: Iterable[int]) -> Iterator[Array]:
     """What ``reduced`` makes of weights, for each of several counts."""
     flat, held = weights.astype(np.float64).reshape(-1), distinct(weights)
-    some = np.sort(flat[flat != 0])
-    usable, zero = bool(np.isfinite(some).all()), int(some.size < flat.size)
+    places = np.flatnonzero(flat)
+    order = places[np.argsort(flat[places])]
+    some, zero = flat[order], int(order.size < flat.size)
+    usable = bool(np.isfinite(some).all())
     if not usable:
         yield from (weights for _ in counts)
         return
-    at = _spread(some)
+    at, sums = _spread(some), np.zeros(some.size + 1)
+    np.cumsum(some, out=sums[1:])
     for count in counts:
         if held <= count:
             yield weights
             continue
-        values = _lloyd(some, at((np.arange(count - zero) + 0.5) / (count - zero)))
-        nearest = values[np.searchsorted((values[1:] + values[:-1]) / 2, flat)]
-        yield np.where(flat == 0, 0.0, nearest).astype(weights.dtype).reshape(weights.shape)
+        values = _lloyd(some, sums, at((np.arange(count - zero) + 0.5) / (count - zero)))
+        nearest = np.zeros(flat.size, weights.dtype)
+        sizes = np.diff(_ends(some, values))
+        nearest[order] = np.repeat(values.astype(weights.dtype), sizes)
+        yield nearest.reshape(weights.shape)
 
 
-def _lloyd(ordered: Array, values: Array) -> Array:
-    """The values (k,), in order, nearest to numbers that are in order (n,), from ``values`` on."""
-    sums = np.append(0.0, np.cumsum(ordered))
+def _lloyd(ordered: Array, sums: Array, values: Array) -> Array:
+    """The values (k,), in order, nearest to numbers that are in order (n,), from ``values`` on.
+
+    ``sums`` (n + 1,) are those of the numbers before each of them, and of all.
+    """
     for _ in range(_STEPS):
-        inner = np.searchsorted(ordered, (values[1:] + values[:-1]) / 2)
-        ends = np.concatenate([[0], inner, [ordered.size]])
+        ends = _ends(ordered, values)
         held = np.diff(ends)
         means = np.where(held > 0, np.diff(sums[ends]) / np.maximum(held, 1), values)
         if np.array_equal(means, values):
             break
         values = means
     return values
+
+
+def _ends(ordered: Array, values: Array) -> Array:
+    """Where the numbers begin that are nearest to each value, and behind the last: (k + 1,)."""
+    inner = np.searchsorted(ordered, (values[1:] + values[:-1]) / 2)
+    return np.concatenate([[0], inner, [ordered.size]])
 
 
 def _spread(ordered: Array) -> Callable[[Array], Array]:
