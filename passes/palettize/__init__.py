@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +23,7 @@ from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array, Tensor, is_floating
 from redir.layers.codebook import reduced
 from redir.layers.output_error import relative_error
-from redir.layers.palette import WIDTHS, least_bits, split, unpacked
+from redir.layers.palette import WIDTHS, distinct, least_bits, split, unpacked
 from redir.ops import tensor_of
 from redir.passes.palettize.fewer import options, within
 from redir.passes.palettize.storing import Writer, plan
@@ -85,7 +85,7 @@ class Palettize(Weighing):
 
     def run_at(self, graph: Graph, place: Place) -> Graph:
         """``run``, so that a share that is asked for is left behind the last pass."""
-        return graph if _is_old(graph) else _stored(graph, self._reduced(graph, place))
+        return graph if _is_old(graph) else _stored(graph, self._made(graph, place))
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Which weights have too many values to be stored in a palette."""
@@ -97,14 +97,16 @@ class Palettize(Weighing):
                 name = value.node.name if value.node is not None else ""
                 yield f"{name}: {count} distinct values are more than {2 ** WIDTHS[-1]}"
 
-    def _reduced(self, graph: Graph, place: Place) -> Mapping[Value, Array]:
+    def _made(self, graph: Graph, place: Place) -> Made:
+        weights = _weights(graph)
+        if self.bits:
+            return {v: partial(_few, tensor, 2**self.bits) for v, tensor in weights.items()}
         if self.bytes:
-            return self.shared(graph, place)
-        weights = {v: t.array for v, t in _weights(graph).items()}
-        if self.error is not None:
-            return within(options(weights, range(WIDTHS[-1], 0, -1)), self.error)
-        few = 2 ** (self.bits or 0)
-        return {v: reduced(a, few) for v, a in weights.items()} if self.bits else {}
+            return _as_they_are(self.shared(graph, place))
+        if self.error is None:
+            return {}
+        offered = options({v: t.array for v, t in weights.items()}, range(WIDTHS[-1], 0, -1))
+        return _as_they_are(within(offered, self.error))
 
     def counted(self, graph: Graph) -> int:
         """The bytes of the parameters."""
@@ -116,27 +118,52 @@ class Palettize(Weighing):
 
     def having(self, graph: Graph, weights: Mapping[Value, Array]) -> Graph:
         """The graph with others for some weights, and in palettes what pays."""
-        return graph if _is_old(graph) else _stored(graph, weights)
+        return graph if _is_old(graph) else _stored(graph, _as_they_are(weights))
 
 
 def _is_old(graph: Graph) -> bool:
     return _version(graph) < _OLDEST
 
 
-def _stored(graph: Graph, others: Mapping[Value, Array]) -> Graph:
-    """The graph with ``others`` in place of some weights, and in palettes what pays."""
-    held = {v: t.array for v, t in _held(graph).items()} | dict(others)
-    parts = {v: split(a) for v, a in held.items()}
-    widths = plan(held, {v: values.size for v, (values, _) in parts.items()})
+def _stored(graph: Graph, made: Made) -> Graph:
+    """The graph with what is ``made`` in place of some weights, and in palettes what pays."""
+    held = _held(graph)
+    parts = {v: _split(made[v]() if v in made else t.array) for v, t in held.items()}
+    found = {v: part for v, part in parts.items() if part is not None}
+    widths = plan({v: held[v] for v in found}, {v: part[0].size for v, part in found.items()})
     writer = Writer(_version(graph))
 
     def visit(node: Node, _: tuple[Value, ...]) -> Outputs | None:
         value = node.outputs[0]
         if value not in widths:
             return None
-        return writer.written(held[value].shape, *parts[value], widths[value])
+        return writer.written(held[value].type.static or (), *found[value], widths[value])
 
     return transform(graph, visit)
+
+
+Made = Mapping[Value, Callable[[], Array]]
+"""What becomes of weights, made when they are written: one at a time is in memory."""
+
+
+def _few(tensor: Tensor, count: int) -> Array:
+    return reduced(tensor.array, count)
+
+
+def _as_they_are(arrays: Mapping[Value, Array]) -> Made:
+    return {v: partial(_itself, array) for v, array in arrays.items()}
+
+
+def _itself(array: Array) -> Array:
+    return array
+
+
+def _split(array: Array) -> tuple[Array, Array] | None:
+    """What ``split`` gives, if a byte holds a place; None where there are too many values."""
+    if least_bits(distinct(array)) is None:
+        return None
+    values, places = split(array)
+    return values, places.astype(np.uint8)
 
 
 def _version(graph: Graph) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 
 from redir.cost.allocation import Option
 from redir.ir import Value
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, Tensor
 from redir.layers.codebook import each_reduced
 from redir.layers.output_error import relative_error
 from redir.layers.palette import distinct, least_bits
@@ -37,7 +37,9 @@ def _memory(array: Array) -> int:
 def _option(old: Array, new: Array) -> Option[Array]:
     count = distinct(new)
     bits = least_bits(count)
-    size = new.nbytes if bits is None else min(new.nbytes, stored_bytes(new, bits, count))
+    size = new.nbytes
+    if bits is not None:
+        size = min(size, stored_bytes(Tensor.take(new), bits, count))
     return Option(new, size, relative_error(old, new) ** 2)
 
 

@@ -5,33 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
+from math import prod
 
 import numpy as np
 
 from redir import ops
 from redir.ir import Value
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, Tensor
 from redir.layers.palette import WIDTHS, opened, packed
 
 _PART = 64  # bytes that a file spends on a node, or on a tensor beside its numbers
 
 
-def stored_bytes(array: Array, bits: int, count: int) -> int:
-    """About what a file spends on ``array`` as places in a palette of ``count`` values.
+def stored_bytes(tensor: Tensor, bits: int, count: int) -> int:
+    """About what a file spends on ``tensor`` as places in a palette of ``count`` values.
 
     What is spent once for all tensors of that width is in ``_table``.
     """
-    places, parts = -(-array.size * bits // 8), 4
+    size, parts = prod(tensor.type.static or ()), 4
     if bits < 8:  # noqa: PLR2004 - a byte holds several places, and a palette is filled up
-        count, parts = 2**bits, 7 + 4 * (array.size * bits % 8 > 0)
-    return int(places + count * array.dtype.itemsize + parts * _PART)
+        count, parts = 2**bits, 7 + 4 * (size * bits % 8 > 0)
+    return -(-size * bits // 8) + count * tensor.type.dtype.itemsize + parts * _PART
 
 
 def _table(bits: int) -> int:
     return 0 if bits == 8 else 256 * (8 // bits) + 2 * _PART  # noqa: PLR2004
 
 
-def plan(held: Mapping[Value, Array], counts: Mapping[Value, int]) -> dict[Value, int]:
+def plan(held: Mapping[Value, Tensor], counts: Mapping[Value, int]) -> dict[Value, int]:
     """The width for each tensor that makes the file least, none for one that stays as it is.
 
     ``counts`` are the distinct values of each. A width below a byte needs a table, once for all
@@ -48,13 +49,13 @@ def plan(held: Mapping[Value, Array], counts: Mapping[Value, int]) -> dict[Value
 
 
 def _chosen(
-    held: Mapping[Value, Array], counts: Mapping[Value, int], widths: tuple[int, ...]
+    held: Mapping[Value, Tensor], counts: Mapping[Value, int], widths: tuple[int, ...]
 ) -> dict[Value, int]:
     found = {}
-    for value, array in held.items():
-        sizes = {b: stored_bytes(array, b, counts[value]) for b in widths if counts[value] <= 2**b}
+    for value, tensor in held.items():
+        sizes = {b: stored_bytes(tensor, b, counts[value]) for b in widths if counts[value] <= 2**b}
         best = min(sizes, key=lambda b: sizes[b], default=None)
-        if best is not None and sizes[best] < array.nbytes:
+        if best is not None and sizes[best] < tensor.nbytes:
             found[value] = best
     return found
 

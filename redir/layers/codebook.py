@@ -27,12 +27,9 @@ def reduced(weights: Array, count: int) -> Array:
 
 def each_reduced(weights: Array, counts: Iterable[int]) -> Iterator[Array]:
     """What ``reduced`` makes of weights, for each of several counts."""
-    flat, held = weights.astype(np.float64).reshape(-1), distinct(weights)
-    places = np.flatnonzero(flat)
-    order = places[np.argsort(flat[places])]
-    some, zero = flat[order], int(order.size < flat.size)
-    usable = bool(np.isfinite(some).all())
-    if not usable:
+    held, (order, some) = distinct(weights), _ordered(weights)
+    zero = int(order.size < weights.size)
+    if not np.isfinite(some).all():
         yield from (weights for _ in counts)
         return
     at, sums = _spread(some), np.zeros(some.size + 1)
@@ -42,10 +39,18 @@ def each_reduced(weights: Array, counts: Iterable[int]) -> Iterator[Array]:
             yield weights
             continue
         values = _lloyd(some, sums, at((np.arange(count - zero) + 0.5) / (count - zero)))
-        nearest = np.zeros(flat.size, weights.dtype)
+        nearest = np.zeros(weights.size, weights.dtype)
         sizes = np.diff(_ends(some, values))
         nearest[order] = np.repeat(values.astype(weights.dtype), sizes)
         yield nearest.reshape(weights.shape)
+
+
+def _ordered(weights: Array) -> tuple[Array, Array]:
+    """Where the weights are that are not zero, in increasing order, and these in float64."""
+    flat = weights.astype(np.float64).reshape(-1)
+    order = np.argsort(flat)
+    some = flat[order]
+    return (order, some) if some.all() else (order[some != 0], some[some != 0])
 
 
 def _lloyd(ordered: Array, sums: Array, values: Array) -> Array:

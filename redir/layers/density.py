@@ -81,11 +81,10 @@ def _mass(weights: Array, grid: Density, count: int) -> Array:
     points = replace(grid, values=np.empty(count)).points
     starts = np.searchsorted(weights, points)
     many = np.diff(np.append(starts, weights.size))
-    some, share = np.flatnonzero(many), np.zeros(count)
+    some, moved = np.flatnonzero(many), np.zeros(count + 1)  # to the point above
     sums = np.add.reduceat(weights, starts[some])
-    share[some] = (sums - many[some] * points[some]) / grid.step
-    mass: Array = many - share
-    mass[1:] += share[:-1]
+    moved[some + 1] = (sums - many[some] * points[some]) / grid.step
+    mass: Array = many - np.diff(moved)
     return mass
 
 

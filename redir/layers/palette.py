@@ -19,8 +19,9 @@ _ENTRY = 96  # bytes that a file spends on the name, type and shape of a further
 
 def split(array: Array) -> tuple[Array, Array]:
     """The distinct values (k,) of an array, told apart bit by bit, and the place of each (n,)."""
-    words, places = np.unique(_words(array), return_inverse=True)
-    return words.view(array.dtype), places.reshape(-1)
+    words = _words(array)
+    values = np.unique(words)  # which sorts faster without places
+    return values.view(array.dtype), np.searchsorted(values, words)
 
 
 def distinct(array: Array) -> int:

@@ -211,6 +211,16 @@ def moved(y: Value, x: Value = X) -> int:
 IMAGE = placeholder(1, 4, 3, 3)
 
 
+def test_the_density_of_many_weights_is_the_same_in_order_and_out_of_it() -> None:
+    rng = np.random.default_rng(0)
+    sample = np.concatenate([rng.standard_normal(50_000), np.full(100, 0.5), [4.0, -4.0]])
+    curves = [density(found, 0.05) for found in (sample, np.sort(sample))]
+    assert curves[0] is not None
+    assert curves[1] is not None
+    assert curves[0].values.size < sample.size
+    np.testing.assert_allclose(curves[1].values, curves[0].values, 1e-9, 1e-12)
+
+
 def test_weights_of_linear_operators_move() -> None:
     y = ops.ConvTranspose(ops.Conv(IMAGE, const(bell(5, 4, 1, 1))), const(bell(5, 4, 1, 1)))
     z = ops.MatMul(ops.Gemm(ops.Flatten(y), const(bell(36, 5))), const(bell(5, 6)))
