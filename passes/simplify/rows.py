@@ -15,6 +15,8 @@ from redir.passes.simplify.affine import reading
 from redir.passes.simplify.rules import Around, Found, rule
 from redir.passes.simplify.weights import freed, has_border, made, obstacle, trained_alike
 
+_BIAS_OPTIONAL = 11  # the version from which a Gemm may have no bias
+
 
 @rule("layers in a row", "Conv", "Gemm", "MatMul")
 def layers_in_a_row(node: Node, around: Around) -> Found:
@@ -35,11 +37,18 @@ def layers_in_a_row(node: Node, around: Around) -> Found:
         return "the product of their weights is larger than both"
     carried = second.weight.sum(3) @ first.bias.astype(np.float64).reshape(first.groups, -1, 1)
     base, gone = (first, second) if _is_pointwise(second) else (reading(second, first.x), first)
-    added = [v for v in (first.added, second.added) if v is not None]
+    bare = _bare(base)
+    added = [v for v in (first.added, second.added) if v is not None and v is not bare.added]
     room = freed(around, (gone.held, *added))
-    bare = replace(base, node=base.node.on(base.node.inputs[:2]), behind=None)
     bias = second.bias + carried.reshape(-1)
     return made(bare, node, weight, bias, room, like=second.added or first.added)
+
+
+def _bare(layer: Linear) -> Linear:
+    """A layer without its bias, if its operator can be without one."""
+    needed = layer.node.op == ops.Gemm and layer.node.op.version < _BIAS_OPTIONAL
+    inputs = layer.node.inputs if needed else layer.node.inputs[:2]
+    return replace(layer, node=layer.node.on(inputs), behind=None)
 
 
 def _apart(first: Linear, second: Linear) -> str | None:

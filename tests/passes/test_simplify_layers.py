@@ -142,6 +142,14 @@ def test_what_is_in_a_row_becomes_one(what: str) -> None:
     assert operators(check_on(Simplify(), read_by(ops.Relu(y)))) == [*left, "Relu"]
 
 
+def test_a_gemm_that_must_have_a_bias_keeps_one() -> None:
+    old = ops.lookup("Gemm", 9)
+    assert old is not None
+    y = ops.MatMul(old(ROWS, normal(6, 5), normal(5)), normal(5, 2))
+    (gemm,) = [n for n in check_on(Simplify(), read_by(y)).nodes if n.inputs]
+    assert (gemm.op, gemm.op.version, len(gemm.inputs)) == (ops.Gemm, 9, 3)
+
+
 SHARED, COLUMN, MATRIX = normal(4, 4, 1, 1), normal(4, 1, 1), normal(6, 6)
 
 
