@@ -91,8 +91,12 @@ def _key(node: Node, inputs: tuple[Value, ...]) -> object:
 
 
 def _is_free(graph: Graph, value: Value) -> bool:
-    """Whether a constant has no channels that sharing it could tie."""
-    return value.rank == 0 or gives_sizes(graph, value)
+    """Whether a constant has no channels that sharing it could tie, and is no zero point.
+
+    onnxruntime refuses some models in which two weights share a zero point of int8.
+    """
+    single = value.rank == 0 and value.type.dtype != np.int8
+    return single or gives_sizes(graph, value)
 
 
 def _alike(graph: Graph) -> set[Value]:

@@ -116,6 +116,16 @@ def test_keeps_its_promises() -> None:
     check_pass(Cse())
 
 
+def test_zero_points_of_bytes_stay_apart() -> None:
+    layers = [
+        ops.DequantizeLinear(const([[n, 2, 3, 4]], "int8"), const(0.5), const(0, "int8"))
+        for n in (1, 5)
+    ]
+    after = check_on(Cse(), both(*(ops.Add(X, layer) for layer in layers)))
+    zeros = [n for n in after.nodes if not n.inputs and n.outputs[0].type.dtype == np.int8]
+    assert [n.outputs[0].rank for n in zeros].count(0) == 2
+
+
 def test_sizes_and_single_numbers_are_stored_once() -> None:
     a, b = (ops.Reshape(x, const([4, 2], "int64")) for x in (X, Y))
     half = (ops.Mul(v, const(0.5, "float32")) for v in (a, b))
