@@ -16,6 +16,7 @@ from redir.progress import progress
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
+_LARGE = 2**28  # bytes that tasks take together, from which on they take seconds
 _LOOK = 0.1  # seconds after which it is seen how long the rest takes
 _WORTH = 2.0  # seconds that are worth the start of processes
 
@@ -142,6 +143,6 @@ def _takes_long(tasks: Sequence[Task], done: int, seconds: float) -> bool:
     They are those of all but the first, which may have to import something.
     """
     if seconds < _LOOK:
-        return False
+        return sum(task.memory for task in tasks[done:]) >= _LARGE
     before, after = (sum(t.memory + 1 for t in some) for some in (tasks[1:done], tasks[done:]))
     return seconds * after >= _WORTH * before

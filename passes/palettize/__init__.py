@@ -30,6 +30,7 @@ from redir.passes.palettize.storing import Writer, plan
 from redir.pipeline import Place
 from redir.pipeline.weighing import Weighing
 from redir.statistics.effects import Options
+from redir.tasks import mapped
 
 _OLDEST = 6  # operator set: before it, Cast named its type in words
 _WEIGHTS: Mapping[str, slice] = {
@@ -92,7 +93,7 @@ class Palettize(Weighing):
         if _is_old(graph):
             yield f"operator set {_version(graph)} has no Cast to a number of a type"
         for value, tensor in _weights(graph).items():
-            count = split(tensor.array)[0].size
+            count = distinct(tensor.array)
             if least_bits(count) is None:
                 name = value.node.name if value.node is not None else ""
                 yield f"{name}: {count} distinct values are more than {2 ** WIDTHS[-1]}"
@@ -128,8 +129,9 @@ def _is_old(graph: Graph) -> bool:
 def _stored(graph: Graph, made: Made) -> Graph:
     """The graph with what is ``made`` in place of some weights, and in palettes what pays."""
     held = _held(graph)
-    parts = {v: _split(made[v]() if v in made else t.array) for v, t in held.items()}
-    found = {v: part for v, part in parts.items() if part is not None}
+    makers = [made.get(v, partial(_array, tensor)) for v, tensor in held.items()]
+    parts = mapped(_split, makers, "palettes", memory=lambda make: 12 * int(make.args[0].nbytes))
+    found = {v: part for v, part in zip(held, parts, strict=True) if part is not None}
     widths = plan({v: held[v] for v in found}, {v: part[0].size for v, part in found.items()})
     writer = Writer(_version(graph))
 
@@ -142,8 +144,8 @@ def _stored(graph: Graph, made: Made) -> Graph:
     return transform(graph, visit)
 
 
-Made = Mapping[Value, Callable[[], Array]]
-"""What becomes of weights, made when they are written: one at a time is in memory."""
+Made = Mapping[Value, "partial[Array]"]
+"""What becomes of weights, made when they are written: few at a time are in memory."""
 
 
 def _few(tensor: Tensor, count: int) -> Array:
@@ -158,8 +160,13 @@ def _itself(array: Array) -> Array:
     return array
 
 
-def _split(array: Array) -> tuple[Array, Array] | None:
+def _array(tensor: Tensor) -> Array:
+    return tensor.array
+
+
+def _split(make: Callable[[], Array]) -> tuple[Array, Array] | None:
     """What ``split`` gives, if a byte holds a place; None where there are too many values."""
+    array = make()
     if least_bits(distinct(array)) is None:
         return None
     values, places = split(array)

@@ -38,7 +38,7 @@ class SplitInputs(Pass):
     def run(self, graph: Graph) -> Graph:
         """Each layer in the form that costs least."""
         cost = cost_model(self.cost)
-        return improved(graph, Offers(graph, dense=not cost.zeros_free), cost)
+        return improved(graph, Offers.at_once(graph, dense=not cost.zeros_free), cost)
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """The first condition that each layer fails."""

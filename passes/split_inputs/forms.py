@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import prod
@@ -10,12 +10,14 @@ from math import prod
 import numpy as np
 
 from redir import ops
+from redir.cost import nbytes
 from redir.cost.forms import Form
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array, is_floating
 from redir.layers.linear import Linear, linear
 from redir.layers.products import MULTIPLES, Products, shared
-from redir.ops import tensor_of
+from redir.ops import is_absent, tensor_of
+from redir.tasks import mapped
 
 SPLITTABLE = (ops.Conv, ops.Gemm, ops.MatMul)
 _BROADCASTING = 7  # the operator set from which a Mul broadcasts as it does today
@@ -185,51 +187,102 @@ class Offers:
 
     ``dense``: only those that store fewer numbers than the layer can pay, since zeros and ones
     cost what others do. Otherwise there is one more, the one with the fewest multiplications, if
-    they are fewer than the layer's.
+    they are fewer than the layer's. ``found`` are products of some nodes, by their ways.
     """
 
     graph: Graph
     dense: bool
+    found: Mapping[Node, Sequence[Products | None]] = field(default_factory=dict)
     _known: dict[tuple[object, ...], _Parts] = field(default_factory=dict)
+
+    @classmethod
+    def at_once(cls, graph: Graph, *, dense: bool) -> Offers:
+        """Those of all layers, whose products are looked for side by side."""
+        nodes = [n for n in graph.nodes if n.op in SPLITTABLE]
+        nodes = [node for node in nodes if not isinstance(layer_of(graph, node), str)]
+        alone = [_alone(graph, node) for node in nodes]
+        found = mapped(partial(_products, dense), alone, "layers", memory=_memory)
+        return cls(graph, dense, dict(zip(nodes, found, strict=True)))
 
     def __call__(self, node: Node) -> list[Form]:
         """The forms that may stand for ``node``."""
         layer = layer_of(self.graph, node) if node.op in SPLITTABLE else ""
         if isinstance(layer, str):
             return []
-        ways = _ways(layer, dense=self.dense)
-        every = [split for way in ways for split in self._split(layer, way)]
+        found = self.found.get(node)
+        if found is not None and not any(found):
+            return []
+        ways = list(_ways(layer, dense=self.dense))
+        found = found or [self.products(layer, way) for way in ways]
+        pairs = [(w, p) for w, p in zip(ways, found, strict=True) if p is not None]
+        every = [split for way, products in pairs for split in self._split(layer, way, products)]
         small = [s for s in every if s.numbers < layer.weight.size]
-        most = 0 if self.dense else _behind(layer) * _costly(layer.weight)
-        large = [s for s in every if s.multiplications < most]
+        large = [s for s in every if s.multiplications < self._most(layer)]
         best = sorted(large, key=lambda s: s.multiplications)[:1]
         return [s.form for s in dict.fromkeys([*small, *best])]
 
-    def _split(self, layer: Linear, way: _Way) -> Iterator[_Split]:
+    def products(self, layer: Linear, way: _Way) -> Products | None:
+        """The products of a way, None where it stores and multiplies too much."""
         if self.dense and _least(layer, way) >= layer.weight.size:
-            return
-        parts = self._parts(layer, way)
-        products = parts.products
-        before, behind = _places(layer.x, layer.x_axis), _behind(layer)
-        made = (behind if way.late else before) * _costly(products.kernels)
-        numbers = products.kernels.size + products.routes
-        if products.routes * layer.array.dtype.itemsize <= _LARGEST:
-            count = made + behind * _costly(products.factor)
-            yield _Split(partial(way.apply, layer, parts), numbers, count)
-            if layer.node.op == ops.Conv and parts.repeats > 1:
-                yield _Split(partial(way.apply, layer, parts.ungathered), numbers, count)
+            return None
+        made = shared(way.kernels, layer.groups, way.largest)
+        small = _numbers(made) < layer.weight.size
+        return made if small or _multiplied(layer, way, made) < self._most(layer) else None
 
-    def _parts(self, layer: Linear, way: _Way) -> _Parts:
+    def _most(self, layer: Linear) -> int:
+        return 0 if self.dense else _behind(layer) * _costly(layer.weight)
+
+    def _split(self, layer: Linear, way: _Way, products: Products) -> Iterator[_Split]:
+        if products.routes * layer.array.dtype.itemsize > _LARGEST:
+            return
+        parts = self._parts(layer, way, products)
+        costs = _numbers(products), _multiplied(layer, way, products)
+        yield _Split(partial(way.apply, layer, parts), *costs)
+        if layer.node.op == ops.Conv and parts.repeats > 1:
+            yield _Split(partial(way.apply, layer, parts.ungathered), *costs)
+
+    def _parts(self, layer: Linear, way: _Way, products: Products) -> _Parts:
         """The constants; layers that share a weight share them too, so that they pay together."""
         key = (layer.held, layer.groups, way.largest, way.scale, way.window, layer.turned)
         if key in self._known:
             return self._known[key]
-        products = shared(way.kernels, layer.groups, way.largest)
         scale = (products.channels.size, *way.scale)
         parts = _Parts(products, layer.outputs, scale, way.window, layer.turned)
         if self.graph.uses[layer.held] > 1:
             self._known[key] = parts
         return parts
+
+
+def _numbers(products: Products) -> int:
+    """What a form stores, places aside."""
+    return products.kernels.size + products.routes
+
+
+def _multiplied(layer: Linear, way: _Way, products: Products) -> int:
+    """The multiplications of a form."""
+    places = _behind(layer) if way.late else _places(layer.x, layer.x_axis)
+    return places * _costly(products.kernels) + _behind(layer) * _costly(products.factor)
+
+
+def _alone(graph: Graph, node: Node) -> Graph:
+    """A layer on an input of its own."""
+    given = {v: Value(v.type) for v in node.inputs if tensor_of(v) is None and not is_absent(v)}
+    made = node.on(given.get(v, v) for v in node.inputs)
+    inputs = {f"x{place}": value for place, value in enumerate(given.values())}
+    return Graph(inputs, {"y": made.outputs[0]}, opset=graph.opset)
+
+
+def _products(dense: bool, alone: Graph) -> list[Products | None]:  # noqa: FBT001 - of a partial
+    """The products of the only layer of a graph, by its ways."""
+    layer = layer_of(alone, alone.nodes[-1])
+    assert isinstance(layer, Linear)
+    offers = Offers(alone, dense)
+    return [offers.products(layer, way) for way in _ways(layer, dense=dense)]
+
+
+def _memory(alone: Graph) -> int:
+    """What ``_products`` holds of a layer: twenty numbers in float64 for each of its own."""
+    return 40 * nbytes(alone)
 
 
 def _least(layer: Linear, way: _Way) -> int:

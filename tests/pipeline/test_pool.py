@@ -27,6 +27,7 @@ from redir.ir.tensor import Tensor
 from redir.ops import MatMul
 from redir.passes.hash import Hash
 from redir.passes.palettize import Palettize
+from redir.passes.split_inputs import SplitInputs
 from redir.pipeline import Pass
 from redir.pipeline.executors import Pool
 from redir.testing.strategies import graphs
@@ -193,9 +194,7 @@ def test_no_more_run_than_fit(tmp_path: Path, each: int, most: int) -> None:
 # Passes
 
 
-@pytest.mark.parametrize(
-    "step", [Hash(error=0.05), Hash(multiplications=0.5), Palettize(error=0.05)], ids=str
-)
+@pytest.mark.parametrize("step", [Hash(error=0.05), SplitInputs(), Palettize(error=0.05)], ids=str)
 @given(graph=graphs("conv", "gemm"))
 def test_a_pass_makes_the_same(step: Pass, graph: Graph) -> None:
     found = step.run(graph)
@@ -206,12 +205,13 @@ def test_a_pass_makes_the_same(step: Pass, graph: Graph) -> None:
 # What is left when a process is ended
 
 SCRIPT = """
-import sys
+import os, sys
 from pathlib import Path
 from redir import tasks
 from redir.app import cli
 from redir.pipeline.executors import pool
 pool._MEMORY = Path(sys.argv[1])
+os.chdir(pool._MEMORY.parent)
 tasks._LOOK = tasks._WORTH = 0
 sys.exit(cli.main(sys.argv[2:]))
 """
@@ -225,6 +225,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(
 ) -> None:
     memory, model = tmp_path / "memory", tmp_path / "large.onnx"
     memory.mkdir()
+    (tmp_path / "struct.py").write_text("open('ran', 'w')")  # which stands beside the model
     x, weights = placeholder(1, 2000), np.random.default_rng(0).random((2, 2000, 2000), np.float32)
     first, second = map(const, weights)
     models.save(Graph({"x": x}, {"y": MatMul(MatMul(x, first), second)}), model)
@@ -238,5 +239,6 @@ def test_nothing_is_left_of_a_run_that_is_ended(
         finally:
             run.kill()
     until(lambda: not of_group(run.pid) and not list(memory.iterdir()))
+    assert not (tmp_path / "ran").exists()
     assert run.returncode == code
     assert said.count(b"\n") == (code > 0)
