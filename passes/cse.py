@@ -16,7 +16,7 @@ from redir.check.guarantees import (
 )
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, in_branches, transform
-from redir.ir.tensor import TensorType
+from redir.ir.tensor import Array, Tensor, TensorType
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 
@@ -100,15 +100,21 @@ def _is_free(graph: Graph, value: Value) -> bool:
 
 
 def _alike(graph: Graph) -> set[Value]:
-    """The constants that start as others do and are not one number over and over."""
-    found: dict[object, list[Value]] = {}
+    """The constants that start as others do, and are one number or not the same over and over."""
+    found: dict[object, dict[Value, Tensor]] = {}
     for node in graph.nodes:
-        tensor = tensor_of(node.outputs[0])
-        if tensor is not None and tensor.array.size > 1:
+        value = node.outputs[0]
+        tensor = tensor_of(value)
+        if tensor is not None and tensor.array.size:
             start = tensor.array.reshape(-1)[:_START].tobytes()
-            found.setdefault((tensor.type, start), []).append(node.outputs[0])
-    several = (value for values in found.values() if len(values) > 1 for value in values)
-    return {v for v in several if (t := tensor_of(v)) and np.any(t.array != t.array.flat[0])}
+            found.setdefault((tensor.type, start), {})[value] = tensor
+    several = [held for held in found.values() if len(held) > 1]
+    return {v for held in several for v, tensor in held.items() if _is_shared(tensor.array)}
+
+
+def _is_shared(array: Array) -> bool:
+    """Whether an array is one number, or is not the same number over and over."""
+    return array.size == 1 or bool(np.any(array != array.flat[0]))
 
 
 def _is_frozen(node: Node) -> bool:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import networkx as nx
-from networkx.algorithms.flow import boykov_kolmogorov
-
 from redir.check.guarantees import says_sizes, stored
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import transform
@@ -73,6 +70,9 @@ def _least(graph: Graph, known: Known) -> Known:
     It is a cut between the constants and what needs them: what is at the cut is stored, what is
     before it goes, and what is behind it is computed. Of the least cuts it is the last.
     """
+    import networkx as nx  # noqa: PLC0415 - slow, and few models need it
+    from networkx.algorithms.flow import boykov_kolmogorov  # noqa: PLC0415
+
     net: nx.DiGraph[Hashable] = nx.DiGraph()
     net.add_nodes_from((_SOURCE, _SINK))
     for node in graph.nodes:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 
 from redir import ops
@@ -17,6 +18,9 @@ from redir.channels.sizes import taken
 from redir.ir import Graph, Link, Node, Port, Value, width
 from redir.ir.tensor import DType, Tensor, is_floating
 from redir.ops import is_absent, tensor_of
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 class Coupling(Ports):
@@ -78,6 +82,8 @@ class Coupling(Ports):
     @cached_property
     def network(self) -> nx.Graph[Port]:
         """The ports, with an edge where a node ties two of them."""
+        import networkx as nx  # noqa: PLC0415 - slow, and only explaining needs it
+
         network: nx.Graph[Port] = nx.Graph()
         network.add_nodes_from(self.ports)
         network.add_edges_from((link.a, link.b, {"node": node}) for node, link in self.links)
@@ -85,8 +91,10 @@ class Coupling(Ports):
 
     @cached_property
     def _families(self) -> list[list[Port]]:
-        parts = nx.connected_components(self.network)
-        return [sorted(family, key=self.starts.__getitem__) for family in parts]
+        found: dict[int, list[Port]] = {}
+        for port, label in zip(self.ports, self.port_labels, strict=True):
+            found.setdefault(label, []).append(port)
+        return list(found.values())
 
     def families(self) -> Sequence[list[Port]]:
         """The ports that share groups, in the order of the graph."""
@@ -133,11 +141,13 @@ class Coupling(Ports):
         Raises:
             networkx.NetworkXNoPath: the two axes are not coupled.
         """
+        import networkx as nx  # noqa: PLC0415 - slow, and only explaining needs it
+
         return self.along(nx.shortest_path(self.network, a, b))
 
     def along(self, path: Sequence[Port]) -> list[Node]:
         """The nodes that tie each port of a path to the next."""
-        return [self.network.edges[edge]["node"] for edge in nx.utils.pairwise(path)]
+        return [self.network.edges[edge]["node"] for edge in pairwise(path)]
 
 
 def followed(graph: Graph, declared: Links) -> Links:

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-import networkx as nx
-
 from redir.channels.coupling import Coupling
 from redir.ir import Graph, Node, Port, width
 from redir.ops import is_operator, tensor_of
@@ -125,6 +123,8 @@ def _name(graph: Graph, port: Port) -> str:
 
 def _pins(coupling: Coupling, ports: list[Port]) -> tuple[Pin, ...]:
     """What pins the ports of a family: once for each cause, the nearest first."""
+    import networkx as nx  # noqa: PLC0415 - slow, and only explaining needs it
+
     ends: dict[Node | str, list[Port]] = {}
     for port in ports:
         if port in coupling.pins:

@@ -37,6 +37,18 @@ def _is_narrow(value: Value) -> bool:
     return all(not isinstance(d, int) or d <= WIDEST for d in value.type.shape or ())
 
 
+def connected(count: int, a: Array, b: Array) -> Array:
+    """A number for each of ``count`` things, equal where pairs ``a``, ``b`` (n,) connect them."""
+    if not a.size:
+        return np.arange(count)
+    from scipy.sparse import coo_array  # noqa: PLC0415 - slow, and reading needs none
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
+    matrix = coo_array((np.ones(a.size, bool), (a, b)), (count, count))
+    labels: Array = connected_components(matrix, directed=False)[1]
+    return labels
+
+
 @dataclass(frozen=True, eq=False)
 class Ports:
     """The axes of a graph, tied by the links that are followed.
@@ -63,19 +75,20 @@ class Ports:
 
     @cached_property
     def _labels(self) -> Array:
-        from scipy.sparse import coo_array  # noqa: PLC0415 - slow, and reading needs none
-        from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
-
         total = sum(map(width, self.ports))
         limits.ask(_BYTES * total, f"following {total:,} channels")
-        if not self.links:
-            return np.arange(total)
+        none = np.zeros(0, int)
         rows = [self.starts[k.a] + np.arange(k.index.size) for _, k in self.links]
         cols = [self.starts[k.b] + k.index for _, k in self.links]
-        row, col = np.concatenate(rows), np.concatenate(cols)
-        matrix = coo_array((np.ones(row.size, bool), (row, col)), shape=(total, total))
-        labels: Array = connected_components(matrix, directed=False)[1]
-        return labels
+        return connected(total, np.concatenate([none, *rows]), np.concatenate([none, *cols]))
+
+    @cached_property
+    def port_labels(self) -> list[int]:
+        """A number for each port, equal for those that links tie."""
+        places = {port: i for i, port in enumerate(self.ports)}
+        ends = [(places[k.a], places[k.b]) for _, k in self.links]
+        found: list[int] = connected(len(places), *np.array(ends, int).reshape(-1, 2).T).tolist()
+        return found
 
     def group(self, port: Port) -> Array:
         """The group of each channel of ``port``."""

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redir import ops
-from redir.errors import Broken
+from redir.backends.onnx import to_proto
+from redir.errors import Broken, Unsupported
+from redir.frontends.onnx import from_proto
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Tensor
 from redir.passes import simplify
@@ -392,6 +394,20 @@ def test_every_rule_fires_on_drawn_graphs() -> None:
 @pytest.mark.parametrize("always", STEPS["simplify"], ids=", ".join)
 def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
     check_pass(Simplify(), graphs(*always))
+
+
+def older(graph: Graph, opset: int) -> Graph:
+    """The same graph in an older operator set, or as it is where that has no such nodes."""
+    try:
+        return from_proto(to_proto(replace(graph, opset={"": opset})))
+    except Unsupported:
+        return graph
+
+
+@pytest.mark.parametrize("opset", [9, 12])
+def test_keeps_its_promises_in_an_older_operator_set(opset: int) -> None:
+    drawn = graphs("gemm", "matmul", "flatten", "conv", "scale", "batchnorm", "activation", steps=5)
+    check_pass(Simplify(), drawn.map(lambda graph: older(graph, opset)), max_examples=50)
 
 
 def test_no_two_rules_have_one_name() -> None:
