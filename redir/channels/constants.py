@@ -11,6 +11,7 @@ import numpy as np
 from redir import ops
 from redir.channels.nonfinite import nonfinite
 from redir.channels.ports import Ports
+from redir.channels.resting import resting
 from redir.errors import Unsupported
 from redir.ir import Node, Port, Value, width
 from redir.ir.interpreter import compute
@@ -35,10 +36,15 @@ def levels(ports: Ports, *, silenced: bool = False) -> dict[Port, Array]:
     """
     found: dict[Port, Array] = {}
     odd = ports.graph.analysis(nonfinite)
+    rest = ports.graph.analysis(resting) if silenced else {}
     for port in ports.ports:
         tensor, node = tensor_of(port[0]), port[0].node
         numbers = _unknown(width(port))
-        if tensor is not None:
+        if port[0] in rest:
+            pass  # integers that stand for zero
+        elif node is not None and not rest.keys().isdisjoint(node.inputs):
+            numbers = np.zeros(width(port))
+        elif tensor is not None:
             numbers = np.zeros(width(port)) if silenced else _held(tensor.array, port[1])
         elif node is not None and node.op.standard and port[0] not in odd:
             with np.errstate(all="ignore"):

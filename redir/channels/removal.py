@@ -9,6 +9,7 @@ import numpy as np
 
 from redir import ops
 from redir.channels.coupling import Coupling
+from redir.channels.resting import resting
 from redir.ir import Graph, Node, Port, Source, Value, width
 from redir.ir.rewriter import Outputs, map_constants, transform
 from redir.ir.tensor import Array, Tensor
@@ -108,7 +109,7 @@ def _narrow(array: Array, axis: int, kept: Array, joined: Joined | None) -> Arra
 def silenced(coupling: Coupling, groups: Collection[int]) -> Graph:
     """The graph with zeros in constants for the channels of ``groups``: as if they were gone.
 
-    What divides stays as it is: zero by it is zero.
+    Integers become what stands for zero. What divides stays as it is: zero by it is zero.
     """
     lost_of, ports = coupling.among(groups), dict[Value, list[int]]()
     for value, axis in coupling.ports:
@@ -121,8 +122,10 @@ def silenced(coupling: Coupling, groups: Collection[int]) -> Graph:
         if value not in ports or value in divisors:
             return None
         array = tensor.array.copy()
+        rest = coupling.graph.analysis(resting).get(value, np.zeros_like(array))
         for axis in ports[value]:
-            np.moveaxis(array, axis, 0)[lost_of((value, axis))] = 0
+            lost = lost_of((value, axis))
+            np.moveaxis(array, axis, 0)[lost] = np.moveaxis(rest, axis, 0)[lost]
         return Tensor.take(array)
 
     return map_constants(coupling.graph, without_sound)

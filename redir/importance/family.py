@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from redir.channels.coupling import Coupling
+from redir.channels.resting import resting
 from redir.ir import Node, Port, width
 from redir.ir.builtin import tensor_of
 from redir.ir.tensor import Array
@@ -93,7 +94,8 @@ class Family:
             tensor, layers = tensor_of(port[0]), self._layers(port)
             if tensor is None or not (layers or tensor.array.size > width(port)):
                 continue
-            array = np.moveaxis(tensor.array.astype(np.float64), port[1], 0)
+            rest = self.coupling.graph.analysis(resting).get(port[0], 0.0)
+            array = np.moveaxis(tensor.array.astype(np.float64) - rest, port[1], 0)
             rows, reads = array.reshape(len(array), -1), port in self.coupling.summed
             yield Weights(port, reads, self.places(port), rows, layers)
 

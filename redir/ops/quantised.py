@@ -32,6 +32,25 @@ def rescaled(node: Node) -> Iterator[Link]:
                 yield from along(scale, 0, node.outputs[0], axis)
 
 
+def zero_point(node: Node, value: Value) -> Array | None:
+    """The integers that stand for zero where a DequantizeLinear reads ``value``, if constant.
+
+    In a shape that is broadcast to that of ``value``.
+    """
+    x, *given = node.inputs
+    if node.op.standard != "DequantizeLinear" or node.attrs.get("block_size", 0) or not x.rank:
+        return None
+    if x is not value or value in given:
+        return None
+    if len(given) < 2 or is_absent(given[1]):  # noqa: PLR2004 - the scale, and the zero point
+        return np.zeros((), x.type.dtype)
+    zero = tensor_of(given[1])
+    if zero is None or zero.array.size == 1:
+        return None if zero is None else zero.array.reshape(())
+    axis = int(node.attrs.get("axis", 1)) % x.rank
+    return zero.array.reshape(-1, *[1] * (x.rank - axis - 1))
+
+
 def _is_single(scales: Iterable[Value]) -> bool:
     """Whether scales and zero points are numbers for a whole tensor."""
     return all(v.rank == 0 or v.type.static == (1,) or is_absent(v) for v in scales)

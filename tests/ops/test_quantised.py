@@ -67,7 +67,8 @@ def with_integers(*, each: bool) -> Graph:
 
 
 def run(graph: Graph) -> Array:
-    found: Array = session(graph)({"x": FLOATS})["y"]
+    given: dict[str, Array] = {"x": FLOATS, "z": np.array(3, np.uint8)}
+    found: Array = session(graph)({name: given[name] for name in graph.inputs})["y"]
     return found
 
 
@@ -85,14 +86,63 @@ def test_removing_channels_is_the_same_as_silencing_them(made: Any, *, each: boo
     assert np.ptp(run(small)) > 0
 
 
-def test_weights_around_another_number_than_0_are_not_silenced() -> None:
+ROWS = np.tile(np.array([0, 128, 127, 255])[:, None, None, None], (1, 3, 1, 1))
+
+
+def around(*zeros: Value) -> tuple[Graph, Value]:
+    """Two layers with weights of bytes around ``zeros``, and what the first gives.
+
+    Further ``zeros`` are those of others that read the weights of the first layer.
+    """
     x = Value(TensorType(np.dtype(np.float32), FLOATS.shape))
-    weights = const(RNG.integers(0, 99, (4, 3, 1, 1)), np.uint8)
-    first = ops.Conv(x, ops.DequantizeLinear(weights, const(0.1), const(7, np.uint8)))
-    others = const(RNG.integers(0, 99, (2, 4, 1, 1)), np.uint8)
-    y = ops.Conv(first, ops.DequantizeLinear(others, const(0.1), const(7, np.uint8)))
-    coupling = Coupling(Graph({"x": x}, {"y": y}))
-    assert coupling.is_pinned((first, 1))
+    weights, others = const(ROWS, np.uint8), const(RNG.integers(0, 255, (2, 4, 1, 1)), np.uint8)
+    first = ops.Conv(x, ops.DequantizeLinear(weights, scales(4, zeros[0]), zeros[0], axis=0))
+    for zero in zeros[2:]:
+        first = ops.Add(first, ops.Conv(x, ops.DequantizeLinear(weights, const(0.5), zero)))
+    y = ops.Conv(first, ops.DequantizeLinear(others, scales(2, zeros[1]), zeros[1], axis=0))
+    return Graph({"x": x, "z": GIVEN}, {"y": y}, opset={"": 21}), first
+
+
+def scales(rows: int, zero: Value) -> Value:
+    return scales_of(rows, each=zero.rank == 1)
+
+
+GIVEN = placeholder(dtype=np.uint8)
+MIDDLE, OTHER = const(128, np.uint8), const(7, np.uint8)
+CENTRES = {
+    "one number": (MIDDLE, MIDDLE),
+    "a number for each row": (const([128, 1, 0, 255], np.uint8), const([9, 200], np.uint8)),
+    "one of them 0": (const(0, np.uint8), OTHER),
+    "two that read it alike": (MIDDLE, OTHER, MIDDLE),
+}
+
+
+@pytest.mark.parametrize("what", CENTRES)
+def test_weights_around_another_number_than_0_are_silenced_by_that(what: str) -> None:
+    graph, first = around(*CENTRES[what])
+    assert not Coupling(graph).is_pinned((first, 1))
+    small, silent = Prune(0.5)(graph), Prune(0.5, compact=False)(graph)
+    assert size(small) < size(graph)
+    np.testing.assert_allclose(run(small), run(silent), rtol=1e-5)
+    assert np.ptp(run(small)) > 0
+
+
+NOWHERE = {
+    "centres that are given": (GIVEN, GIVEN),
+    "two centres, where the others are given": (MIDDLE, GIVEN, OTHER),
+}
+
+
+@pytest.mark.parametrize("what", NOWHERE)
+def test_weights_around_what_is_not_known_are_pinned(what: str) -> None:
+    graph, first = around(*NOWHERE[what])
+    assert Coupling(graph).is_pinned((first, 1))
+
+
+def test_weights_that_are_near_their_centre_go_first() -> None:
+    small = Prune(0.5)(around(MIDDLE, MIDDLE)[0])
+    left = next(t.array for t in constants(small) if t.array.shape == (2, 3, 1, 1))
+    np.testing.assert_array_equal(left, ROWS[[0, 3]])
 
 
 def test_a_border_of_integers_is_read_where_it_stands_for_another_number() -> None:
