@@ -30,6 +30,7 @@ from redir.passes.palettize import Palettize
 from redir.passes.split_inputs import SplitInputs
 from redir.pipeline import Pass
 from redir.pipeline.executors import Pool
+from redir.pipeline.executors.pool import PROCESS
 from redir.testing.strategies import graphs
 from tests.helpers import const, placeholder
 from tests.pipeline import deeds
@@ -185,7 +186,9 @@ def test_a_death_costs_its_task_only(tmp_path: Path) -> None:
 # Memory
 
 
-@pytest.mark.parametrize(("each", "most"), [(MEMORY // 2, 2), (MEMORY // 2 + 1, 1), (2**40, 1)])
+@pytest.mark.parametrize(
+    ("each", "most"), [(MEMORY // 2 - PROCESS, 2), (MEMORY // 2, 1), (2**40, 1)]
+)
 def test_no_more_run_than_fit(tmp_path: Path, each: int, most: int) -> None:
     found = tasks.mapped(deeds.together, [tmp_path] * 3, "tasks", memory=lambda _: each)
     assert max(found) == most

@@ -21,6 +21,7 @@ from redir.tasks import Task
 
 _Made = TypeVar("_Made")
 
+PROCESS = 2**27  # bytes that one takes by itself
 _DEATHS = 3  # of processes over one task, after which it is given up
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is there lies in a folder of our own
 
@@ -95,7 +96,7 @@ class _Flight:
     """The tasks of one function, and by the processes that do one which it is."""
 
     def __init__(self, pool: Pool, function: Callable[[Any], Any], tasks: Sequence[Task]) -> None:
-        self.queue = Queue(tasks, pool.memory)
+        self.queue = Queue(tasks, pool.memory, PROCESS)
         self._running: dict[Worker, int] = {}
         self._pool, self._tasks, self._deaths = pool, tasks, Counter[int]()
         self._module = getattr(function, "func", function).__module__  # behind a partial

@@ -10,11 +10,11 @@ from redir.tasks import Task
 class Queue:
     """Tasks that wait, by their places, and those that run, with ``memory`` for so many bytes.
 
-    A task that alone takes more runs alone.
+    Each takes ``beside`` more than it says. A task that alone takes more runs alone.
     """
 
-    def __init__(self, tasks: Sequence[Task], memory: int) -> None:
-        self._tasks, self._memory = tasks, memory
+    def __init__(self, tasks: Sequence[Task], memory: int, beside: int = 0) -> None:
+        self._sizes, self._memory = [task.memory + beside for task in tasks], memory
         self._waiting, self._running = list(range(len(tasks))), set[int]()
 
     @property
@@ -26,8 +26,8 @@ class Queue:
         """The next task to run beside the others: none where ``most`` run, or none fits."""
         if len(self._running) >= most:
             return None
-        free = self._memory - sum(self._tasks[place].memory for place in self._running)
-        fits = (p for p in self._waiting if self._tasks[p].memory <= free or not self._running)
+        free = self._memory - sum(self._sizes[place] for place in self._running)
+        fits = (p for p in self._waiting if self._sizes[p] <= free or not self._running)
         place = next(fits, None)
         if place is not None:
             self._waiting.remove(place)
