@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -30,3 +31,8 @@ def spent(*command: str) -> Spent:
     run, env = [sys.executable, "-c", _MEASURED, *command], {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(run, check=True, capture_output=True, text=True, env=env)
     return Spent(*map(float, done.stdout.split()))
+
+
+def redir(*arguments: str | Path) -> Spent:
+    """What the command ``redir`` takes."""
+    return spent(str(Path(sys.executable).with_name("redir")), *map(str, arguments))

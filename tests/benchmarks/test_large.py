@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from redir.app import tables
-from tests.benchmarks.spending import Spent, spent
+from tests.benchmarks.chains import drawn
+from tests.benchmarks.spending import redir
 
 LAYERS = 200
 WIDTH = 3162  # 40 MB each, 8 GB together
@@ -26,36 +23,6 @@ LARGEST = 1.5  # GB that exact may hold
 COPIES = 2.5  # times that copying the weights takes
 WIDE, FEW = 6325, 25  # 160 MB each, a billion weights together
 PALETTES = 4.0  # GB that a billion weights in 4 bits may take
-
-
-def redir(*arguments: str | Path) -> Spent:
-    """What the command ``redir`` takes."""
-    return spent(str(Path(sys.executable).with_name("redir")), *map(str, arguments))
-
-
-def drawn(path: Path, layers: int, width: int) -> Path:
-    """A chain of layers with drawn weights, each with a Relu, every second with an Identity."""
-    rng, flow, nodes, held = np.random.default_rng(0), "x", list[onnx.NodeProto](), []
-    with path.with_name(path.name + ".data").open("wb") as file:
-        for i in range(layers):
-            tensor = TensorProto(name=f"w{i}", data_type=TensorProto.FLOAT, dims=[width, width])
-            tensor.data_location = TensorProto.EXTERNAL
-            size = 4 * width * width
-            place = (("location", path.name + ".data"), ("offset", file.tell()), ("length", size))
-            for key, what in place:
-                tensor.external_data.add(key=key, value=str(what))
-            held.append(tensor)
-            weights = rng.standard_normal((width, width), np.float32) * np.sqrt(2 / width)
-            file.write(weights.astype(np.float32).data)
-            for op, operands in (("MatMul", [f"w{i}"]), ("Relu", []), ("Identity", [])):
-                if op != "Identity" or i % 2:
-                    nodes.append(helper.make_node(op, [flow, *operands], [f"{op}{i}"]))
-                    flow = f"{op}{i}"
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", width]) for n in ("x", flow)]
-    graph = helper.make_graph(nodes, "drawn", ends[:1], ends[1:], held)
-    opsets = [helper.make_opsetid("", 21)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
-    return path
 
 
 @pytest.fixture(name="space")
