@@ -6,6 +6,7 @@ import mmap
 import os
 import weakref
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redir.errors import BadInput
+
+_SMALL = 2**16  # bytes that are not worth a map of their own
 
 
 class HeldFile:
@@ -87,11 +90,20 @@ class Mapped:
         return prod(self.shape) * self.dtype.itemsize
 
     def array(self) -> npt.NDArray[Any]:
-        """The numbers, which cannot be written to.
+        """The numbers, which cannot be written to. Few of them stay in memory once they were read.
 
         Raises:
             BadInput: the file has changed since it was opened.
         """
+        return self._mapped() if self.nbytes > _SMALL else self._few
+
+    @cached_property
+    def _few(self) -> npt.NDArray[Any]:
+        few = self._mapped().copy()
+        few.setflags(write=False)
+        return few
+
+    def _mapped(self) -> npt.NDArray[Any]:
         if self.strides is None:
             low, high = 0, self.nbytes
         else:

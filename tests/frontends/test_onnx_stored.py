@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from redir.errors import BadInput, RedirError
 from redir.frontends.onnx import load, stored
-from redir.ir import Graph
+from redir.ir import Graph, mapped
 from redir.ir.mapped import Mapped
 from redir.ir.tensor import Tensor
 from redir.ops import tensor_of
@@ -35,6 +35,7 @@ KINDS = {
 def _all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "LARGE", 0)
     monkeypatch.setattr(stored, "_LARGE_TENSOR", 32)
+    monkeypatch.setattr(mapped, "_SMALL", 0)
 
 
 def model() -> onnx.ModelProto:
@@ -58,9 +59,9 @@ def tensors(graph: Graph) -> dict[str, Tensor]:
 
 def test_the_graph_is_that_of_the_model_read_as_a_whole(tmp_path: Path) -> None:
     path = written(tmp_path / "m.onnx")
-    mapped = load(path)
+    graph = load(path)
     stored.LARGE = 2**60
-    assert str(mapped) == str(load(path))
+    assert str(graph) == str(load(path))
 
 
 def test_only_large_tensors_of_plain_bytes_stay_in_the_file(tmp_path: Path) -> None:
@@ -85,6 +86,16 @@ def test_a_model_that_is_written_to_is_refused(tmp_path: Path) -> None:
     written(path, b"something else")
     with pytest.raises(BadInput, match="has changed while redir reads from it"):
         _ = tensors(graph)["plain"].array
+
+
+def test_few_numbers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_SMALL", 1000)
+    path = written(tmp_path / "m.onnx")
+    held = tensors(load(path))["plain"]
+    first = held.array
+    written(path, b"something else")
+    assert held.array is first
+    assert not first.flags.writeable
 
 
 def opened(path: Path) -> int:
