@@ -20,6 +20,8 @@ from redir.ir.tensor import Array, Tensor, TensorType
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 
+# onnxruntime refuses some models in which two weights share a single zero point of this type.
+_ZERO_POINT = np.dtype(np.int8)
 _START = 16  # numbers by which constants are told apart before they are compared
 
 
@@ -91,11 +93,8 @@ def _key(node: Node, inputs: tuple[Value, ...]) -> object:
 
 
 def _is_free(graph: Graph, value: Value) -> bool:
-    """Whether a constant has no channels that sharing it could tie, and is no zero point.
-
-    onnxruntime refuses some models in which two weights share a zero point of int8.
-    """
-    single = value.rank == 0 and value.type.dtype != np.int8
+    """Whether a constant has no channels that sharing it could tie, and is no zero point."""
+    single = value.rank == 0 and value.type.dtype != _ZERO_POINT
     return single or gives_sizes(graph, value)
 
 
@@ -113,8 +112,9 @@ def _alike(graph: Graph) -> set[Value]:
 
 
 def _is_shared(array: Array) -> bool:
-    """Whether an array is one number, or is not the same number over and over."""
-    return array.size == 1 or bool(np.any(array != array.flat[0]))
+    """Whether an array is one number and no zero point, or is not one number over and over."""
+    single = array.size == 1 and array.dtype != _ZERO_POINT
+    return single or bool(np.any(array != array.flat[0]))
 
 
 def _is_frozen(node: Node) -> bool:

@@ -117,12 +117,13 @@ def test_keeps_its_promises() -> None:
     check_pass(Cse())
 
 
-def test_zero_points_of_bytes_stay_apart() -> None:
+@pytest.mark.parametrize("weights", [False, True])
+def test_zero_points_of_bytes_stay_apart(weights: bool) -> None:  # noqa: FBT001
     layers = [
         ops.DequantizeLinear(const([[n, 2, 3, 4]], "int8"), const(0.5), const(0, "int8"))
         for n in (1, 5)
     ]
-    after = check_on(Cse(), both(*(ops.Add(X, layer) for layer in layers)))
+    after = check_on(Cse(weights), both(*(ops.Add(X, layer) for layer in layers)))
     zeros = [n for n in after.nodes if not n.inputs and n.outputs[0].type.dtype == np.int8]
     assert [n.outputs[0].rank for n in zeros].count(0) == 2
 
