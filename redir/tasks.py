@@ -17,8 +17,9 @@ _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
 _LARGE = 2**28  # bytes that tasks take together, from which on they take seconds
+_EACH = 2**22  # bytes that take as long as what a task takes at any size
 _LOOK = 0.1  # seconds after which it is seen how long the rest takes
-_WORTH = 2.0  # seconds that are worth the start of processes
+_WORTH = 4.0  # seconds that are worth the start of processes, which takes one or two
 
 
 @dataclass(frozen=True)
@@ -127,14 +128,14 @@ def _begun(
     function: Callable[[Any], _Made], tasks: Sequence[Task]
 ) -> Generator[tuple[int, _Made], None, None]:
     """What gets done of tasks, small ones first: here, the rest elsewhere if it takes long."""
-    start, chosen = time.monotonic(), executor()
+    start, chosen = time.process_time(), executor()
     for place, task in enumerate(tasks):
-        if not chosen.is_here and _takes_long(tasks, place, time.monotonic() - start):
+        if not chosen.is_here and _takes_long(tasks, place, time.process_time() - start):
             rest = tasks[place:][::-1]
             yield from ((len(tasks) - 1 - p, found) for p, found in chosen.done(function, rest))
             return
         yield place, called(function, task.item)
-        start = start if place else time.monotonic()
+        start = start if place else time.process_time()
 
 
 def _takes_long(tasks: Sequence[Task], done: int, seconds: float) -> bool:
@@ -144,5 +145,5 @@ def _takes_long(tasks: Sequence[Task], done: int, seconds: float) -> bool:
     """
     if seconds < _LOOK:
         return sum(task.memory for task in tasks[done:]) >= _LARGE
-    before, after = (sum(t.memory + 1 for t in some) for some in (tasks[1:done], tasks[done:]))
+    before, after = (sum(t.memory + _EACH for t in some) for some in (tasks[1:done], tasks[done:]))
     return seconds * after >= _WORTH * before
