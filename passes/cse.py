@@ -16,7 +16,7 @@ from redir.check.guarantees import (
 )
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, in_branches, transform
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, Tensor, TensorType, is_floating
 from redir.ops import is_absent, tensor_of
 from redir.pipeline import Pass
 
@@ -31,8 +31,9 @@ class Cse(Pass):
 
     Operands that are constants are compared by content. Of these themselves only single numbers and
     such as say sizes become one: to share the zero biases of two layers would tie their channels.
-    With ``weights`` all do that are not one number over and over, as those of layers that two
-    branches share. Random and unknown operators, control flow and sequences are left alone.
+    With ``weights`` all floating ones do that are not one number over and over, as those of layers
+    that two branches share. Random and unknown operators, control flow and sequences are left
+    alone.
     """
 
     weights: bool = False
@@ -99,12 +100,15 @@ def _is_free(graph: Graph, value: Value) -> bool:
 
 
 def _alike(graph: Graph) -> set[Value]:
-    """The constants that start as others do, and are one number or not the same over and over."""
+    """The constants that start as others do, and are one number or not the same over and over.
+
+    Of quantised ones onnxruntime refuses some that two operators read.
+    """
     found: dict[object, dict[Value, Tensor]] = {}
     for node in graph.nodes:
         value = node.outputs[0]
         tensor = tensor_of(value)
-        if tensor is not None and tensor.array.size:
+        if tensor is not None and is_floating(value.type.dtype) and tensor.array.size:
             start = tensor.array.reshape(-1)[:_START].tobytes()
             found.setdefault((tensor.type, start), {})[value] = tensor
     several = [held for held in found.values() if len(held) > 1]

@@ -192,6 +192,14 @@ def test_a_weight_that_is_frozen_is_not_another() -> None:
     assert Cse(weights=True)(graph) is graph
 
 
+def test_quantised_weights_stay_two() -> None:
+    x = [placeholder(3, 2, dtype=np.uint8) for _ in range(2)]
+    held = np.arange(8).reshape(2, 4)
+    y = (ops.MatMulInteger(v, const(held, "int8")) for v in x)
+    graph = Graph(dict(zip("xy", x, strict=True)), dict(zip("ab", y, strict=True)))
+    assert Cse(weights=True)(graph) is graph
+
+
 def test_factors_of_sizes_are_stored_once() -> None:
     image, none = placeholder(1, 1, 3, 3), ops.Absent()
     a, b = (
