@@ -92,7 +92,7 @@ def alike(
     """
     groups = coupling.sorted_groups(family)
     groups = groups[~fixed[groups]]
-    if groups.size <= 1 or any(_tells_apart(coupling, p, numbers, groups) for p in family):
+    if groups.size <= 1 or any(tells_apart(coupling, p, numbers(p), groups) for p in family):
         return {}
     same = np.zeros(groups.size, int)  # a number for what is alike so far
     for port in family:
@@ -105,14 +105,13 @@ def alike(
     return {g: to for g, to in joins if g != to}
 
 
-def _tells_apart(
-    coupling: Coupling, port: Port, numbers: Callable[[Port], Array], groups: Array
-) -> bool:
+def tells_apart(coupling: Coupling, port: Port, numbers: Array, groups: Array) -> bool:
     """Whether all ``groups`` have a channel on ``port``, and no two channels there are alike."""
     there = coupling.group(port)
-    if there.size < groups.size or np.any(np.diff(numbers(port)) <= 0):
+    if there.size < groups.size:
         return False
-    return bool(np.isin(groups, there).all())
+    differ = np.all(numbers[1:] > numbers[:-1]) or np.unique(numbers).size == numbers.size
+    return bool(differ and np.isin(groups, there).all())
 
 
 def _held(wanted: Array, groups: Array, numbers: Array) -> Array:
