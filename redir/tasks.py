@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from threadpoolctl import ThreadpoolController
-
 from redir.progress import progress
+
+try:
+    from threadpoolctl import ThreadpoolController
+except ImportError:  # the extra is optional
+    ThreadpoolController = None
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -93,8 +96,10 @@ def one_thread(of: str | None = None) -> AbstractContextManager[object]:
     """Let libraries, or those ``of`` a kind, use one thread: sums of several come out otherwise.
 
     So it does not matter how many cores a machine has, and processes side by side do not get in
-    each other's way.
+    each other's way. Without the extra ``threads`` nothing is done.
     """
+    if ThreadpoolController is None:
+        return nullcontext()
     limiter: AbstractContextManager[object] = ThreadpoolController().limit(limits=1, user_api=of)
     return limiter
 
