@@ -48,15 +48,11 @@ def concrete(
     wanted: Collection[Value] | None = None,
     memo: Memo | None = None,
 ) -> Concrete:
-    """``graph`` on ``inputs``, as far as its outputs, or the values ``wanted``, need it.
-
-    Without a ``memo`` it has one of its own, for what asks again at the same sizes.
-    """
-    memo = graph.analysis(_memo) if memo is None else memo
+    """``graph`` on ``inputs``, as far as its outputs, or the values ``wanted``, need it."""
     if wanted is not None:
         graph = Graph(graph.inputs, {str(i): v for i, v in enumerate(wanted)})
     given = {value: inputs.get(name, value) for name, value in graph.inputs.items()}
-    found = Concrete(given, memo=memo)
+    found = Concrete(given, memo={} if memo is None else memo)
     for value in given.values():
         _count(found, value.type)
     for node in graph.nodes:
@@ -70,10 +66,6 @@ def concrete(
         for value in made if node.inputs and node.op != ops.If else ():
             _count(found, value.type)
     return found
-
-
-def _memo(_: Graph) -> Memo:
-    return {}
 
 
 def _results(found: Concrete, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:

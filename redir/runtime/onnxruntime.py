@@ -38,6 +38,7 @@ def _onnxruntime() -> Any:
         import onnxruntime  # noqa: PLC0415
     except ImportError:  # the extra is optional
         return None
+    onnxruntime.disable_telemetry_events()  # what a user runs is nobody's business
     return onnxruntime
 
 

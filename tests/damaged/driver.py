@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Case:
 
 def context(*preload: str) -> ForkServerContext:
     """Processes that start with modules imported."""
+    _stop_server()  # one that runs already has loaded less
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload([*preload, __name__])
     return made
@@ -40,7 +42,15 @@ def findings(made: ForkServerContext, cases: Sequence[Case]) -> list[str]:
 
     In threads, one would take the exit code that another waits for: starting a process asks all.
     """
-    return [found for case in cases for found in _run(made, case)]
+    try:
+        return [found for case in cases for found in _run(made, case)]
+    finally:
+        _stop_server()
+
+
+def _stop_server() -> None:
+    """Let the next process that is asked for start a server of its own."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def _run(made: ForkServerContext, case: Case) -> list[str]:
