@@ -43,6 +43,7 @@ def test_examples_are_what_redir_writes_whatever_the_weights(written: Path) -> N
     assert written.read_text() == (EXAMPLES / "generated" / written.name).read_text()
 
 
+@pytest.mark.nightly
 def test_an_example_computes_what_the_network_does(written: Path, folder: Path) -> None:
     factory = getattr(imported(folder / "networks_of_another_seed.py"), written.stem)
     module, args, *_ = factory()

@@ -97,6 +97,7 @@ def verdicts() -> dict[str, bool]:
         return {case.name: passes(case) for case in cases()}
 
 
+@pytest.mark.nightly
 def test_node_tests_of_onnx_pass_but_for_the_excluded() -> None:
     """One test, so that one process makes the cases; each exclusion is needed."""
     found = verdicts()

@@ -253,6 +253,7 @@ def test_every_attribute_that_an_entry_understands_is_drawn() -> None:
     assert known - drawn == NOT_DRAWN.keys()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", [n for n in LINKED if n not in NO_KERNEL])
 def test_links_fire(name: str) -> None:
     quick = settings(

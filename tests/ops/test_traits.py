@@ -323,6 +323,7 @@ def test_every_operator_that_claims_a_trait_is_drawn() -> None:
 FOLDED = [name for name in DRAWN if "foldable" in traits.claims_of(name)]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", FOLDED)
 @settings(max_examples=5, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(data=st.data())

@@ -75,6 +75,7 @@ def layers(path: Path, step: Hash) -> list[Linear]:
     return [x for x in found if isinstance(x, Linear)]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("step", "names"), PREDICTED, ids=str)
 def test_it_predicts_the_ratio_of_hashed_real_layers(step: Hash, names: tuple[str, ...]) -> None:
     if len(REAL) < len(NAMES):

@@ -221,7 +221,11 @@ sys.exit(cli.main(sys.argv[2:]))
 
 
 @pytest.mark.parametrize(
-    ("kill", "number", "code"), [(os.killpg, SIGINT, 130), (os.kill, SIGKILL, -SIGKILL)]
+    ("kill", "number", "code"),
+    [
+        pytest.param(os.killpg, SIGINT, 130, marks=pytest.mark.nightly),
+        (os.kill, SIGKILL, -SIGKILL),
+    ],
 )
 def test_nothing_is_left_of_a_run_that_is_ended(
     tmp_path: Path, kill: Callable[[int, int], None], number: int, code: int

@@ -69,6 +69,7 @@ def test_planted_channels_are_all_removed(path: Path) -> None:
     assert size(Merge()(planted)) == size(clean)
 
 
+@pytest.mark.nightly
 @each_free_model
 def test_the_outputs_are_those_of_the_original(path: Path, tmp_path: Path) -> None:
     merged = Merge()(plant_duplicates(cleaned(path), 0.2, seed=1))

@@ -34,6 +34,7 @@ ASKING = ("energy", "taylor", "apoz", "shapley", "sensitivity", "mint", "taylor_
 WITH_DATA = [(path, ASKING[i % 7]) for i, path in enumerate(SHARED)]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("path", "criterion", "scope"), WAYS, ids=[f"{name_of(p)}-{c}-{s}" for p, c, s in WAYS]
 )

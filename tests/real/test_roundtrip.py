@@ -86,6 +86,7 @@ def test_what_onnxruntime_refuses_computes_the_same(path: Path, written: Path) -
         assert_bitwise(found[name], arrays)
 
 
+@pytest.mark.nightly
 @each_model
 def test_a_second_round_trip_changes_nothing(written: Path, tmp_path: Path) -> None:
     save(load(written), tmp_path / "again.onnx")

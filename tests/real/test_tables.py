@@ -12,6 +12,7 @@ from tests.real.inputs import SHARED
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not SHARED, reason="needs the folder of shared models")
 def test_channel_groups() -> None:
     table = runpy.run_path(str(ROOT / "docs/examples/pinned_channels.py"))["table"]

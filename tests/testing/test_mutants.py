@@ -181,6 +181,7 @@ DRAWN = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("wrong", WRONG_MERGES)
 def test_merge(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*WRONG_MERGES[wrong])
