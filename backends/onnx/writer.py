@@ -48,8 +48,7 @@ def save(
     """Write ``graph`` to ``path``, and to ``path``.data what was external or is too large.
 
     ``external`` puts all large tensors there. Without ``notes`` documentation and metadata are left
-    out. Tensors are written one after the other: the model is
-    never in memory as one string.
+    out. Tensors are written one after the other: the model is never in memory as one string.
 
     Raises:
         BadInput: the folder does not exist, or a file would replace one that the graph reads.

@@ -31,7 +31,7 @@ _OVERRIDABLE = 4  # the IR from which an initializer need not be an input, and r
 
 
 def load(path: str | os.PathLike[str], *, overridable_initializers: Overridable = "input") -> Graph:
-    """Read an ``.onnx`` file, its large tensors memory-mapped, those beside it too.
+    """Read an ``.onnx`` file. Tensors beside it, and large ones of a large file, stay there.
 
     ``overridable_initializers`` says what an initializer is that is an input too: an input with
     a default, or a constant, which then is no input any more. It is one in a file of an IR below 4,

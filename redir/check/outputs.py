@@ -20,7 +20,7 @@ from redir.ir import Graph, Value, expect_graph
 from redir.ir.interpreter import evaluate
 from redir.ir.rewriter import map_constants
 from redir.ir.tensor import Tensor
-from redir.runtime.onnxruntime import Run, runner
+from redir.runtime.onnxruntime import Run, runner, stored_bytes
 from redir.runtime.open_sizes import Shapes
 
 Outcome = Literal["pass", "fail", "differs", "vacuous", "skipped"]
@@ -228,7 +228,7 @@ def _moves(a: Observed, moved: set[Tensor], bounds: Mapping[str, float]) -> bool
     feeds: Sequence[Feeds] = a.feeds
     before: Iterable[Mapping[str, Any]] = a.outputs
     run = runner
-    if sum(tensor.nbytes for tensor in constants(a.graph)) > _LARGE:
+    if stored_bytes(a.graph) > _LARGE:
         run, feeds = _interpreted, feeds[:1]
         before = map(_interpreted(a.graph), feeds)
     pairs = zip(before, map(run(shaken), feeds), strict=True)

@@ -12,8 +12,8 @@ from redir.errors import Broken, Unsupported
 from redir.ir import Graph
 from redir.pipeline.pipeline import check_promises
 from redir.pipeline.runner import Instrument, Ran
+from redir.runtime.onnxruntime import stored_bytes
 from redir.runtime.open_sizes import Shapes
-from redir.text import tensors
 
 Say = Callable[[str], object]
 
@@ -63,7 +63,7 @@ def _refuse(ran: Ran, found: Verdict, *, exact: bool) -> None:
 
 def _is_large(graph: Graph) -> bool:
     """Whether running a graph takes longer than most passes on it."""
-    return sum(tensor.nbytes for tensor in tensors(graph)) >= _LARGE
+    return stored_bytes(graph) >= _LARGE
 
 
 _LARGE = 2**26  # bytes of constants

@@ -52,12 +52,17 @@ def runtime_version() -> str:
     return str(_onnxruntime().__version__) if installed() else ""
 
 
+def stored_bytes(graph: Graph) -> int:
+    """The bytes of all constants of a graph, those in the bodies of control flow too."""
+    return sum(tensor.nbytes for tensor in tensors(graph))
+
+
 def is_huge(graph: Graph) -> bool:
     """Whether a graph is run by the interpreter, which holds one weight at a time.
 
     onnxruntime holds all of them, mostly twice.
     """
-    return sum(tensor.nbytes for tensor in tensors(graph)) >= _HUGE
+    return stored_bytes(graph) >= _HUGE
 
 
 _HUGE = 2**31  # bytes of constants, which no file without external data holds
@@ -88,7 +93,7 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
     options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4
-    stored = sum(t.nbytes for t in tensors(graph))
+    stored = stored_bytes(graph)
     _limit_memory(options, stored)
     if exact:
         options.add_session_config_entry(*EXACT_PRODUCTS)
