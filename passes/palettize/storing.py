@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import prod
 
 import numpy as np
 
@@ -22,7 +21,7 @@ def stored_bytes(tensor: Tensor, bits: int, count: int) -> int:
 
     What is spent once for all tensors of that width is in ``_table``.
     """
-    size, parts = prod(tensor.type.static or ()), 4
+    size, parts = tensor.size, 4
     if bits < 8:  # noqa: PLR2004 - a byte holds several places, and a palette is filled up
         count, parts = 2**bits, 7 + 4 * (size * bits % 8 > 0)
     return -(-size * bits // 8) + count * tensor.type.dtype.itemsize + parts * _PART

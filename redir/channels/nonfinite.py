@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from redir import ops
@@ -34,7 +32,7 @@ def _starts(node: Node) -> bool:
     given = [tensor_of(v) for v in node.inputs]
     if node.op == ops.Div and given[1] is not None and not np.all(given[1].array):
         return True
-    small = [t for t in given if t is not None and prod(t.type.static or ()) <= _SMALL]
+    small = [t for t in given if t is not None and t.size <= _SMALL]
     if not small or len(small) < len(given) or not node.repeatable or node.bodies:
         return False
     try:

@@ -109,7 +109,7 @@ def multiplications(graph: Graph) -> list[int]:
 
 def parameters(graph: Graph) -> int:
     """The parameters alone, as ``total`` counts them: no weight is looked at."""
-    return sum(prod(tensor.type.static or ()) for tensor in _tensors(unpacked(graph)))
+    return sum(tensor.size for tensor in _tensors(unpacked(graph)))
 
 
 def _tensors(graph: Graph) -> Iterator[Tensor]:
@@ -162,7 +162,7 @@ def _layer(
     apart = {id(tensor_of(v)) for v in node.inputs if v in packed}
     macs = _macs(at)
     cost = Cost(
-        parameters=sum(prod(t.type.static or ()) for t in stored),
+        parameters=sum(t.size for t in stored),
         distinct=sum(t.distinct for t in stored) if values else None,
         macs=macs,
         multiplications=(_multiplications(at, macs) if macs else 0) if values else None,

@@ -171,9 +171,14 @@ class Tensor:
         return TensorType(self._held.dtype, self._held.shape)
 
     @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return prod(self._held.shape)
+
+    @property
     def nbytes(self) -> int:
         """The bytes that a file spends on it; several small elements may share one."""
-        return (prod(self._held.shape) * bits(self._held.dtype) + 7) // 8
+        return (self.size * bits(self._held.dtype) + 7) // 8
 
     @property
     def file(self) -> str | None:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
@@ -77,7 +76,7 @@ def run(
 def _refuse_nan(graph: Graph) -> None:
     held = ((node.result_name, tensor_of(node.outputs[0])) for node in graph.walk())
     for name, tensor in (*held, *graph.defaults.items()):
-        if tensor is None or tensor.type.dtype.kind != "f" or prod(tensor.type.static or ()) == 1:
+        if tensor is None or tensor.type.dtype.kind != "f" or tensor.size == 1:
             continue
         if np.isnan(tensor.peak):
             raise BadInput(f"tensor {name!r} holds NaN")
