@@ -27,14 +27,14 @@ from tests.helpers import const, placeholder
 from tests.pipeline import deeds
 
 distributed = pytest.importorskip("distributed", reason="it is the cluster")
-RATIOS = [round(0.3 + 0.05 * number, 2) for number in range(12)]
+RATIOS = [round(0.3 + 0.1 * number, 2) for number in range(7)]
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # dask's sockets
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """The scheduler of three processes."""
-    options = {"n_workers": 3, "threads_per_worker": 1, "dashboard_address": ":0"}
+    """The scheduler of two processes."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options, silence_logs=50) as found:
         yield found.scheduler_address
 
@@ -94,7 +94,7 @@ def kill_one(address: str) -> None:
 def swept(
     graph: Graph, pipeline: str, executor: tasks.Executor, midway: Callable[[], None]
 ) -> list[bytes]:
-    """The models of twelve ratios; ``midway`` happens once a quarter of them is there."""
+    """The models of seven ratios; ``midway`` happens once three of them are there."""
     pipelines = [chosen(pipeline=pipeline, macs=ratio) for ratio in RATIOS]
     with tasks.using(executor):
         points = Sweep(graph, pipelines).points()
@@ -144,6 +144,24 @@ def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, address: st
     monkeypatch.setattr(cluster, "_ALIKE", ("redir", "pytest"))
     monkeypatch.setattr(cluster, "version", lambda name: f"{name} 0")
     with pytest.raises(BadInput, match="and here it is redir 0: "), Cluster(address, 1):
+        pass
+
+
+def test_a_worker_that_cannot_import_redir_is_refused(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    answers = {"tcp://there:1": ImportError("no redir")}
+    monkeypatch.setattr(distributed.Client, "run", lambda *_, **__: answers)
+    with pytest.raises(BadInput, match="cannot run redir: no redir"), Cluster(address, 1):
+        pass
+
+
+def test_a_worker_that_dies_while_it_is_asked_is_none(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    answers = {"tcp://there:1": ConnectionResetError("closed")}
+    monkeypatch.setattr(distributed.Client, "run", lambda *_, **__: answers)
+    with Cluster(address, 1):
         pass
 
 

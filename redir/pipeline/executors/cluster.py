@@ -61,18 +61,25 @@ class Cluster:
         """Refuse workers that have other versions, or are not there."""
         try:
             self._client.submit(_versions, pure=False).result(timeout=_STARTS)
-            found: Mapping[str, Mapping[str, str]] = self._client.run(_versions)
+            found: Mapping[str, Any] = self._client.run(_versions, on_error="return")
         except TimeoutError:
             raise BadInput(f"{self._named}: no worker answered in {_STARTS:.0f} s") from None
         except Exception as error:  # of one that cannot import redir
-            raise BadInput(f"{self._named}: a worker cannot run redir: {_line(error)}") from error
+            raise self._unfit(error) from error
         for worker, theirs in found.items():
+            if isinstance(theirs, OSError):  # it has died meanwhile
+                continue
+            if isinstance(theirs, Exception):
+                raise self._unfit(theirs) from theirs
             for name, ours in _versions().items():
                 if theirs.get(name) != ours:
                     raise BadInput(
                         f"{self._named}: {worker} has {name} {theirs.get(name)}, and here it is "
                         f"{ours}: what they make may differ"
                     )
+
+    def _unfit(self, error: Exception) -> BadInput:
+        return BadInput(f"{self._named}: a worker cannot run redir: {_line(error)}")
 
     def done(
         self, function: Callable[[Any], _Made], tasks: Sequence[Task]
