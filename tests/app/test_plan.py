@@ -32,8 +32,8 @@ def conv(x: Value, outputs: int, seed: int) -> Value:
 
 
 def network() -> Graph:
-    x = placeholder("n", 3, 8, 8)
-    return Graph({"x": x}, {"y": conv(conv(conv(x, 12, 0), 12, 1), 8, 2)})
+    x = placeholder("n", 3, 6, 6)
+    return Graph({"x": x}, {"y": conv(conv(conv(x, 8, 0), 6, 1), 4, 2)})
 
 
 @pytest.fixture(autouse=True)
@@ -221,7 +221,7 @@ def test_compress_has_the_target_in_its_report(redir: Redir) -> None:
 
 
 def test_compress_says_that_accuracy_was_lost(redir: Redir) -> None:
-    np.savez("data.npz", x=np.ones((8, 3, 8, 8), np.float32), label=np.zeros(8, int))
+    np.savez("data.npz", x=np.ones((8, 3, 6, 6), np.float32), label=np.zeros(8, int))
     how = f"--max-drop 100 --eval data.npz {QUICK} --no-timing"
     target = redir(f"compress good.onnx out.onnx {how} --json -").json["target"]
     assert target["name"] == "max_drop"
