@@ -21,11 +21,11 @@ Feeds: TypeAlias = dict[str, Array]
 
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 SHARED = sorted((Path(__file__).parents[3] / "shared" / "models").glob("*.onnx"))
-ONNX = [
+ONNX = {
     p
     for s in ("pytorch-converted", "pytorch-operator", "simple")
     for p in DATA.glob(f"{s}/*/*.onnx")
-]
+}
 MODELS = [*SHARED, *sorted(ONNX)]
 
 _WORDS = ("monday", "tuesday", "Monday", "x")
