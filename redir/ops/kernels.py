@@ -40,6 +40,14 @@ def erf(node: Node, *arrays: Any) -> Sequence[Any]:
     return [np.asarray(special.erf(x)).astype(x.dtype)]
 
 
+def gather_elements(node: Node, *arrays: Any) -> Sequence[Any]:
+    """Numbers by their place along an axis; the reference fails where there are many places."""
+    x, places = arrays
+    axis = int(node.attrs.get("axis", 0)) % x.ndim
+    within = tuple(slice(None if a == axis else n) for a, n in enumerate(places.shape))
+    return [np.take_along_axis(x[within], places, axis)]
+
+
 def one_hot(node: Node, *arrays: Any) -> Sequence[Any]:
     """The depth may be one number in a vector, which the reference refuses."""
     indices, depth, values = arrays

@@ -213,7 +213,7 @@ ENTRIES: dict[str, Op] = {
     "EyeLike": entry(attributes="dtype k"),
     "Flatten": entry(links=reshape.reshape, narrow=reshape.narrow_reshape, attributes="axis"),
     "Gather": entry(links=layout.gather, narrow=layout.narrow_gather, attributes="axis"),
-    "GatherElements": entry(attributes="axis"),
+    "GatherElements": entry(evaluate=kernels.gather_elements, attributes="axis"),
     "GatherND": entry(links=mixing.gather_nd, attributes="batch_dims"),
     "Gemm": entry(
         evaluate=kernels.gemm,

@@ -270,6 +270,19 @@ def test_one_hot(axis: int, depth: Array) -> None:
     np.testing.assert_array_equal(ours(model, arrays), runtime(model, arrays))
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("size", [3, 100])
+def test_gather_elements(axis: int, size: int) -> None:
+    shape = [2, 2]
+    shape[axis] = size
+    arrays: dict[str, Array] = {
+        "x": np.arange(2 * size, dtype=np.float32).reshape(shape),
+        "places": np.array([[1, -1]]),
+    }
+    model = model_of("GatherElements", arrays, {"axis": axis}, 13)
+    np.testing.assert_array_equal(ours(model, arrays), runtime(model, arrays))
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.uint32])
 def test_a_sum_of_squares_keeps_its_element_type(dtype: type) -> None:
     x: Array = np.array([[2, 3]], dtype)
