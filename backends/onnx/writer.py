@@ -36,6 +36,7 @@ from redir.errors import Unsupported
 from redir.ir import Graph, Node, Op, Source, Value
 from redir.ir.tensor import NO_DTYPE, SparseTensor, Tensor, TensorType, Type
 from redir.ops import control, protos, schema
+from redir.ops.contrib_schemas import schema_of
 
 _INITIALIZERS = 4  # the IR version from which an initializer need not be an input
 _FROM_TORCH = b"torch:"  # what the shell of a graph starts with that came from PyTorch
@@ -344,7 +345,7 @@ def _is_const(value: Value) -> bool:
 
 
 def _schema(op: Op) -> onnx.defs.OpSchema:
-    return onnx.defs.get_schema(op.name, op.version, op.domain)
+    return schema_of(op.name, op.version, op.domain)
 
 
 def _completed(value: Value) -> Type:

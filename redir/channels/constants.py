@@ -46,7 +46,7 @@ def levels(ports: Ports, *, silenced: bool = False) -> dict[Port, Array]:
             numbers = np.zeros(width(port))
         elif tensor is not None:
             numbers = np.zeros(width(port)) if silenced else _held(tensor.array, port[1])
-        elif node is not None and node.op.standard and port[0] not in odd:
+        elif node is not None and not node.op.opaque and port[0] not in odd:
             with np.errstate(all="ignore"):
                 parts = _parts(ports, node, port, found)
                 numbers = _of_result(node, port[1], parts, numbers)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MEANT = frozenset({"inf", "nan", "Unknown"})  # names that stand for something else in the text
 _OWN = frozenset("Absent Const Floats Graphs Op Opaque SparseTensor Strings Tensor Tensors".split())
-_STANDARD = "ai.onnx"  # what the domains of standard operators start with, but for the main one
+_TABLED = ("ai.onnx", "com.microsoft")  # what domains start with whose operators may be known
 
 
 def show(graph: Graph, tensor: Callable[[Tensor], str] = repr, *, notes: bool = False) -> str:
@@ -117,7 +117,7 @@ def _called(op: Op, opset: Mapping[str, int]) -> str:
     """How a call names an operator: plainly, if the plain name is read as this operator."""
     if op.domain == "redir":
         return op.name
-    if op.stated is not None and (not op.domain or op.domain.startswith(_STANDARD)):
+    if op.stated is not None and (not op.domain or op.domain.startswith(_TABLED)):
         return f"Opaque({op.domain!r}, {op.name!r}, {op.version})"
     plain = f"{op.domain}.{op.name}" if op.domain else op.name
     read = all(map(is_plain, plain.split("."))) and plain not in _OWN

@@ -6,14 +6,18 @@ has in an older operator set. To teach redir more of an operator, add to its ent
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 from onnx import defs
 
+from redir.errors import IllTyped, Unsupported
 from redir.ir import Node, Op
 from redir.ir.builtin import Absent, Const, constant, is_absent, is_operator, opaque, tensor_of
-from redir.ops import schema
+from redir.ops import contrib, schema
+from redir.ops.contrib_schemas import is_added, schema_of
 from redir.ops.table import ENTRIES, READ, entry
 
 __all__ = [
@@ -37,14 +41,15 @@ OPSET = 21  # of a graph that does not say: what runtimes have understood for a 
 
 @cache
 def lookup(name: str, opset: int, domain: str = "") -> Op | None:
-    """The standard operator ``name`` as it is in version ``opset`` of its domain, if it exists.
+    """The operator ``name`` as it is in version ``opset`` of its domain, if it is known.
 
-    Of an operator set that is newer than the installed onnx nothing is known.
+    These are those of the standard, and some of onnxruntime's own. Of a standard operator set that
+    is newer than the installed onnx nothing is known.
     """
     if domain == "" and opset > defs.onnx_opset_version():
         return None
     try:
-        version = defs.get_schema(name, opset, domain).since_version
+        version = schema_of(name, opset, domain).since_version
     except defs.SchemaError:
         return None
     return _op(name, domain, version)
@@ -52,32 +57,58 @@ def lookup(name: str, opset: int, domain: str = "") -> Op | None:
 
 @cache
 def _op(name: str, domain: str, version: int) -> Op:
-    known = (None if domain else ENTRIES.get(name)) or entry()
+    known, own = _known(name, version, domain) or entry(), is_added(name, version, domain)
     return replace(
         known,
         name=name,
         domain=domain,
         version=version,
-        evaluate=schema.checked(known.evaluate),
+        evaluate=schema.checked(partial(_evaluated, known.evaluate) if own else known.evaluate),
         form=_form,
         odd=schema.odd_attribute,
         table=lookup,
     )
 
 
+def _known(name: str, version: int, domain: str) -> Op | None:
+    """The entry of an operator, if it has one."""
+    if is_added(name, version, domain):
+        return contrib.ENTRIES[domain, name]
+    return None if domain else ENTRIES.get(name)
+
+
+def _evaluated(kernel: Callable[..., Sequence[Any]], node: Node, *arrays: Any) -> Sequence[Any]:
+    """The results of a kernel of our own, which knows as much as its entry.
+
+    Raises:
+        Unsupported: the node goes beyond that.
+    """
+    odd = beyond(node)
+    if odd is not None:
+        raise Unsupported(f"{node}: redir does not know {odd} of it")
+    return kernel(node, *arrays)
+
+
 def _form(node: Node) -> Op:
-    """The operator of ``node``, or by its schema alone where the node goes beyond its entry."""
-    if beyond(node) is None:
+    """The operator of ``node``, or by its schema alone where the node goes beyond its entry.
+
+    Raises:
+        IllTyped: onnx has no schema that types could be inferred by.
+    """
+    odd = beyond(node)
+    if odd is None:
         return node.op
+    if is_added(node.op.name, node.op.version, node.op.domain):
+        raise IllTyped(f"{node}: redir does not know {odd} of it")
     op = opaque(node.op.name, node.op.domain, node.op.version, (), schema.checked(schema.evaluate))
     counted = node.op.multiply_adds
     return replace(op, infer=schema.infer, stated=None, table=lookup, multiply_adds=counted)
 
 
 def beyond(node: Node) -> str | None:
-    """What of a node redir does not know of its standard operator, if there is such a thing."""
-    odd, known = schema.foreign(node), ENTRIES.get(node.op.name)
-    if odd or node.op.domain or known is None:
+    """What of a node redir does not know of its operator, if there is such a thing."""
+    odd, known = schema.foreign(node), _known(node.op.name, node.op.version, node.op.domain)
+    if odd or known is None:
         return odd
     if node.op.version > known.newest:
         return f"version {node.op.version}"

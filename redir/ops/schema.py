@@ -17,6 +17,7 @@ from redir.ir import Graph, Node, Value, limits
 from redir.ir.builtin import Const, is_absent, tensor_of
 from redir.ir.tensor import NO_DTYPE, UNKNOWN, Array, Tensor, TensorType, Type
 from redir.ops import protos
+from redir.ops.contrib_schemas import schema_of
 
 _Name: TypeAlias = tuple[str, int, str]  # of an operator: also its version and its domain
 
@@ -63,7 +64,7 @@ def _proto(
 ) -> onnx.NodeProto:
     name, version, domain = op
     proto = helper.make_node(name, operands, [f"o{k}" for k in range(arity)], domain=domain)
-    schema = defs.get_schema(name, version, domain)
+    schema = schema_of(name, version, domain)
     proto.attribute.extend(
         protos.attr_to(name, attr, no_body, attr_kind(schema, name)) for name, attr in attrs.items()
     )
@@ -93,14 +94,14 @@ def foreign(node: Node) -> str | None:
 @cache
 def _limits(name: str, version: int, domain: str) -> tuple[frozenset[str], int, int, int]:
     """The attributes that a node may have, the fewest and most operands, and the most results."""
-    allowed = defs.get_schema(name, version, domain)
+    allowed = schema_of(name, version, domain)
     names = frozenset({*allowed.attributes, "captures"})
     return names, allowed.min_input, allowed.max_input, allowed.max_output
 
 
 def is_default(node: Node, name: str) -> bool:
     """Whether an attribute has the value that it has where a node does not state it."""
-    attribute = defs.get_schema(node.op.name, node.op.version, node.op.domain).attributes[name]
+    attribute = schema_of(node.op.name, node.op.version, node.op.domain).attributes[name]
     usual: Any = attribute.default_value
     stated = usual.type != onnx.AttributeProto.UNDEFINED
     return stated and bool(node.attrs[name] == protos.attr_from(usual, _no_graph))
@@ -128,7 +129,7 @@ def odd_attribute(node: Node) -> str | None:
     A text that is more than words counts too: no operator takes one.
     """
     try:
-        schema = defs.get_schema(node.op.name, node.op.version, node.op.domain)
+        schema = schema_of(node.op.name, node.op.version, node.op.domain)
     except defs.SchemaError:
         return None
     stated = schema.attributes
@@ -206,7 +207,7 @@ def _inferred(
     """
     proto, (name, version, domain) = _proto(op, names, arity, attrs.what), op
     found = shape_inference.infer_node_outputs(
-        defs.get_schema(name, version, domain),
+        schema_of(name, version, domain),
         proto,
         {name: protos.type_to(t) for name, t in operands},
         {name: protos.tensor_to(Tensor.take(held.what), name) for name, held in told},
@@ -306,7 +307,7 @@ def _evaluator(op: _Name, node: bytes, types: tuple[bytes, ...]) -> tuple[Any, S
             return ReferenceEvaluator(function), proto.input
         except (NotImplementedError, RuntimeError) as error:
             missing = error
-    schema: Any = defs.get_schema(name, version, domain)
+    schema: Any = schema_of(name, version, domain)
     if not schema.has_context_dependent_function:
         raise missing
     body = schema.get_context_dependent_function(node, list(types))

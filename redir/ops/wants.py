@@ -183,7 +183,7 @@ def positive(_: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[N
     return [Numbers(low=0.0)]
 
 
-def _places(size: int | None, least: int = 0, most: int = -1) -> Numbers:
+def places(size: int | None, least: int = 0, most: int = -1) -> Numbers:
     """Numbers from ``least`` to ``size + most``."""
     return ANY if not size else Numbers(float(least), float(max(least, size + most)))
 
@@ -196,7 +196,7 @@ def _along(x: Value, axis: int) -> int | None:
 def gather(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Indices are places of the axis; what is gathered is moved."""
     axis = node.attrs.get("axis", 0)
-    return [wanted[0], _places(_along(inputs[0], axis))]
+    return [wanted[0], places(_along(inputs[0], axis))]
 
 
 def gather_nd(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
@@ -212,47 +212,47 @@ def scatter_nd(_: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence
 def _walked(inputs: Operands, start: int) -> Numbers:
     shape, indices = inputs[0].type.static, inputs[1].type.static
     sizes = shape[start : start + indices[-1]] if shape and indices else ()
-    return _places(min(sizes, default=None))
+    return places(min(sizes, default=None))
 
 
 def scatter(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Indices are places of the axis; what is scattered is moved."""
     axis = node.attrs.get("axis", 0)
-    return [wanted[0], _places(_along(inputs[0], axis)), wanted[0]]
+    return [wanted[0], places(_along(inputs[0], axis)), wanted[0]]
 
 
 def one_hot(_: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Indices are below the depth."""
     del wanted
     depth = _held(inputs[1])
-    return [ANY if depth is None else _places(int(depth.flat[0])), Numbers(1, 8), ANY]
+    return [ANY if depth is None else places(int(depth.flat[0])), Numbers(1, 8), ANY]
 
 
 def top_k(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """One at least, and no more than there are."""
     del wanted
     axis = node.attrs.get("axis", -1)
-    return [ANY, _places(_along(inputs[0], axis), 1, 0)]
+    return [ANY, places(_along(inputs[0], axis), 1, 0)]
 
 
 def recurrent(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Lengths are those of sequences that are not empty."""
     del wanted
     axis = 1 if node.attrs.get("layout") else 0
-    lengths = _places(_along(inputs[0], axis), 1, 0)
+    lengths = places(_along(inputs[0], axis), 1, 0)
     return [lengths if i == 4 else ANY for i in range(len(inputs))]  # noqa: PLR2004
 
 
 def reversed_sequence(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """Lengths are those of sequences that are not empty."""
     axis = node.attrs.get("time_axis", 0)
-    return [wanted[0], _places(_along(inputs[0], axis), 1, 0)]
+    return [wanted[0], places(_along(inputs[0], axis), 1, 0)]
 
 
 def cumulated(_: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Numbers]:
     """The second operand is an axis."""
     del wanted
-    return [ANY, _places(inputs[0].rank)]
+    return [ANY, places(inputs[0].rank)]
 
 
 RULES: dict[str, Rule] = {
