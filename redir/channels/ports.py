@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from redir.channels.means import averaged
 from redir.channels.sizes import carried
 from redir.ir import WIDEST, Graph, Link, Node, Port, Value, limits, width
 from redir.ir.tensor import Array
@@ -26,10 +27,12 @@ def axes(value: Value) -> list[Port]:
 
 
 def declared(graph: Graph) -> Links:
-    """Every link that an operator declares, and those of sizes that a Shape reads."""
+    """Every link that an operator declares, and those of sizes that a Shape reads and of means."""
     nodes = [n for n in graph.nodes if all(map(_is_narrow, (*n.inputs, *n.outputs)))]
     of_channels = [(node, link) for node in nodes for link in node.op.links(node)]
-    return of_channels + [(node, link) for node in nodes for link in carried(graph, node)]
+    for more in (carried, averaged):
+        of_channels += [(node, link) for node in nodes for link in more(graph, node)]
+    return of_channels
 
 
 def _is_narrow(value: Value) -> bool:

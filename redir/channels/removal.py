@@ -9,6 +9,7 @@ import numpy as np
 
 from redir import ops
 from redir.channels.coupling import Coupling
+from redir.channels.means import corrected, corrections
 from redir.channels.resting import resting
 from redir.ir import Graph, Node, Port, Source, Value, width
 from redir.ir.rewriter import Outputs, map_constants, transform
@@ -60,14 +61,16 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Join
         held = tensor_of(new) or _told(new)
         return new if held is None or old is new else written.setdefault((old, held), new)
 
+    grown = corrections(graph, kept)
+
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
         touched = any(v in ports for v in (*node.inputs, *node.outputs))
-        if not touched:
+        if not touched and node not in grown:
             return None
         value = node.outputs[0]
         tensor = tensor_of(value)
         if tensor is None:
-            new = node.op.narrow(node, inputs, kept)
+            new = node.op.narrow(node, corrected(inputs, grown.get(node, {})), kept)
             if len(new.inputs) == len(node.inputs):
                 new = new.on(map(shared, inputs, new.inputs))
             return _results(node, new, kept)

@@ -153,9 +153,13 @@ def _reach(a: Any, moved: Any) -> float:
 
 
 def _rounded(graph: Graph) -> Graph:
-    """``graph`` with each weight moved by a unit in its last place, at random."""
+    """``graph`` with each weight moved by a unit in its last place, at random.
+
+    Exponents stay: a square of what is below 0 is a number, another power of it is none.
+    """
     rng = np.random.default_rng(0)
-    scales = {v for n in graph.nodes if n.has("takes_sizes") for v in n.inputs[1:]}
+    fixed = [n for n in graph.nodes if n.has("takes_sizes") or n.op == ops.Pow]
+    scales = {v for n in fixed for v in n.inputs[1:]}
 
     def rounded(value: Value, tensor: Tensor) -> Tensor | None:
         if tensor.array.dtype.kind != "f" or value in scales:

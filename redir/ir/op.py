@@ -83,7 +83,8 @@ class Op:
     it moves such: see ``ops.told``; bounded whether the results are finite unless all that it
     reads is infinite; multiply_adds(node) how many it makes, None of one that does not multiply;
     terms(node) the places of the operands that it adds up, each with those that it multiplies it
-    by, and has(node, trait) what holds of these: see ``ops.traits``; body(node) the graph that a
+    by, and has(node, trait) what holds of these: see ``ops.traits``; power(node, place) how the
+    result grows with an operand: see ``ops.powers``; body(node) the graph that a
     node stands for, if it is a call of a local function.
     ``attributes`` are those that it understands, in any version up to ``newest``: a node that has
     another one, not at its default, or that is of a newer version, is opaque.
@@ -115,6 +116,7 @@ class Op:
     multiply_adds: Callable[[Node], int] | None = None
     terms: Callable[[Node], Sequence[tuple[int, ...]]] = lambda _: ((0,),)
     has: Callable[[Node, Trait], bool] = lambda *_: False
+    power: Callable[[Node, int], float | None] = lambda *_: None
     body: Callable[[Node], Graph | None] = lambda _: None
     attributes: frozenset[str] = frozenset()
     newest: int = 0

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value
-from redir.ir.builtin import is_absent, tensor_of
+from redir.ir.builtin import constant, is_absent, tensor_of
 from redir.ir.tensor import Type
 from redir.ops import schema
 from redir.ops.links import aligned, along, contracted, has_vectors, remaining, same_axes
@@ -84,6 +84,34 @@ def layer_norm(node: Node) -> Iterator[Link]:
             yield from same_axes(x, y, range(axis))
 
 
+def rms_norm(node: Node) -> Iterator[Link]:
+    """As LayerNormalization; and zeros add nothing to a mean of squares along the last axis."""
+    yield from layer_norm(node)
+    x, scale = node.inputs
+    (y,) = node.outputs
+    last = (x.rank or 0) - 1
+    along_last = last >= 0 and node.attrs.get("axis", -1) in {-1, last}
+    if along_last and tensor_of(scale) is not None and scale.rank in {0, 1}:
+        yield from aligned((x, scale), y, last)
+        yield from contracted(x, last, x, last)
+
+
+def narrow_rms_norm(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Divide by the root of a mean over so many channels as there were.
+
+    x / sqrt(sum / C + e) is sqrt(C / n) x / sqrt(sum / n + e C / n).
+    """
+    x, scale = node.inputs[0], tensor_of(inputs[1])
+    left = kept.get((x, (x.rank or 0) - 1))
+    if left is None or scale is None:
+        return node.on(inputs)
+    more = (x.type.size(-1) or 0) / len(left)
+    epsilon = float(node.attrs.get("epsilon", _EPSILON)) * more
+    grown = (scale.array * np.float64(sqrt(more))).astype(scale.array.dtype)
+    return node.on((inputs[0], constant(grown, inputs[1])), epsilon=epsilon)
+
+
+_EPSILON = 1e-5  # of an RMSNormalization that states none
 _PER_CHANNEL = 21  # the version of GroupNormalization that scales each channel, not each group
 
 

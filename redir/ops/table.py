@@ -19,6 +19,7 @@ from redir.ops import (
     links,
     mixing,
     multiply_adds,
+    powers,
     quantised,
     recurrent,
     reshape,
@@ -147,9 +148,11 @@ ENTRIES: dict[str, Op] = {
         ("CumProd", "CumSum"),
         entry(links=mixing.all_but(mixing.given_axis), attributes="exclusive reverse"),
     ),
-    **dict.fromkeys(
-        ("LayerNormalization", "RMSNormalization"),
-        entry(links=mixing.layer_norm, attributes="axis epsilon stash_type"),
+    "LayerNormalization": entry(links=mixing.layer_norm, attributes="axis epsilon stash_type"),
+    "RMSNormalization": entry(
+        links=mixing.rms_norm,
+        narrow=mixing.narrow_rms_norm,
+        attributes="axis epsilon stash_type",
     ),
     "Attention": entry(
         links=mixing.attention,
@@ -316,6 +319,7 @@ _RULES: dict[str, Mapping[str, Any]] = {
     "bounded": dict.fromkeys(_BOUNDED, True),
     "misfit": fits.RULES,
     "multiply_adds": multiply_adds.RULES,
+    "power": powers.RULES,
     "sizes": told.RULES,
     "step": steps.RULES,
     "wants": wants.RULES,

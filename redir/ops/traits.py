@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from redir.ir.builtin import is_absent, tensor_of
 from redir.ops import schema
+from redir.ops.bounds import least
 
 if TYPE_CHECKING:
     from redir.ir import Node
@@ -55,7 +56,7 @@ _CLAIMS: dict[Trait, str] = {
         PRelu ReduceL1 ReduceL2 ReduceMax ReduceMin Relu RoiAlign""",
     "keeps_zero": """Abs Add And Asin Asinh Atan Atanh AveragePool BatchNormalization BitShift
         BitwiseAnd Cast CastLike Ceil Celu CenterCropPad Conv ConvTranspose CumSum DequantizeLinear
-        Einsum Elu Erf Floor Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample
+        Div Einsum Elu Erf Floor Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample
         GroupNormalization HardSwish InstanceNormalization IsInf IsNaN LeakyRelu LpPool LRN MatMul
         Max MaxPool Mean MeanVarianceNormalization Min Mish Mul Neg Pad PRelu ReduceL1 ReduceL2
         ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Resize
@@ -164,6 +165,7 @@ def _mode(name: str, value: str) -> Callable[[Node], bool]:
 _WHERE: dict[tuple[Trait, str], Callable[[Node], bool]] = {
     ("moves_data", "Dropout"): lambda node: not schema.trains(node) and node.arity == 1,
     ("elementwise", "Dropout"): lambda node: not schema.trains(node) and node.arity == 1,
+    ("keeps_zero", "Div"): lambda node: least(node.inputs[1]) > 0,
     ("moves_data", "Pad"): _copies,
     ("linear", "Pad"): _pads_zeros,
     ("keeps_zero", "Pad"): _pads_zeros,
