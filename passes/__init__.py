@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from redir.passes.canonical_norms import CanonicalNorms
     from redir.passes.cse import Cse
     from redir.passes.eliminate_dead_channels import EliminateDeadChannels
     from redir.passes.eliminate_identity import EliminateIdentity
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from redir.passes.uneven_depthwise import UnevenDepthwise
 
 __all__ = [
+    "CanonicalNorms",
     "Cse",
     "EliminateDeadChannels",
     "EliminateIdentity",
