@@ -41,14 +41,21 @@ def _is_narrow(value: Value) -> bool:
 
 
 def connected(count: int, a: Array, b: Array) -> Array:
-    """A number for each of ``count`` things, equal where pairs ``a``, ``b`` (n,) connect them."""
-    if not a.size:
-        return np.arange(count)
-    from scipy.sparse import coo_array  # noqa: PLC0415 - slow, and reading needs none
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+    """A number for each of ``count`` things, equal where pairs ``a``, ``b`` (n,) connect them.
 
-    matrix = coo_array((np.ones(a.size, bool), (a, b)), (count, count))
-    labels: Array = connected_components(matrix, directed=False)[1]
+    They are 0, 1 and so on, in the order in which they first occur. Each thing points to the least
+    of those that it is tied to, and on to what that points to, until nothing changes (Shiloach and
+    Vishkin, 1982): importing scipy's graphs takes longer than most models do.
+    """
+    least = np.arange(count)
+    while a.size:
+        np.minimum.at(least, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(further := least[least], least):
+            least = further
+        a, b = least[a], least[b]
+        a, b = a[a != b], b[a != b]
+    firsts = np.cumsum(least == np.arange(count)) - 1
+    labels: Array = firsts[least]
     return labels
 
 
@@ -72,25 +79,56 @@ class Ports:
 
     @cached_property
     def starts(self) -> dict[Port, int]:
-        """Where the channels of each port begin among all channels."""
-        sizes = map(width, self.ports)
-        return dict(zip(self.ports, np.cumsum([0, *sizes]).tolist(), strict=False))
+        """Where the groups of each port begin among all: ports tied one to one have the same."""
+        return dict(zip(self.ports, self._starts.tolist(), strict=True))
+
+    @cached_property
+    def _widths(self) -> Array:
+        return np.array([width(port) for port in self.ports], int)
+
+    @cached_property
+    def _ends(self) -> Array:
+        """The places of the ports ``a`` and ``b`` of each link: (2, links)."""
+        places = {port: i for i, port in enumerate(self.ports)}
+        ends = [(places[k.a], places[k.b]) for _, k in self.links]
+        return np.array(ends, int).reshape(-1, 2).T
+
+    @cached_property
+    def _ties(self) -> tuple[Array, Array, Array]:
+        """What links tie, one after the other: which link, and a channel of each end."""
+        sizes = np.array([k.index.size for _, k in self.links], int)
+        link = np.repeat(np.arange(sizes.size), sizes)
+        here = np.arange(link.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return link, here, np.concatenate([np.zeros(0, int), *(k.index for _, k in self.links)])
+
+    @cached_property
+    def _is_plain(self) -> Array:
+        """Of each link whether channels of ``a`` are those of ``b``, one to one in order."""
+        link, here, there = self._ties
+        crossing = np.bincount(link, here != there, len(self.links)) > 0
+        equal: Array = np.equal(*self._widths[self._ends])
+        return equal & ~crossing
+
+    @cached_property
+    def _starts(self) -> Array:
+        alike = connected(len(self.ports), *self._ends[:, self._is_plain])
+        first = np.unique(alike, return_index=True)[1]
+        starts: Array = np.cumsum([0, *self._widths[first]])[alike]
+        return starts
 
     @cached_property
     def _labels(self) -> Array:
-        total = sum(map(width, self.ports))
+        """The groups that begin at ``starts``, numbered in the order of the graph."""
+        total = int(self._widths.sum())
         limits.ask(_BYTES * total, f"following {total:,} channels")
-        none = np.zeros(0, int)
-        rows = [self.starts[k.a] + np.arange(k.index.size) for _, k in self.links]
-        cols = [self.starts[k.b] + k.index for _, k in self.links]
-        return connected(total, np.concatenate([none, *rows]), np.concatenate([none, *cols]))
+        link, *channels = (part[~self._is_plain[self._ties[0]]] for part in self._ties)
+        ends = self._starts[self._ends][:, link] + channels
+        return connected(int(np.max(self._starts + self._widths, initial=0)), *ends)
 
     @cached_property
     def port_labels(self) -> list[int]:
         """A number for each port, equal for those that links tie."""
-        places = {port: i for i, port in enumerate(self.ports)}
-        ends = [(places[k.a], places[k.b]) for _, k in self.links]
-        found: list[int] = connected(len(places), *np.array(ends, int).reshape(-1, 2).T).tolist()
+        found: list[int] = connected(len(self.ports), *self._ends).tolist()
         return found
 
     def group(self, port: Port) -> Array:
@@ -104,8 +142,9 @@ class Ports:
 
     def sorted_groups(self, ports: Collection[Port]) -> Array:
         """The groups that have a channel on one of ``ports``, in order."""
-        known = [self.group(port) for port in ports if port in self.starts]
-        return np.unique(np.concatenate(known)) if known else np.zeros(0, int)
+        known = {(self.starts[port], width(port)): port for port in ports if port in self.starts}
+        groups = [self.group(port) for port in known.values()]
+        return np.unique(np.concatenate(groups)) if groups else np.zeros(0, int)
 
     def marked(self, groups: Collection[int]) -> Array:
         """Of each group whether it is one of ``groups``."""
