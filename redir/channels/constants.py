@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -13,7 +15,7 @@ from redir.channels.nonfinite import nonfinite
 from redir.channels.ports import Ports
 from redir.channels.resting import resting
 from redir.errors import Unsupported
-from redir.ir import Node, Port, Value, width
+from redir.ir import Link, Node, Port, Value, width
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array, DType
 from redir.ops import is_absent, tensor_of
@@ -34,26 +36,46 @@ def levels(ports: Ports, *, silenced: bool = False) -> dict[Port, Array]:
     and finite in the type of the port, and those of an integer are zero, if known. With
     ``silenced`` they are what they would be if the constants held zeros for all channels.
     """
-    found: dict[Port, Array] = {}
+    found, told = dict[Port, Array](), set[Port]()
     odd = ports.graph.analysis(nonfinite)
     rest = ports.graph.analysis(resting) if silenced else {}
-    for port in ports.ports:
-        tensor, node = tensor_of(port[0]), port[0].node
-        numbers = _unknown(width(port))
-        if port[0] in rest:
-            pass  # integers that stand for zero
-        elif node is not None and not rest.keys().isdisjoint(node.inputs):
-            numbers = np.zeros(width(port))
-        elif tensor is not None:
-            numbers = np.zeros(width(port)) if silenced else _held(tensor.array, port[1])
-        elif node is not None and not node.op.opaque and port[0] not in odd:
-            with np.errstate(all="ignore"):
-                parts = _parts(ports, node, port, found)
-                numbers = _of_result(node, port[1], parts, numbers)
-                if port[0].type.dtype.name in _QUANTISED:
+    for value, of_value in groupby(ports.ports, itemgetter(0)):
+        tensor, node, dtype = tensor_of(value), value.node, value.type.dtype
+        array = None if tensor is None or silenced else tensor.array
+        for port in of_value:
+            numbers = _unknown(width(port))
+            if value in rest:
+                pass  # integers that stand for zero
+            elif array is not None:
+                numbers = _held(array, port[1])
+            elif tensor is not None or (node and not rest.keys().isdisjoint(node.inputs)):
+                numbers = np.zeros(width(port))
+            elif node and not node.op.opaque and value not in odd and _tells(ports, port, told):
+                with np.errstate(all="ignore"):
+                    numbers = _of_result(node, port[1], _parts(ports, port, found), numbers)
+                if dtype.name in _QUANTISED:
                     numbers = _unknown(width(port))  # the integer 0 may stand for another number
-        found[port] = _in_type(numbers, port[0].type.dtype)
+            if not np.isnan(numbers).all():
+                numbers = _in_type(numbers, dtype)
+                told.add(port)
+            found[port] = numbers
     return found
+
+
+def _tells(ports: Ports, port: Port, told: set[Port]) -> bool:
+    """Whether anything is known of what makes a result, or it is a Pad, which brings a border."""
+    node, sources = port[0].node, [source for source, _ in _sources(ports, port)]
+    assert node is not None
+    linked = {value for value, _ in sources}
+    loose = any(tensor_of(v) is not None for v in node.inputs if v not in linked)
+    return loose or node.op == ops.Pad or not told.isdisjoint(sources)
+
+
+def _sources(ports: Ports, port: Port) -> list[tuple[Port, Link]]:
+    """The axes of operands that reach an axis of a result, along which links of its node."""
+    here = (k for n, k in ports.links_of(port) if n is port[0].node)
+    links = (link for link in here if link.kind != "summed" and link.a != link.b)
+    return [(link.b if link.a == port else link.a, link) for link in links]
 
 
 def reads_border(conv: Node) -> bool:
@@ -93,23 +115,20 @@ def _everywhere(value: Value) -> Array | None:
     tensor = tensor_of(value)
     if is_absent(value):
         return None
-    if tensor is None or tensor.array.dtype.kind not in "fiu" or not tensor.array.size:
+    if tensor is None or tensor.type.dtype.kind not in "fiu" or not tensor.size:
         return np.array(np.nan)
     first = tensor.array.reshape(-1)[0]
     return np.array(first if np.all(tensor.array == first) else np.nan, np.float64)
 
 
-def _parts(ports: Ports, node: Node, port: Port, found: dict[Port, Array]) -> list[Part]:
+def _parts(ports: Ports, port: Port, found: dict[Port, Array]) -> list[Part]:
     """What reaches the channels of a result along the links of its node."""
-    parts: list[Part] = []
-    for owner, link in ports.links_of(port):
-        if owner is not node or link.kind == "summed" or link.a == link.b:
-            continue
-        if link.a == port:
-            parts.append((link.b[0], np.arange(width(port)), found[link.b][link.index]))
-        else:
-            parts.append((link.a[0], link.index, found[link.a]))
-    return parts
+    return [
+        (source[0], np.arange(width(port)), found[source][link.index])
+        if link.a == port
+        else (source[0], link.index, found[source])
+        for source, link in _sources(ports, port)
+    ]
 
 
 def _agreed(parts: Sequence[Part], size: int) -> Array:

@@ -25,8 +25,9 @@ def without(coupling: Coupling, groups: Collection[int]) -> Graph:
     Where nothing would be left of an axis its first group stays, since no tensor is empty; but a
     result that nothing reads may go.
     """
-    lost_of = coupling.among(spared(coupling, groups))
-    places = {port: lost_of(port) for port in coupling.ports}
+    gone = spared(coupling, groups)
+    lost_of = coupling.among(gone)
+    places = {port: lost_of(port) for port in coupling.ports if gone}
     kept = {port: np.flatnonzero(~lost) for port, lost in places.items() if lost.any()}
     return narrowed(coupling.graph, kept, {}) if kept else coupling.graph
 
@@ -34,10 +35,12 @@ def without(coupling: Coupling, groups: Collection[int]) -> Graph:
 def spared(coupling: Coupling, groups: Collection[int]) -> set[int]:
     """Those of ``groups`` that can go: not the pinned, and of no axis that is read all."""
     gone, uses = set(groups) - coupling.pinned, coupling.graph.uses
-    for port in coupling.ports:
-        here = set(coupling.group(port).tolist())
-        if here and here <= gone and uses[port[0]]:
-            gone.discard(min(here))
+    mask = coupling.marked(gone)
+    for port in coupling.ports if gone else ():
+        here = coupling.group(port)
+        if here.size and mask[here].all() and uses[port[0]]:
+            gone.discard(int(here.min()))
+            mask[here.min()] = False
     return gone
 
 
