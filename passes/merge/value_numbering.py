@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,6 +25,11 @@ class Numbers:
 
     direction: Array
     length: Array
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether no two channels hold multiples of one another; lengths say nothing then."""
+        return bool(np.all(self.direction[1:] > self.direction[:-1]))
 
     def exactly(self) -> Array:
         """A number for each channel, equal for those that hold the same."""
@@ -72,9 +78,8 @@ def _found(coupling: Coupling, port: Port, numbers: dict[Port, Numbers]) -> Numb
 
 def content(port: Port) -> Numbers | None:
     """The numbers of the slices of a constant along an axis, by what they hold."""
-    apart = _apart_at_a_glance(port)
-    if apart is not None:
-        return apart
+    if _are_apart_at_a_glance(port):
+        return _apart(port)
     rows = rows_of(port)
     if rows is None:
         return None
@@ -85,31 +90,37 @@ def content(port: Port) -> Numbers | None:
     return Numbers(np.unique(direction, return_inverse=True)[1].reshape(-1), length)
 
 
-def _apart_at_a_glance(port: Port) -> Numbers | None:
-    """The numbers of slices if three of each, the largest too, tell that no two are multiples.
+def _are_apart_at_a_glance(port: Port) -> bool:
+    """Whether the first and the last number of each slice tell that no two are multiples.
 
-    Multiples by a power of two have equal mantissas.
+    If they do not, the largest may. Multiples by a power of two have equal mantissas.
     """
     tensor = tensor_of(port[0])
-    if tensor is None or not is_floating(tensor.array.dtype) or not tensor.array.size:
-        return None
+    if tensor is None or not is_floating(tensor.type.dtype) or not tensor.size:
+        return False
     slices = np.moveaxis(tensor.array, port[1], 0)
     others = tuple(range(1, slices.ndim))
+    first, last = (slices[:, *(end for _ in others)] for end in (0, -1))
+    if _differ(first, last) or not others:
+        return _differ(first, last)
     with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
-        largest = np.maximum(slices.max(others), -slices.min(others))
-    ends = [slices[:, *(end for _ in others)] for end in (0, -1)]
-    glance = np.stack([largest, *ends], 1).astype(np.float64) + 0.0  # no -0.0
-    mantissas, exponents = np.frexp(glance)
-    if not np.isfinite(glance).all() or same_rows(mantissas).max() < len(glance) - 1:
-        return None
-    length = np.where(largest == 0, -np.inf, exponents[:, 0] - 1.0)
-    return Numbers(np.arange(len(glance)), length)
+        return _differ(np.maximum(slices.max(others), -slices.min(others)), first)
+
+
+def _differ(*pair: Array) -> bool:
+    """Whether no two pairs of numbers (n,), (n,) have equal mantissas."""
+    mantissas = np.empty(len(pair[0]), np.complex128)
+    mantissas.real, mantissas.imag = (
+        np.frexp(numbers.astype(np.float64) + 0.0)[0]
+        for numbers in pair  # no -0.0
+    )
+    return bool(np.unique(mantissas).size == mantissas.size)
 
 
 def rows_of(port: Port) -> Array | None:
     """A row for each slice of a constant along an axis, in which -0.0 is 0.0."""
     tensor = tensor_of(port[0])
-    if tensor is None or tensor.array.dtype == np.dtype(object):
+    if tensor is None or tensor.type.dtype == np.dtype(object):
         return None
     array = np.moveaxis(tensor.array, port[1], 0)
     rows = np.ascontiguousarray(array).reshape(len(array), array[:1].size)
@@ -173,19 +184,47 @@ class _Part:
 
 def _derived(coupling: Coupling, port: Port, numbers: dict[Port, Numbers]) -> Numbers | None:
     node, parts = port[0].node, dict[Value, list[_Part]]()
-    assert node is not None
-    for owner, link in coupling.links_of(port):
-        if owner is node and link.kind != "summed":
-            part, source = _reaching(port, link, numbers), link.b if link.a == port else link.a
-            if part is None:
-                return None
-            parts.setdefault(source[0], []).append(part)
-    return _combined(node, port, parts).numbers() if parts else None
+    links = [k for n, k in coupling.links_of(port) if n is node and k.kind != "summed"]
+    if _are_apart(port, links, numbers):
+        return None
+    for link in links:
+        part = _reaching(port, link, numbers)
+        if part is None:
+            return None
+        parts.setdefault(_source(port, link)[0], []).append(part)
+    return _combined(node, port, parts).numbers() if node and parts else None
+
+
+def _source(port: Port, link: Link) -> Port:
+    """The other end of a link."""
+    return link.b if link.a == port else link.a
+
+
+def _are_apart(port: Port, links: Sequence[Link], numbers: dict[Port, Numbers]) -> bool:
+    """Whether the channels of a result differ since all those of an operand do."""
+    sources = [_source(port, link) for link in links]
+    apart = [source in numbers and numbers[source].apart for source in sources]
+    if _is_beside(port):
+        return all(apart) and len(set(sources)) == len(sources)
+    return any(told and _reaches_each(port, k) for told, k in zip(apart, links, strict=True))
+
+
+def _is_beside(port: Port) -> bool:
+    """Whether a Concat puts the channels of its operands along an axis, one behind the other."""
+    node = port[0].node
+    return node is not None and node.op.standard == "Concat" and layout.concat_axis(node) == port
+
+
+def _reaches_each(port: Port, link: Link) -> bool:
+    """Whether each channel is made of one at the other end, and no two in the same way of one."""
+    index = link.index
+    whole = index.size == width(port) and bool(np.all(index[1:] > index[:-1]))
+    return link.a == port or whole
 
 
 def _combined(node: Node, port: Port, parts: dict[Value, list[_Part]]) -> _Part:
     """What ``node`` makes of the parts of its operands."""
-    if node.op.standard == "Concat" and layout.concat_axis(node) == port:
+    if _is_beside(port):
         return _side_by_side([part for found in parts.values() for part in found])
     factors = [[i for i in places if node.inputs[i] in parts] for places in terms(node)]
     if not all(factors):
