@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -116,26 +116,25 @@ def tells_apart(coupling: Coupling, port: Port, numbers: Array, groups: Array) -
 
 def _held(wanted: Array, groups: Array, numbers: Array) -> Array:
     """For each group a number, equal where its channels of an axis have equal ones; -1 for none."""
-    order = np.argsort(groups, kind="stable")
-    names, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
-    places = np.searchsorted(wanted, names)
-    known = np.isin(names, wanted, assume_unique=True)
-    held, fresh = np.full(wanted.size, -1), 0
-    for size in np.unique(sizes[known]):
-        of_size = known & (sizes == size)
-        channels = order[starts[of_size][:, None] + np.arange(size)]
-        held[places[of_size]] = same_rows(numbers[channels]) + fresh
+    there, fresh, held = Blocks.of(groups), 0, np.full(wanted.size, -1)
+    known = np.isin(there.names, wanted, assume_unique=True)
+    for size in np.unique(there.sizes[known]):
+        names = there.names[known & (there.sizes == size)]
+        channels = there.channels(names)
+        held[np.searchsorted(wanted, names)] = same_rows(numbers[channels]) + fresh
         fresh += len(channels)
     return held
 
 
 def places(groups: Array, joins: Mapping[int, int]) -> Array:
     """For each channel of an axis the one that it joins, itself where it stays."""
-    into = np.arange(groups.size)
-    held = dict(blocks(groups))
-    for group, to in joins.items():
-        if group in held:
-            into[held[group]] = held[to]
+    into, there = np.arange(groups.size), Blocks.of(groups)
+    moves = np.array([*joins.items()], int).reshape(-1, 2)
+    moves = moves[np.isin(moves[:, 0], there.names)]
+    sizes = there.sizes[np.searchsorted(there.names, moves[:, 0])]
+    for size in np.unique(sizes):
+        names, to = moves[sizes == size].T
+        into[there.channels(names)] = there.channels(to)
     return into
 
 
@@ -151,8 +150,33 @@ def unjoined(joins: dict[int, int], groups: Array) -> dict[int, int]:
     return {g: to for g, to in joins.items() if g not in lost}
 
 
-def blocks(groups: Array) -> Iterator[tuple[int, Array]]:
-    """Each group of an axis with its channels there, in order."""
-    order = np.argsort(groups, kind="stable")
-    names, starts = np.unique(groups[order], return_index=True)
-    yield from zip(names.tolist(), np.split(order, starts[1:]), strict=False)
+@dataclass(frozen=True)
+class Blocks:
+    """The channels of an axis by their groups: of each so many of ``order``, from its start on.
+
+    ``names`` are the groups, in order.
+    """
+
+    names: Array
+    starts: Array
+    sizes: Array
+    order: Array
+
+    @classmethod
+    def of(cls, groups: Array) -> Blocks:
+        """Those of an axis whose channels are of these groups: (channels,)."""
+        order = np.argsort(groups, kind="stable")
+        names, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+        return cls(names, starts, sizes, order)
+
+    def channels(self, groups: Array) -> Array:
+        """The channels of each of ``groups``, which have equally many: (groups, channels)."""
+        places = np.searchsorted(self.names, groups)
+        size = self.sizes[places[:1]].sum()
+        found: Array = self.order[self.starts[places][:, None] + np.arange(size)]
+        return found
+
+    def hold(self, group: int) -> bool:
+        """Whether a channel of a group is there."""
+        place = int(np.searchsorted(self.names, group))
+        return place < self.names.size and bool(self.names[place] == group)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from redir.channels.coupling import Coupling
-from redir.ir import Graph, Port, Value
+from redir.ir import Graph, Port, Value, width
 from redir.ir.rewriter import map_constants
 from redir.ir.tensor import Array, Tensor, is_floating
-from redir.passes.merge.plan import blocks, joins_of
+from redir.ops import tensor_of
+from redir.passes.merge.plan import Blocks, joins_of
 from redir.passes.merge.value_numbering import number_channels, rows_of
 
 Schedule = Literal["constant", "block", "ascending", "descending"]
@@ -58,23 +60,26 @@ class _Slices:
     """The slices of a constant along an axis, and which of them are of each group."""
 
     port: Port
-    rows: Array
-    places: Mapping[int, Array]
+    places: Blocks
 
     @classmethod
     def of(cls, coupling: Coupling, port: Port) -> _Slices:
         """Those of an axis of a constant."""
-        rows = rows_of(port)
-        assert rows is not None
-        return cls(port, rows, dict(blocks(coupling.group(port))))
+        return cls(port, Blocks.of(coupling.group(port)))
 
-    def of_groups(self, groups: Sequence[int]) -> Array | None:
-        """The numbers of each group, (groups, numbers), if any of them has some."""
-        if self.places.keys().isdisjoint(groups):
+    @cached_property
+    def rows(self) -> Array:
+        """A row for each slice."""
+        rows = rows_of(self.port)
+        assert rows is not None
+        return rows
+
+    def of_groups(self, groups: Array) -> Array | None:
+        """The numbers of each group, (groups, numbers), if they have some: all do, or none does."""
+        if not self.places.hold(groups[0]):
             return None
-        none = np.zeros(0, int)
-        held = [self.rows[self.places.get(group, none)].reshape(-1) for group in groups]
-        return np.stack(held).astype(np.float64)
+        held: Array = self.rows[self.places.channels(groups)].reshape(groups.size, -1)
+        return held.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -91,31 +96,33 @@ class _Family:
         made = _making(coupling, family)
         return cls(*([_Slices.of(coupling, port) for port in ports] for ports in (made, reading)))
 
-    def slices(self, groups: Sequence[int]) -> Array:
+    def slices(self, groups: Array) -> Array:
         """For each of the groups all the numbers that make it: (groups, numbers)."""
         return np.column_stack([a for s in self.making if (a := s.of_groups(groups)) is not None])
 
-    def read(self, groups: Sequence[int]) -> Array:
+    def read(self, groups: Array) -> Array:
         """The sum of squares of the weights that read each group: (groups,)."""
         held = (a for s in self.reading if (a := s.of_groups(groups)) is not None)
-        total: Array = sum((np.square(a).sum(1) for a in held), np.zeros(len(groups)))
+        total: Array = sum((np.square(a).sum(1) for a in held), np.zeros(groups.size))
         return total
 
 
 def _making(coupling: Coupling, family: list[Port]) -> list[Port]:
     """The axes of constants that make the channels of a family."""
-    ports = (port for port in family if port not in coupling.summed)
-    return [port for port in ports if (rows := rows_of(port)) is not None and _is_usable(rows)]
+    return [port for port in family if port not in coupling.summed and _is_usable(port[0])]
 
 
-def _is_usable(rows: Array) -> bool:
-    return is_floating(rows.dtype) and bool(np.isfinite(rows).all())
+def _is_usable(value: Value) -> bool:
+    tensor = tensor_of(value)
+    if tensor is None or not is_floating(tensor.type.dtype):
+        return False
+    return bool(np.isfinite(tensor.peak))
 
 
 # Which channels could be merged if their weights were equal
 
 
-def _mergeable(coupling: Coupling) -> list[tuple[list[Port], list[list[int]]]]:
+def _mergeable(coupling: Coupling) -> list[tuple[list[Port], list[Array]]]:
     """Each family that has groups which could become one if constants were equal, and those."""
     families = [family for family in coupling.families() if _making(coupling, family)]
     levelled = Coupling(_levelled(coupling, families))
@@ -131,40 +138,46 @@ def _labels(coupling: Coupling) -> Array:
     return np.concatenate([coupling.group(port) for port in coupling.ports])
 
 
-def _joined(joins: Mapping[int, int]) -> list[list[int]]:
+def _joined(joins: Mapping[int, int]) -> list[Array]:
     classes: dict[int, list[int]] = {}
     for group, to in joins.items():
         classes.setdefault(to, [to]).append(group)
-    return list(classes.values())
+    return [np.array(groups) for groups in classes.values()]
 
 
 def _levelled(coupling: Coupling, families: Sequence[list[Port]]) -> Graph:
     """The graph in which all groups that look alike from outside are made by equal constants."""
     shares: dict[Port, list[_Share]] = {}
     for family in families:
-        held = _Family.of(coupling, family)
-        alike = [groups for groups in _alike(coupling, family) if len(groups) > 1]
-        _share_out(coupling, held, [_Cluster(g, _longest(held, g)) for g in alike], shares)
+        alike = [groups for groups in _alike(coupling, family) if groups.size > 1]
+        if alike:
+            held = _Family.of(coupling, family)
+            _share_out(coupling, held, [_Cluster(g, _longest(held, g)) for g in alike], shares)
     return _averaged(coupling.graph, shares)
 
 
-def _alike(coupling: Coupling, family: list[Port]) -> Iterator[list[int]]:
-    """The groups that have equally many channels on each axis of the family."""
-    counts: dict[int, list[tuple[int, int]]] = {}
-    for place, port in enumerate(family):
-        for group, block in blocks(coupling.group(port)):
-            counts.setdefault(group, []).append((place, block.size))
-    found: dict[tuple[tuple[int, int], ...], list[int]] = {}
-    for group, where in counts.items():
-        if group not in coupling.unmergeable:
-            found.setdefault(tuple(where), []).append(group)
-    yield from found.values()
+def _alike(coupling: Coupling, family: list[Port]) -> list[Array]:
+    """The groups that have equally many channels on each axis of the family, in its order."""
+    groups = coupling.sorted_groups(family)
+    look, first = np.zeros(groups.size, int), np.full(groups.size, len(family))
+    spans = {(coupling.starts[port], width(port)): port for port in family}  # each once, in order
+    for place, port in reversed(list(enumerate(spans.values()))):
+        there = np.searchsorted(groups, coupling.group(port))
+        counts = np.bincount(there, minlength=groups.size)
+        first[counts > 0] = place
+        look = np.unique(look * (counts.max(initial=0) + 1) + counts, return_inverse=True)[1]
+    free = ~coupling.marked(coupling.unmergeable)[groups]
+    order = np.argsort(first, kind="stable")
+    found: dict[int, list[int]] = {}
+    for kind, group in zip(look[order][free[order]], groups[order][free[order]], strict=True):
+        found.setdefault(kind, []).append(group)
+    return [np.array(alike) for alike in found.values()]
 
 
-def _longest(family: _Family, groups: list[int]) -> Array:
+def _longest(family: _Family, groups: Array) -> Array:
     """All the weight to the group that is made by the largest numbers."""
     norms = np.linalg.norm(family.slices(groups), axis=1)
-    weights = np.zeros(len(groups))
+    weights = np.zeros(groups.size)
     weights[int(norms.argmax())] = 1
     return weights
 
@@ -176,25 +189,23 @@ def _longest(family: _Family, groups: list[int]) -> Array:
 class _Cluster:
     """Groups that become one, and how much each of them counts: (groups,), with sum 1."""
 
-    groups: list[int]
+    groups: Array
     weights: Array
 
 
-def _clusters(
-    family: _Family, groups: list[int], limit: float, linkage: Linkage
-) -> Iterator[_Cluster]:
+def _clusters(family: _Family, groups: Array, limit: float, linkage: Linkage) -> Iterator[_Cluster]:
     from scipy.cluster import hierarchy  # noqa: PLC0415 - slow, and exact merging needs none
     from scipy.spatial.distance import squareform  # noqa: PLC0415
 
     rows = family.slices(groups)
     tree = hierarchy.linkage(squareform(_distances(rows), checks=False), linkage)
     labels = hierarchy.fcluster(tree, limit, "distance")
-    read = family.read(groups)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if members.size > 1:
-            weights = read[members] if read[members].any() else np.ones(members.size)
-            yield _Cluster([groups[m] for m in members], weights / weights.sum())
+    found = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    many = [members for members in found if members.size > 1]
+    read = family.read(groups) if many else np.zeros(0)
+    for members in many:
+        weights = read[members] if read[members].any() else np.ones(members.size)
+        yield _Cluster(groups[members], weights / weights.sum())
 
 
 def _distances(rows: Array) -> Array:
@@ -230,13 +241,12 @@ def _share_out(
         shares.setdefault(held.port, []).append(share)
 
 
-def _share(places: Mapping[int, Array], size: int, clusters: Sequence[_Cluster]) -> _Share:
+def _share(places: Blocks, size: int, clusters: Sequence[_Cluster]) -> _Share:
     into, weight = np.arange(size), np.ones(size)
     for cluster in clusters:
-        for group, share in zip(cluster.groups, cluster.weights, strict=True):
-            if group in places:
-                into[places[group]] = places[cluster.groups[0]]
-                weight[places[group]] = share
+        if places.hold(cluster.groups[0]):
+            channels = places.channels(cluster.groups)
+            into[channels], weight[channels] = channels[:1], cluster.weights[:, None]
     return _Share(into, weight)
 
 

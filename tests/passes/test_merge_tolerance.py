@@ -180,9 +180,9 @@ def test_the_laws_hold(linkage: Linkage) -> None:
 
 
 def test_a_tie_of_what_cannot_merge_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def all_free(tied_: Coupling) -> list[tuple[list[Port], list[list[int]]]]:
+    def all_free(tied_: Coupling) -> list[tuple[list[Port], list[Array]]]:
         families = [family for family in tied_.families() if similarity._making(tied_, family)]
-        return [(family, list(similarity._alike(tied_, family))) for family in families]
+        return [(family, similarity._alike(tied_, family)) for family in families]
 
     monkeypatch.setattr(similarity, "_mergeable", all_free)
     with pytest.raises(AssertionError):
