@@ -20,7 +20,7 @@ from redir.layers.linear import Linear, linear
 from redir.layers.output_error import error_bound, measured_error, relative_error, second_moments
 from redir.ops import tensor_of
 from redir.passes.hash.budget import BANDWIDTHS, options, with_others
-from redir.passes.hash.cells import cells_of, hashed, widest
+from redir.passes.hash.cells import cells_of, moved, widest
 from redir.passes.hash.figures import draw_density, draw_distinct
 from redir.passes.hash.parts import Along, Granularity, alongs, joined, parts
 from redir.pipeline import Place
@@ -165,12 +165,15 @@ class Hash(Weighing):
 
     def moved(self, weights: Array, along: Along) -> Array:
         """The weights of one tensor, hashed: each part alone."""
-        return joined([self._hashed(p) for p in parts(weights, along)], weights, along)
+        made = [moved(p, self.cells(p)) for p in parts(weights, along)]
+        return joined(made, weights, along)
 
     def cells(self, weights: Array) -> Cells | None:
         """The cells of weights that are hashed together; None where they stay as they are."""
-        width = self._bandwidth(weights)
-        return None if width is None else cells_of(weights, width, self.contrast)
+        if self.error is None:
+            return cells_of(weights, self.bandwidth, self.contrast)
+        found = widest(weights, self.error, self.contrast)
+        return None if found is None else found.cells
 
     def reach(self, weights: Array, along: Along) -> Array:
         """How far each weight may move, in its unit: a bound from its cell alone, like ``weights``.
@@ -183,11 +186,8 @@ class Hash(Weighing):
     def _bandwidth(self, weights: Array) -> float | str | None:
         if self.error is None:
             return self.bandwidth
-        return widest(weights, self.error, self.contrast)
-
-    def _hashed(self, weights: Array) -> Array:
-        width = self._bandwidth(weights)
-        return weights if width is None else hashed(weights, width, self.contrast)
+        found = widest(weights, self.error, self.contrast)
+        return None if found is None else found.multiple
 
 
 def _reach(weights: Array, found: Cells | None) -> Array:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from redir.ir.tensor import Array, DType
-from redir.layers.density import Cells, bandwidth_of, cells, density
+from redir.layers.density import Cells, bandwidth_of, cells, density, multiples_of
 from redir.layers.output_error import relative_error
 
-_MULTIPLES = 2.0 ** (np.arange(-32, 1) / 4)  # of Silverman's rule, that an error is looked for in
+_MULTIPLES = (2.0 ** (np.arange(-32, 1) / 4)).tolist()  # of Silverman's rule: those to try
 
 
 def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
@@ -22,13 +22,17 @@ def hashed(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0)
     they are: fewer than two distinct values, weights that are not finite, and weights so far apart
     that the density cannot be put on a grid.
     """
-    found = cells_of(weights, bandwidth, contrast)
+    return moved(weights, cells_of(weights, bandwidth, contrast))
+
+
+def moved(weights: Array, found: Cells | None) -> Array:
+    """``weights`` (any shape), each but zero at the centre of its cell; as they are without any."""
     if found is None:
         return weights
-    flat, moved = weights.reshape(-1), np.zeros(weights.size, weights.dtype)
-    centres = found.centres.astype(weights.dtype)
-    moved[flat != 0] = centres[found.index(flat[flat != 0].astype(np.float64))]
-    return moved.reshape(weights.shape)
+    flat, made = weights.reshape(-1), np.zeros(weights.size, weights.dtype)
+    some, centres = flat != 0, found.centres.astype(weights.dtype)
+    made[some] = centres[found.index(flat[some].astype(np.float64))]
+    return made.reshape(weights.shape)
 
 
 def cells_of(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Cells | None:
@@ -43,8 +47,9 @@ def cells_of(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.
 
 
 def _ordered(weights: Array) -> Array:
-    """What is not zero, increasing and in float64: (n,)."""
-    return np.sort(weights[weights != 0].astype(np.float64))
+    """What is not zero, increasing and in float64: (n,). Shorter numbers are sorted faster."""
+    some = weights[weights != 0]
+    return np.sort(some.astype(np.promote_types(some.dtype, np.float32))).astype(np.float64)
 
 
 def _is_usable(ordered: Array) -> bool:
@@ -59,7 +64,15 @@ def _cells(ordered: Array, dtype: DType, width: float, contrast: float) -> Cells
     return replace(found, centres=found.centres.astype(dtype).astype(np.float64))
 
 
-def widest(weights: Array, error: float, contrast: float = 0.0) -> float | None:
+@dataclass(frozen=True)
+class Widest:
+    """A bandwidth, as a multiple of Silverman's rule, and the cells that it makes, if it does."""
+
+    multiple: float
+    cells: Cells | None
+
+
+def widest(weights: Array, error: float, contrast: float = 0.0) -> Widest | None:
     """The widest bandwidth at which hashing ``weights`` costs no more than ``error``.
 
     The error is that of the layer's output, as ``relative_error`` estimates it. The bandwidth is a
@@ -67,15 +80,16 @@ def widest(weights: Array, error: float, contrast: float = 0.0) -> float | None:
     where the narrowest costs too much.
     """
     ordered, low, high = _ordered(weights), 0, len(_MULTIPLES)
-    usual = bandwidth_of(ordered, "silverman") if _is_usable(ordered) else 0.0
+    usable, best = _is_usable(ordered), None
+    widths = multiples_of(ordered, _MULTIPLES) if usable else [0.0] * high
     while low < high:
         middle = (low + high) // 2
-        found = _cells(ordered, weights.dtype, float(_MULTIPLES[middle]) * usual, contrast)
+        found = _cells(ordered, weights.dtype, widths[middle], contrast)
         if found is None or relative_error(ordered, _moved(ordered, found)) <= error:
-            low = middle + 1
+            best, low = Widest(_MULTIPLES[middle], found), middle + 1
         else:
             high = middle
-    return float(_MULTIPLES[low - 1]) if low else None
+    return best
 
 
 def _moved(ordered: Array, found: Cells) -> Array:

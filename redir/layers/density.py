@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -41,14 +42,19 @@ def bandwidth_of(weights: Array, bandwidth: float | str) -> float:
     (Silverman, Density Estimation, 1986); ``scott`` is n^(-1/5) times it; ``median-gap`` is the
     median distance of neighbours among the distinct sorted weights.
     """
-    spread, n = float(np.std(weights, ddof=1)), weights.size
     if bandwidth == "median-gap":
         gaps = np.diff(np.unique(weights))
         return float(np.median(gaps)) if gaps.size else 0.0
     if bandwidth == "scott":
-        return float(n**-0.2 * spread)
-    multiple = 1.0 if bandwidth == "silverman" else float(bandwidth)
-    return float(multiple * (n * 3 / 4) ** -0.2 * spread)
+        return float(weights.size**-0.2 * float(np.std(weights, ddof=1)))
+    (width,) = multiples_of(weights, [1.0 if bandwidth == "silverman" else float(bandwidth)])
+    return width
+
+
+def multiples_of(weights: Array, multiples: Iterable[float]) -> list[float]:
+    """Multiples of the bandwidth that Silverman's rule gives for ``weights`` (n,), n > 1."""
+    spread, n = float(np.std(weights, ddof=1)), weights.size
+    return [float(multiple * (n * 3 / 4) ** -0.2 * spread) for multiple in multiples]
 
 
 def density(weights: Array, width: float) -> Density | None:

@@ -18,7 +18,7 @@ from redir.errors import BadPipeline, Broken
 from redir.ir import Graph, Value
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
-from redir.layers.density import RULES, bandwidth_of, density, expected_distinct
+from redir.layers.density import RULES, Cells, bandwidth_of, density, expected_distinct
 from redir.layers.linear import Linear, linear
 from redir.layers.output_error import (
     error_bound,
@@ -29,7 +29,8 @@ from redir.layers.output_error import (
 from redir.ops import tensor_of
 from redir.passes import hash as hashing
 from redir.passes.hash import Hash
-from redir.passes.hash.cells import cells_of, hashed, widest
+from redir.passes.hash.cells import Widest, cells_of, hashed, widest
+from redir.passes.hash.cells import moved as moved_by
 from redir.pipeline import Pipeline
 from redir.testing import check_pass, graphs
 from tests.helpers import const, placeholder
@@ -308,11 +309,19 @@ def test_infinite_weights_are_left_as_they_are_in_silence() -> None:
 @given(st.integers(0, 99), st.sampled_from([0.01, 0.05, 0.2, 0.5]))
 def test_the_widest_bandwidth_keeps_the_error(seed: int, error: float) -> None:
     weights = np.random.default_rng(seed).normal(size=400)
-    width = widest(weights, error)
-    assert width is not None
-    assert relative_error(weights, hashed(weights, width)) <= error
-    wider = width * 2**0.25
+    found = widest(weights, error)
+    assert found is not None
+    assert relative_error(weights, hashed(weights, found.multiple)) <= error
+    wider = found.multiple * 2**0.25
     assert wider > 1 or relative_error(weights, hashed(weights, wider)) > error
+
+
+@given(st.integers(0, 99), st.sampled_from(["float16", "float32", "float64"]))
+def test_the_widest_bandwidth_comes_with_its_cells(seed: int, dtype: str) -> None:
+    weights = np.random.default_rng(seed).normal(size=400).astype(dtype)
+    found = widest(weights, 0.1)
+    assert found is not None
+    assert np.array_equal(moved_by(weights, found.cells), hashed(weights, found.multiple))
 
 
 def test_no_bandwidth_is_narrow_enough() -> None:
@@ -443,19 +452,17 @@ def test_expected_distinct(shares: list[float], draws: int, expected: float) -> 
 # Wrong ones are refuted
 
 
-def to_nearest(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
+def to_nearest(weights: Array, found: Cells | None) -> Array:
     """Wrong: borders halfway between the peaks."""
-    found = cells_of(weights, bandwidth, contrast)
     if found is None:
         return weights
     halves = (found.centres[1:] + found.centres[:-1]) / 2
-    moved = found.centres[np.searchsorted(halves, weights)]
-    return np.where(weights == 0, 0, moved).astype(weights.dtype)
+    centres = found.centres[np.searchsorted(halves, weights)]
+    return np.where(weights == 0, 0, centres).astype(weights.dtype)
 
 
-def to_the_border(weights: Array, bandwidth: float | str = 0.05, contrast: float = 0.0) -> Array:
+def to_the_border(weights: Array, found: Cells | None) -> Array:
     """Wrong: to the lower border, moved down."""
-    found = cells_of(weights, bandwidth, contrast)
     if found is None:
         return weights
     low = found.borders[found.index(weights.astype(np.float64))] - found.reach.max()
@@ -472,7 +479,7 @@ WRONG = {"nearest peak": to_nearest, "border": to_the_border, "mean of all": to_
 @pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("wrong", WRONG)
 def test_one_that_moves_weights_to_the(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "hashed", WRONG[wrong])
+    monkeypatch.setattr(hashing, "moved", WRONG[wrong])
     with pytest.raises(Broken, match=r"cell|order"):
         check_pass(Hash(0.3), skewed(), 200)
 
@@ -486,7 +493,7 @@ def test_a_layer_beyond_its_bound_is_refuted(monkeypatch: pytest.MonkeyPatch) ->
     before = Graph({"x": X}, {"y": ops.MatMul(X, const(bell(4, 30)))})
     after = Hash(0.05)(before)
     assert refute(Hash(0.05), "bound", before, after) is None
-    monkeypatch.setattr(hashing, "hashed", to_the_mean)
+    monkeypatch.setattr(hashing, "moved", to_the_mean)
     assert "more than its bound" in str(refute(Hash(0.05), "bound", before, Hash(0.05)(before)))
 
 
@@ -499,7 +506,7 @@ def test_a_wrong_bound_is_refuted(part: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_layer_that_costs_more_than_asked_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "widest", lambda *_: 1.0)
+    monkeypatch.setattr(hashing, "widest", lambda w, *_: Widest(1.0, cells_of(w, 1.0)))
     before = Graph({"x": X}, {"y": ops.MatMul(X, const(bell(4, 30)))})
     with pytest.raises(Broken, match="moved by"):
         Hash(error=0.001)(before, check=True)
