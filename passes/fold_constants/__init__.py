@@ -126,7 +126,7 @@ def _constant(node: Node, array: Array, index: int) -> Value:
 
 def _origin(node: Node, y: Value, size: int) -> Source | None:
     """Which constant of the file ``y`` was made of, if of one alone that is as large as it."""
-    operands = [v for v in node.inputs if (t := tensor_of(v)) is not None and t.array.size == size]
+    operands = [v for v in node.inputs if (t := tensor_of(v)) is not None and t.size == size]
     maker = operands[0].node if len(operands) == 1 and size > 1 else None
     if maker is None or maker.source is None or y.type.shape is None:
         return None

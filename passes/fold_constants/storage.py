@@ -16,9 +16,9 @@ _SOURCE, _SINK = "source", "sink"
 def number(value: Value) -> Hashable:
     """What a constant of one number holds, bit by bit and with its shape; None of any other."""
     tensor = tensor_of(value)
-    if tensor is None or tensor.array.size != 1:
+    if tensor is None or tensor.size != 1:
         return None
-    return tensor.array.dtype, tensor.array.shape, tensor.array.tobytes()
+    return tensor.type.dtype, tensor.array.shape, tensor.array.tobytes()
 
 
 def single_numbers(graph: Graph) -> Mapping[Hashable, Value]:
@@ -70,6 +70,8 @@ def _least(graph: Graph, known: Known) -> Known:
     It is a cut between the constants and what needs them: what is at the cut is stored, what is
     before it goes, and what is behind it is computed. Of the least cuts it is the last.
     """
+    if _is_least(graph, known):
+        return Known({}, known.open)
     import networkx as nx  # noqa: PLC0415 - slow, and few models need it
     from networkx.algorithms.flow import boykov_kolmogorov  # noqa: PLC0415
 
@@ -79,7 +81,7 @@ def _least(graph: Graph, known: Known) -> Known:
         key, tensor = _key(node), tensor_of(node.outputs[0])
         if tensor is not None:
             net.add_edge(_SOURCE, ("from", key))
-            net.add_edge(("from", key), ("to", key), capacity=tensor.array.size)
+            net.add_edge(("from", key), ("to", key), capacity=tensor.size)
         elif node in known.constants:
             net.add_edge(("from", key), ("to", key), capacity=_size(graph, node, known))
         elif node in known.open:
@@ -97,6 +99,19 @@ def _least(graph: Graph, known: Known) -> Known:
         known.open,
         {n: goal for n, goal in known.goals.items() if goal in gone},
     )
+
+
+def _is_least(graph: Graph, known: Known) -> bool:
+    """Whether what stays reads each of the constants: these are stored, and any more are too many.
+
+    So it is where a file gives one weight several names.
+    """
+    if known.goals or not all(_size(graph, node, known) for node in known.constants):
+        return False
+    staying = (n for n in graph.nodes if n not in known.constants and n not in known.open)
+    values = [*graph.outputs.values(), *(v for node in staying for v in node.inputs)]
+    read = {_key(v.node) for v in values if v.node is not None}
+    return all(_key(n) in read for n in graph.nodes if tensor_of(n.outputs[0]) is not None)
 
 
 def _key(node: Node) -> Hashable:
@@ -128,4 +143,4 @@ def _size(graph: Graph, node: Node, known: Known) -> int:
     """The numbers that the results of a node would be stored as."""
     pairs = zip(node.outputs, known.constants[node], strict=True)
     held = ((old, t) for old, new in pairs if (t := tensor_of(new)) is not None)
-    return sum(0 if says_sizes(graph, old, t) else t.array.size for old, t in held)
+    return sum(0 if says_sizes(graph, old, t) else t.size for old, t in held)

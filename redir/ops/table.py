@@ -71,7 +71,7 @@ def _conv_implied(node: Node) -> dict[str, Attr]:
 
 _UNARY = """
     Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Exp Floor
-    Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round
+    Gelu HardSigmoid HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round
     Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu
 """.split()
 _BROADCASTING = """
@@ -231,6 +231,7 @@ ENTRIES: dict[str, Op] = {
         narrow=mixing.narrow_group_norm,
         attributes="epsilon num_groups stash_type",
     ),
+    "Identity": entry(evaluate=kernels.identity, links=links.first_operand),
     "If": entry(control.if_type, control.run_if, attributes="else_branch then_branch"),
     "InstanceNormalization": entry(links=links.instance_norm, attributes="consumed_inputs epsilon"),
     "Loop": entry(control.loop_type, control.run_loop, attributes="body"),

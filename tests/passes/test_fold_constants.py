@@ -10,7 +10,7 @@ from redir.check.guarantees import stored
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Tensor, TensorType
-from redir.passes.fold_constants import FoldConstants
+from redir.passes.fold_constants import FoldConstants, storage
 from redir.pipeline import Pipeline
 from redir.testing import check_on, check_pass, graphs
 from redir.text import parse
@@ -180,6 +180,22 @@ def test_a_branch_that_may_be_taken_stays() -> None:
     y = node.on((condition, node.inputs[1])).outputs[0]
     graph = Graph({"c": condition, "x": node.inputs[1]}, {"y": y})
     assert check_on(FoldConstants(), graph) is graph
+
+
+HELD = const([1, 2, 3], "float32")
+SHARED = {
+    "each name is read": ops.Add(ops.Mul(X, ops.Identity(HELD)), HELD),
+    "one name is not read": ops.Add(ops.Mul(X, ops.Identity(HELD)), ops.Neg(HELD)),
+    "what is made of it is smaller": ops.Add(ops.Mul(X, ops.ReduceSum(HELD)), HELD),
+    "what is made of it is larger": ops.Add(ops.Mul(X, ops.Expand(HELD, ints(2, 3))), HELD),
+}
+
+
+@pytest.mark.parametrize("what", SHARED)
+def test_the_least_to_store_is_known_at_once(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = check_on(FoldConstants(), of(SHARED[what]))
+    monkeypatch.setattr(storage, "_is_least", lambda *_: False)
+    assert str(FoldConstants()(of(SHARED[what]))) == str(after)
 
 
 def test_sizes_cost_nothing() -> None:
