@@ -108,7 +108,7 @@ def _alike(graph: Graph) -> set[Value]:
     for node in graph.nodes:
         value = node.outputs[0]
         tensor = tensor_of(value)
-        if tensor is not None and is_floating(value.type.dtype) and tensor.array.size:
+        if tensor is not None and is_floating(value.type.dtype) and tensor.size:
             start = tensor.array.reshape(-1)[:_START].tobytes()
             found.setdefault((tensor.type, start), {})[value] = tensor
     several = [held for held in found.values() if len(held) > 1]

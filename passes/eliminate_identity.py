@@ -91,7 +91,7 @@ def _stays(node: Node, place: int) -> bool:
     """Whether the result surely is of the type of an operand, beside a constant."""
     x, tensor = node.inputs[place], tensor_of(node.inputs[1 - place])
     assert tensor is not None
-    fits = tensor.array.size == 1 and tensor.array.ndim <= (x.rank or 0)
+    fits = tensor.size == 1 and tensor.array.ndim <= (x.rank or 0)
     return _is_as(x, node.outputs[0]) or (fits and tensor.type.dtype == x.type.dtype)
 
 
@@ -103,7 +103,7 @@ def _is_as(x: Value, y: Value) -> bool:
 def _taken(where: Node) -> int | str | None:
     """The operand from which a Where takes all."""
     tensor = tensor_of(where.inputs[0])
-    if tensor is None or not tensor.array.size or np.any(tensor.array != tensor.array.flat[0]):
+    if tensor is None or not tensor.size or np.any(tensor.array != tensor.array.flat[0]):
         return None
     place = 1 if tensor.array.flat[0] else 2
     fits = _is_as(where.inputs[place], where.outputs[0])

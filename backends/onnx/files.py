@@ -34,7 +34,7 @@ class Stored:
     @property
     def plain(self) -> bool:
         """Whether the file holds the array's own bytes."""
-        dtype = self.tensor.array.dtype
+        dtype = self.tensor.type.dtype
         return dtype != np.dtype(object) and not protos.is_packed(dtype)
 
     @property

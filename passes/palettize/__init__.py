@@ -182,7 +182,7 @@ def _held(graph: Graph) -> dict[Value, Tensor]:
     outputs, found = set(graph.outputs.values()), {}
     for value, readers in graph.readers.items():
         tensor = tensor_of(value)
-        if tensor is None or value in outputs or not is_floating(tensor.array.dtype):
+        if tensor is None or value in outputs or not is_floating(tensor.type.dtype):
             continue
         if all(n.op.standard and not n.bodies for n in readers):
             found[value] = tensor

@@ -158,7 +158,7 @@ def affine(node: Node) -> Affine | None:
         return None
     held = [tensor_of(v) for v in node.inputs]
     place = next((i for i, t in enumerate(held) if t is None), None)
-    if place is None or (tensor := held[1 - place]) is None or tensor.array.dtype.kind != "f":
+    if place is None or (tensor := held[1 - place]) is None or tensor.type.dtype.kind != "f":
         return None
     number = tensor.array.astype(np.float64)
     match node.op.standard:

@@ -146,7 +146,7 @@ def maker(value: Value, name: str, around: Around) -> Node | None:
 def number_of(value: Value) -> float | None:
     """The one number that a constant holds."""
     tensor = tensor_of(value)
-    return float(tensor.array.item()) if tensor is not None and tensor.array.size == 1 else None
+    return float(tensor.array.item()) if tensor is not None and tensor.size == 1 else None
 
 
 def _is(number: float, wanted: float, like: Value) -> bool:

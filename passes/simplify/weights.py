@@ -55,7 +55,7 @@ def has_border(layer: Linear) -> bool:
 def freed(around: Around, values: Iterable[Value]) -> int:
     """How many numbers go with what alone reads these constants."""
     held = [tensor_of(v) for v in values if around.alone(v)]
-    return sum(tensor.array.size for tensor in held if tensor is not None)
+    return sum(tensor.size for tensor in held if tensor is not None)
 
 
 def made(
@@ -82,7 +82,7 @@ def made(
 
 def _size(value: Value) -> int:
     tensor = tensor_of(value)
-    return 0 if tensor is None else int(tensor.array.size)
+    return 0 if tensor is None else int(tensor.size)
 
 
 def is_held(numbers: Array, dtype: DType) -> bool:

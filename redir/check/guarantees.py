@@ -48,12 +48,12 @@ def stored(graph: Graph, *, sizes: bool = True) -> int:
     inside = (stored(body, sizes=sizes) for node in graph.nodes for body in node.bodies)
     held = {v: t for node in graph.nodes for v in node.outputs if (t := tensor_of(v)) is not None}
     counted = {v: t for v, t in held.items() if sizes or not says_sizes(graph, v, t)}
-    return sum({id(t): t.array.size for t in counted.values()}.values()) + sum(inside)
+    return sum({id(t): t.size for t in counted.values()}.values()) + sum(inside)
 
 
 def says_sizes(graph: Graph, value: Value, tensor: Tensor) -> bool:
     """Whether a constant is of a few whole numbers, and all that reads it takes sizes from it."""
-    few = tensor.array.size <= _FEW and tensor.array.dtype.kind in "iu"
+    few = tensor.size <= _FEW and tensor.type.dtype.kind in "iu"
     return few and gives_sizes(graph, value)
 
 
@@ -162,9 +162,9 @@ def _rounded(graph: Graph) -> Graph:
     scales = {v for n in fixed for v in n.inputs[1:]}
 
     def rounded(value: Value, tensor: Tensor) -> Tensor | None:
-        if tensor.array.dtype.kind != "f" or value in scales:
+        if tensor.type.dtype.kind != "f" or value in scales:
             return None
-        array, eps = tensor.array, np.finfo(tensor.array.dtype).eps
+        array, eps = tensor.array, np.finfo(tensor.type.dtype).eps
         signs = rng.choice([-1.0, 1.0], array.shape).astype(array.dtype)
         return Tensor.take(np.asarray(array * (1 + eps * signs)))
 

@@ -92,7 +92,7 @@ class Family:
     def _weights(self) -> Iterator[Weights]:
         for port in self.ports:
             tensor, layers = tensor_of(port[0]), self._layers(port)
-            if tensor is None or not (layers or tensor.array.size > width(port)):
+            if tensor is None or not (layers or tensor.size > width(port)):
                 continue
             rest = self.coupling.graph.analysis(resting).get(port[0], 0.0)
             array = np.moveaxis(tensor.array.astype(np.float64) - rest, port[1], 0)

@@ -48,13 +48,17 @@ def constant(array: Array, like: Value | None = None) -> Value:
 
 def tensor_of(value: Value) -> Tensor | None:
     """The constant that ``value`` is, if it is one that passes may look into."""
-    held = value.node.attrs["value"] if value.node is not None and value.node.op == Const else None
+    node = value.node
+    if node is None or node.inputs or node.op != Const:
+        return None
+    held = node.attrs["value"]
     return held if isinstance(held, Tensor) else None
 
 
 def is_absent(value: Value) -> bool:
     """Whether ``value`` stands for an optional operand that is not given."""
-    return value.node is not None and value.node.op == Absent
+    node = value.node
+    return node is not None and not node.inputs and node.op == Absent
 
 
 def is_operator(node: Node) -> bool:

@@ -165,12 +165,12 @@ class Tensor:
         """The numbers. Keep no more of them at a time than are needed: they may lie in a file."""
         return self._held.array() if isinstance(self._held, Mapped) else self._held
 
-    @property
+    @cached_property
     def type(self) -> TensorType:
         """The element type and the shape."""
         return TensorType(self._held.dtype, self._held.shape)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many numbers there are."""
         return prod(self._held.shape)

@@ -157,7 +157,7 @@ class Linear:
         """
         old, shape = self.added, (-1, *[1] * (-1 - self._bias_axis))
         tensor = None if old is None or self.bias is None else tensor_of(old)
-        if tensor is not None and tensor.array.size == bias.size:
+        if tensor is not None and tensor.size == bias.size:
             shape = tensor.array.shape
         new = ops.constant(bias.astype(self.array.dtype).reshape(shape), like or old)
         if self.behind is not None:

@@ -94,7 +94,7 @@ def unpacking(graph: Graph) -> tuple[Graph, dict[Value, list[Tensor]]]:
         known = [held.get(v, _constant(v)) for v in node.inputs]
         if node.op == Const:
             tensor = tensor_of(value)
-            if tensor is not None and tensor.array.dtype == np.uint8:
+            if tensor is not None and tensor.type.dtype == np.uint8:
                 held[value] = tensor.array
             return None
         missing = any(

@@ -40,7 +40,7 @@ def matmul(node: Node) -> int:
 
 def mul(node: Node) -> int:
     """That of a scale for each channel; a factor for all of them counts as none."""
-    wide = any((t := tensor_of(v)) is not None and t.array.size > 1 for v in node.inputs)
+    wide = any((t := tensor_of(v)) is not None and t.size > 1 for v in node.inputs)
     return prod(dims(node.outputs[0])) if wide else 0
 
 

@@ -165,7 +165,7 @@ def infer(node: Node) -> Sequence[Type]:
         return no_body(node.bodies[0])
     names, attrs = _operands(node), _stated(node)
     given = {name: v for name, v in zip(names, node.inputs, strict=True) if name}
-    told = ((n, t) for n, v in given.items() if (t := tensor_of(v)) and t.array.size <= _SMALL)
+    told = ((n, t) for n, v in given.items() if (t := tensor_of(v)) and t.size <= _SMALL)
     try:
         return _inferred(
             _name(node),

@@ -88,7 +88,7 @@ def cast(node: Node, inputs: Operands, wanted: Sequence[Numbers]) -> Sequence[Nu
 
 def _held(value: Value) -> Array | None:
     tensor = tensor_of(value)
-    if tensor is None or not tensor.array.size or tensor.array.dtype.kind not in "iuf":
+    if tensor is None or not tensor.size or tensor.type.dtype.kind not in "iuf":
         return None
     array = tensor.array.astype(np.float64)
     return array if np.isfinite(array).all() else None

@@ -86,7 +86,7 @@ def _told(value: Value) -> Any:
     tensor = tensor_of(value)
     if tensor is None:
         return value.type
-    told = tensor.array.size <= _SMALL and tensor.array.dtype.kind != "O"
+    told = tensor.size <= _SMALL and tensor.type.dtype.kind != "O"
     return (value.type, tensor.array.tobytes()) if told else value
 
 
@@ -125,7 +125,7 @@ def _sizes(node: Node) -> Sequence[Value] | None:
 def _known(node: Node) -> list[Array | None] | None:
     """The operands, where all are few numbers."""
     held = {value: tensor_of(value) for value in node.inputs}
-    if not all(t.array.size <= _SMALL if t else is_absent(v) for v, t in held.items()):
+    if not all(t.size <= _SMALL if t else is_absent(v) for v, t in held.items()):
         return None
     return [t.array if (t := held[value]) else None for value in node.inputs] or None
 

@@ -46,7 +46,7 @@ def _wide(type_: Type) -> Type:
 
 
 def _wide_tensor(tensor: Tensor) -> Tensor:
-    narrow = tensor.array.dtype.name in _NARROW
+    narrow = tensor.type.dtype.name in _NARROW
     return Tensor.take(tensor.array.astype(np.float64)) if narrow else tensor
 
 

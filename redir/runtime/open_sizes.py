@@ -340,7 +340,7 @@ def _products(operands: Sequence[Value]) -> set[int]:
 
 def _numbers(value: Value) -> list[int]:
     tensor = tensor_of(value)
-    few = tensor is not None and tensor.array.size <= _FEW and tensor.array.dtype.kind in "iu"
+    few = tensor is not None and tensor.size <= _FEW and tensor.type.dtype.kind in "iu"
     return [int(n) for n in tensor.array.reshape(-1)] if few and tensor is not None else []
 
 
