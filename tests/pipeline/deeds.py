@@ -94,3 +94,9 @@ def noted(given: tuple[Path, str]) -> str:
     (folder / f"{name}-{time.monotonic_ns()}").touch()
     time.sleep(1)
     return name
+
+
+def hears(_: object) -> bool:
+    """Whether Ctrl-C raises here what it does anywhere."""
+    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return not blocked and signal.getsignal(signal.SIGINT) is signal.default_int_handler

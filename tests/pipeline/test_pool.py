@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from signal import SIGINT, SIGKILL
 from typing import Any
@@ -249,3 +250,44 @@ def test_nothing_is_left_of_a_run_that_is_ended(
     assert not (tmp_path / "ran").exists()
     assert run.returncode == code
     assert said.count(b"\n") == (code > 0)
+
+
+STARTING = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from redir import tasks
+from redir.pipeline.executors.worker import Worker
+from tests.pipeline import deeds
+
+def interrupt():
+    while True:
+        os.killpg(0, signal.SIGINT)
+        time.sleep(0.001)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: None)
+    threading.Thread(target=interrupt, daemon=True).start()
+    workers = [Worker(Path(sys.argv[1]), deeds.__name__) for _ in range(9)]
+    time.sleep(0.1)
+    for worker in workers:
+        worker.end()
+"""
+
+
+def test_a_worker_that_starts_says_nothing_when_it_is_interrupted(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARTING, str(tmp_path)],
+        process_group=0,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_processes_that_are_not_ours_hear_an_interruption() -> None:
+    with Pool(1, MEMORY) as pool, tasks.using(pool):
+        assert tasks.mapped(deeds.hears, [0], "numbers") == [False]
+        with get_context("forkserver").Pool(1) as theirs:
+            assert theirs.map(deeds.hears, [0]) == [True]

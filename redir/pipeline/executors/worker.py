@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ _ENVIRONMENT: Mapping[str, str] = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "PYTHONSAFEPATH": "1",  # lest a struct.py beside a model is imported
 }
+_FORKED = "redir.pipeline.executors.forked"
 _PATIENCE = 5.0  # seconds in which a process that is killed is gone
 
 
@@ -44,9 +46,10 @@ class Worker:
         """Start it, where the first one imports a ``module`` for all."""
         self._folder, self._item, self.busy = folder, Parcel(b""), False
         self.pipe, far = _CONTEXT.Pipe()
-        with _environment():
-            _CONTEXT.set_forkserver_preload([__name__, module])
-            self._process = _CONTEXT.Process(target=_serve, args=(far, folder), daemon=True)
+        with _environment(), _uninterrupted():
+            _CONTEXT.set_forkserver_preload([_FORKED, __name__, module])
+            given = (_Deaf(), far, folder)
+            self._process = _CONTEXT.Process(target=_serve, args=given, daemon=True)
             self._process.start()
         far.close()
 
@@ -99,12 +102,41 @@ def _environment() -> Iterator[None]:
             os.environ.update({} if value is None else {name: value})
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started here does not hear Ctrl-C, and this process hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which ends with SIGINT unblocked when it starts one
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # In the process
 
 
-def _serve(pipe: Connection, folder: Path) -> None:
+class _Deaf:
+    """A process that gets one ignores Ctrl-C: the process that gives it tasks ends it.
+
+    It does so when it reads the arguments of what it is to call. Python prints what interrupts it
+    from the moment when it has them.
+    """
+
+    def __reduce__(self) -> tuple[Callable[[], _Deaf], tuple[()]]:
+        return _deaf, ()
+
+
+def _deaf() -> _Deaf:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _Deaf()
+
+
+def _serve(_: _Deaf, pipe: Connection, folder: Path) -> None:
     """Do what is given until nothing more is."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that gave us tasks ends us
     threading.Thread(target=_follow, args=(folder,), daemon=True).start()
     known: dict[Parcel, Callable[[Any], Any]] = {}
     while True:
