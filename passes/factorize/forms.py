@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
 from typing import ClassVar
+from zlib import crc32
 
 import numpy as np
 from scipy import linalg
@@ -27,6 +28,7 @@ _STEPS_OF = 16  # ranks that a thin layer can have, about
 _COARSE = 8  # what ranks of wide layers are multiples of
 SAMPLES = 20_000  # of a layer, or as many for each of its features as this:
 _OF_UNKNOWNS = 4  # which is enough to solve for one
+_TOLD = 64  # weights by which layers are told apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,10 +218,14 @@ class Factoring:
         return self._solved(first, new, flow)
 
     def guess(self, rank: int, moments: Moments) -> Factors:
-        """Factors of ``rank`` of which the weights are not solved, but cost as much."""
-        rng, taps = np.random.default_rng(0), self.order.shape[1]
+        """Factors of ``rank`` of which the weights are not solved, but cost as much.
+
+        Layers of other weights have others, or passes behind would take two of them for one.
+        """
+        own = crc32(self.layer.array.reshape(-1)[:_TOLD].tobytes())
+        rng, taps = np.random.default_rng(own), self.order.shape[1]
         second = rng.standard_normal((rank, taps, self.layer.outputs))
-        first = np.random.default_rng(1).standard_normal((rank, len(self.order)))
+        first = rng.standard_normal((rank, len(self.order)))
         if self.picks:
             first = self._directions(moments)[0][:rank]
         return self._made(first, second, rng.standard_normal(len(self.scale)))

@@ -88,6 +88,14 @@ def test_a_share_is_met_where_the_passes_behind_save_in_steps() -> None:
     assert plan.after.macs <= 0.4 * macs(graph)
 
 
+def test_layers_that_read_the_same_are_not_taken_for_one() -> None:
+    x = placeholder("n", 24)
+    parts = [ops.Tanh(ops.MatMul(x, normal(24, 24))) for _ in range(3)]
+    graph = Graph({"x": x}, {"y": ops.Add(ops.Add(*parts[:2]), parts[2])})
+    made = Pipeline((quick(macs=0.5, forms="low-rank"), *Pipeline.parse("cse").passes))(graph)
+    assert macs(made) <= 0.5 * macs(graph)
+
+
 def test_counts_are_those_of_the_whole_batch() -> None:
     graph = network(4)
     assert macs(quick(macs=0.5)(graph)) == pytest.approx(0.5 * macs(graph), rel=0.05)
