@@ -14,6 +14,7 @@ from redir.ir import Graph
 from redir.pipeline import Pipeline
 from redir.pipeline.compress import Passes, chosen, missed
 from redir.pipeline.instruments import Outputs
+from redir.pipeline.opsets import in_opset
 from redir.pipeline.planning import Planned, Planning
 from redir.pipeline.renaming import renamed
 from redir.pipeline.runner import Progress, run
@@ -35,6 +36,7 @@ def compress(
     pipeline: Passes | None = ...,
     cost: str | CostModel | None = ...,
     input_shapes: Shapes | None = ...,
+    opset: int | None = ...,
     check: bool = ...,
     progress: Progress | None = ...,
     **targets: Any,
@@ -68,6 +70,7 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
     pipeline: Passes | None = None,
     cost: str | CostModel | None = None,
     input_shapes: Shapes | None = None,
+    opset: int | None = None,
     check: bool = True,
     progress: Progress | None = None,
     **targets: Any,
@@ -79,18 +82,24 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
     text or passes, and the ``cost`` are those of ``chosen``. ``targets`` are options of
     ``Factorize``, such as ``macs=0.5``: without a preset they mean ``best``. Unless not ``check``,
     the model is run after each pass on drawn inputs, of ``input_shapes``, as far as it can be run.
+    ``opset`` is the version of the standard operator set that a graph is to be in; onnx's converter
+    takes it there before the passes run, if its outputs are shown to be the same.
     ``progress`` gets the name of each pass that starts, how many are done, and of how many.
 
     Raises:
         BadPipeline: there is no such preset, pass, option or cost model, or both of the first two.
-        BadInput: a weight is NaN, or torch cannot export the module, or it is no model.
+        BadInput: a weight is NaN, or torch cannot export the module, or it is no model; or there is
+            no such operator set, or it is asked for of a module.
         Broken: a pass that promises the same outputs changed them, or made what does not run, or a
             share that was asked for is not reached.
-        Unsupported: an operator has no form in PyTorch; the message names it.
+        Unsupported: an operator has no form in PyTorch; the message names it. Or the operator set
+            cannot be reached, or what is in it not compared.
         MissingExtra: torch is not installed.
     """
     steps = chosen(preset, pipeline, cost, **targets)
     before = _read(model, args, kwargs, dynamic_shapes)
+    if opset is not None:
+        before = _in_opset(model, before, opset, input_shapes)
     checks = [Outputs(input_shapes=input_shapes)] if check else []
     after, _ = run(before, steps, *checks, progress=progress)
     for each in checks:
@@ -99,6 +108,12 @@ def compress(  # noqa: PLR0913 - the first three are torch's, and the rest have 
     if why:
         raise Broken(why)
     return _compressed(before, after) if models.is_module(model) else after
+
+
+def _in_opset(model: object, graph: Graph, opset: int, input_shapes: Shapes | None) -> Graph:
+    if models.is_module(model):
+        raise BadInput(f"opset={opset}: a PyTorch module is in no operator set")
+    return in_opset(graph, opset, input_shapes)
 
 
 def plan(

@@ -52,6 +52,26 @@ def test_a_model_in_memory_is_loaded(model: onnx.ModelProto) -> None:
     assert list(redir.load(model).outputs) == ["y"]
 
 
+def test_a_model_in_another_operator_set(model: onnx.ModelProto) -> None:
+    graph = redir.compress(model, opset=22)
+    assert graph.opset[""] == 22
+    assert verify(redir.load(model), graph).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("opset", "why"), [(99, "the installed onnx has 1 to"), (1, "onnx cannot")]
+)
+def test_an_operator_set_that_is_not_reached(model: onnx.ModelProto, opset: int, why: str) -> None:
+    with pytest.raises(redir.RedirError, match=f"operator set {opset}: {why}"):
+        redir.compress(model, opset=opset)
+
+
+def test_a_module_is_in_no_operator_set() -> None:
+    torch = pytest.importorskip("torch", reason="it is about a module")
+    with pytest.raises(BadInput, match="opset=22: a PyTorch module is in no operator set"):
+        redir.compress(torch.nn.Linear(2, 2).eval(), (torch.zeros(1, 2),), opset=22)
+
+
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_file_is_compressed(model: onnx.ModelProto, kind: Any, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
