@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from redir.passes.merge import Merge
     from redir.passes.palettize import Palettize
     from redir.passes.prune import Prune
+    from redir.passes.prune_vocabulary import PruneVocabulary
     from redir.passes.simplify import Simplify
     from redir.passes.split_inputs import SplitInputs
     from redir.passes.uneven_depthwise import UnevenDepthwise
@@ -48,6 +49,7 @@ __all__ = [
     "Palettize",
     "Pivoted",
     "Prune",
+    "PruneVocabulary",
     "Reduce",
     "Simplify",
     "Spatial",

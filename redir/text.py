@@ -121,10 +121,12 @@ class _Reader:
                 raise BadInput(f"line {line.lineno}: {str(error) or 'it does not fit'}") from None
             if outputs == {}:
                 raise BadInput(f"line {line.lineno}: a graph has at least one output")
-            if outputs is not None and header.keys() - {"defaults"}:
+            if outputs is not None and header.keys() - {"defaults", "metadata"}:
                 raise BadInput(f"line {function.lineno}: nothing is known of {sorted(header)}")
             if outputs is not None:
                 inputs = {odd.get(n, n): v for n, v in given.items()}
+                if not _are_texts(header.get("metadata", {})):
+                    raise BadInput(f"line {function.lineno}: metadata is no dict of texts")
                 shell = self.shells.get(function.name, b"")
                 return Graph(inputs, outputs, name, stated, shell=shell, **header)
         raise BadInput(f"{function.name} returns nothing")
@@ -253,6 +255,11 @@ def _strings(data: Any, shape: tuple[int, ...]) -> Array:
     array = np.empty(shape, object)
     array[...] = np.array(data, object).reshape(shape)
     return array
+
+
+def _are_texts(held: Any) -> bool:
+    """Whether it is a dict of texts by name."""
+    return isinstance(held, dict) and all(_are(pair, str, str) for pair in held.items())
 
 
 def _is_said(key: str, held: Any) -> bool:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from redir.errors import BadInput
-from redir.ir import Node, Source, Value
+from redir.ir import Graph, Node, Source, Value
 from redir.ir.tensor import Type
 from redir.ops import protos
 
@@ -45,6 +45,12 @@ def add_metadata(proto: Any, source: Source) -> None:
     """Give a node or a tensor the metadata of its source."""
     for key, text in source.metadata:
         proto.metadata_props.add(key=key, value=text)
+
+
+def add_own(model: onnx.ModelProto, graph: Graph) -> None:
+    """Give a model what passes left for whoever uses it."""
+    for key, text in graph.metadata.items():
+        model.metadata_props.add(key=key, value=text)
 
 
 def forget(message: Any) -> None:

@@ -22,6 +22,7 @@ from redir.backends.onnx.files import (
 )
 from redir.backends.onnx.notes import (
     add_metadata,
+    add_own,
     annotate,
     fits,
     forget,
@@ -49,7 +50,8 @@ def save(
     """Write ``graph`` to ``path``, and to ``path``.data what was external or is too large.
 
     ``external`` puts all large tensors there. Without ``notes`` documentation and metadata are left
-    out. Tensors are written one after the other: the model is never in memory as one string.
+    out, but for the graph's own. Tensors are written one after the other: the model is never in
+    memory as one string.
 
     Raises:
         BadInput: the folder does not exist, or a file would replace one that the graph reads.
@@ -59,6 +61,7 @@ def save(
     model, tensors = _model(graph)
     if not notes:
         forget(model)
+        add_own(model, graph)
         tensors = [replace(stored, notes=TensorProto()) for stored in tensors]
     if not external and not is_external(tensors):
         with replacing(path) as (file,):
@@ -97,6 +100,7 @@ def _model(graph: Graph) -> tuple[onnx.ModelProto, list[Stored]]:
     writer = _Writer(opset, model.ir_version < _INITIALIZERS, given)
     model.graph.CopyFrom(writer.graph(graph, model.graph))
     _drop_functions(model)
+    add_own(model, graph)
     return model, list(writer.tensors.values())
 
 

@@ -27,6 +27,7 @@ from redir.ops import protos
 
 Overridable = Literal["input", "constant"]
 _NEWEST = 2**31  # above every version of an operator set
+_OWN = "redir."  # what metadata starts with that passes left
 _OVERRIDABLE = 4  # the IR from which an initializer need not be an input, and runtimes override it
 
 
@@ -87,7 +88,12 @@ def _read(model: onnx.ModelProto, files: Files, overridable_initializers: Overri
     graph = _Scope(file, model.graph, constant=constant).graph()
     shell = stripped(model, {"graph"})
     shell.graph.ParseFromString(graph.shell)
-    return replace(graph, opset=file.opset, shell=shell.SerializeToString(deterministic=True))
+    said = {p.key: p.value for p in shell.metadata_props if p.key.startswith(_OWN)}
+    others = [p for p in shell.metadata_props if p.key not in said]
+    del shell.metadata_props[:]
+    shell.metadata_props.extend(others)
+    held = shell.SerializeToString(deterministic=True)
+    return replace(graph, opset=file.opset, shell=held, metadata=said)
 
 
 @dataclass(frozen=True, eq=False)

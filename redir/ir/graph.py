@@ -167,7 +167,8 @@ class Graph:
 
     ``opset`` gives the version of each operator set that the model was written in. ``defaults``
     are the values of inputs that need not be given; ``shell`` is what a frontend keeps of the file
-    for its own backend.
+    for its own backend. ``metadata`` are texts that passes leave for whoever uses the model, by
+    names that start with ``redir.``.
     """
 
     inputs: Mapping[str, Value]
@@ -176,10 +177,11 @@ class Graph:
     opset: Mapping[str, int] = field(default_factory=dict)
     defaults: Mapping[str, Tensor] = field(default_factory=dict)
     shell: bytes = field(default=b"", repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Freeze the mappings and check that every input read is declared."""
-        for name in ("inputs", "outputs", "opset", "defaults"):
+        for name in ("inputs", "outputs", "opset", "defaults", "metadata"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         declared = set(self.inputs.values())
         for value in self.uses:
@@ -266,7 +268,7 @@ class Graph:
             rows.append((node.op, operands, dict(node.attrs), node.arity, node.source))
         inputs = [(name, v.type) for name, v in self.inputs.items()]
         outputs = [(name, numbers[v]) for name, v in self.outputs.items()]
-        rest = (self.name, dict(self.opset), dict(self.defaults), self.shell)
+        rest = (self.name, dict(self.opset), dict(self.defaults), self.shell, dict(self.metadata))
         return _graph, (inputs, rows, outputs, rest)
 
 

@@ -59,6 +59,8 @@ class _Printer:
         if graph.defaults:
             pairs = ", ".join(f"{name!r}: {self.tensor(t)}" for name, t in graph.defaults.items())
             yield f"defaults={{{pairs}}}"
+        if graph.metadata:
+            yield f"metadata={dict(graph.metadata)!r}"
 
     def _statement(self, node: Node, names: dict[Value, str]) -> Iterator[str]:
         given, odd = [names[v] for v in node.inputs], list[str]()

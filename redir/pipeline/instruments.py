@@ -77,6 +77,9 @@ class Outputs:
     something, each with whether the pass promises the same outputs. ``seen`` are the original and
     the latest graph, or nothing where the original cannot be run, and ``why``.
 
+    Where a pass gives inputs or outputs another meaning, what it gave is compared with the graph
+    before in these terms, and so is what is behind it.
+
     Passes of a large model that promise the same outputs are compared together, in ``settle``, and
     one by one only to say which of them broke its promise; all are where ``each`` is asked for.
     """
@@ -98,9 +101,11 @@ class Outputs:
             BadInput: a shape does not fit the graph.
             Broken: the pass promises the same outputs and changed them, or made what does not run.
         """
-        if not self.steps:
-            self._draw(ran.before)
-        exact = SAME_OUTPUTS in ran.step.guarantees
+        given = ran.step.restated(ran.before)
+        if not self.steps or given is not ran.before:
+            self.settle()
+            self._draw(given)
+        exact = any(promise.refute == SAME_OUTPUTS.refute for promise in ran.step.guarantees)
         if exact and ran.changed and self.seen and not self.each and _is_large(ran.before):
             self.waiting.append(ran)
             self.steps.append(Step(str(ran.step), ran.seconds, ran.changed, None, None, waits=True))

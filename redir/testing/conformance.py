@@ -96,7 +96,7 @@ def check_on(pass_: Pass, graph: Graph) -> Graph:
         after, again = pass_(graph), pass_(graph, check=True)
         if after is not graph:
             pass_(after)
-        why = next(_refuted(graph, text, after, again), None)
+        why = next(_refuted(pass_, graph, text, (after, again)), None)
     except Exception as error:  # whatever a pass raises refutes it
         why = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
         raise Broken(f"{pass_}: {why}\n{text}") from error
@@ -127,8 +127,9 @@ def check_removal(graph: Graph, share: float = 0.5, seed: int = 0) -> Graph:
     return after
 
 
-def _refuted(graph: Graph, text: str, after: Graph, again: Graph) -> Iterator[str]:
-    """The laws of the framework, that are not kept."""
+def _refuted(pass_: Pass, graph: Graph, text: str, made: tuple[Graph, Graph]) -> Iterator[str]:
+    """The laws of the framework, that are not kept by what two runs made."""
+    after, again = made
     found = repr(after)
     if repr(graph) != text:
         yield "it wrote to the graph it was given"
@@ -138,7 +139,7 @@ def _refuted(graph: Graph, text: str, after: Graph, again: Graph) -> Iterator[st
         yield "it changed nothing, but gave a copy"
     if _unrepeatable(graph) != _unrepeatable(after):
         yield "a random or unknown operator came or went"
-    interface = SAME_INTERFACE.refute(graph, after)
+    interface = SAME_INTERFACE.refute(pass_.restated(graph), after)
     if interface is not None:
         yield interface
     arrays = {t.digest: t.array for t in tensors(after)}
