@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 from redir.ir import Node, Value
-from redir.ir.builtin import tensor_of
+from redir.ir.builtin import is_absent, tensor_of
 
 Rule = Callable[[Node], int]
 
@@ -44,6 +44,13 @@ def mul(node: Node) -> int:
     return prod(dims(node.outputs[0])) if wide else 0
 
 
+def attention(node: Node) -> int:
+    """Each query meets each key along its channels, and what is weighed for it each value."""
+    q, k = node.inputs[:2]
+    keys = dims(q if is_absent(k) else k)[-2]
+    return keys * (prod(dims(q)) + prod(dims(node.outputs[0])))
+
+
 def recurrent(node: Node) -> int:
     """Each step multiplies by the weights of what it reads, and of what it remembers."""
     length, batch, _ = dims(node.inputs[0])
@@ -54,6 +61,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), conv),
     **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), matmul),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), recurrent),
+    "Attention": attention,
     "ConvTranspose": conv_transpose,
     "Gemm": gemm,
     "Mul": mul,

@@ -52,6 +52,13 @@ def layer(output: Value) -> Layer:
 
 IMAGE = given("n", 4, 8, 8)
 
+
+def attending(*inputs: Value, **attrs: int) -> Value:
+    op = ops.lookup("Attention", 23)
+    assert op is not None
+    return op(*inputs, **attrs)
+
+
 MACS: dict[str, tuple[Value, int]] = {
     # 4 x 8 x 8 results of 4 x 3 x 3 products
     "a padded Conv": (ops.Conv(IMAGE, const(apart(4, 4, 3, 3)), pads=(1, 1, 1, 1)), 256 * 36),
@@ -102,6 +109,17 @@ MACS: dict[str, tuple[Value, int]] = {
     ),
     "a MatMul of a vector": (ops.MatMul(given(5), const(apart(5, 6))), 30),
     "a MatMul with a vector": (ops.MatMul(given("n", 5), const(apart(5))), 5),
+    # 2 heads, whose 3 queries meet 5 keys of 4 numbers, and weigh 5 values of 6
+    "an Attention": (
+        attending(given("n", 2, 3, 4), given("n", 2, 5, 4), given("n", 2, 5, 6)),
+        2 * 3 * 5 * (4 + 6),
+    ),
+    "an Attention with heads side by side": (
+        attending(
+            *(given("n", 3, 8), given("n", 5, 4), given("n", 5, 6)), q_num_heads=2, kv_num_heads=1
+        ),
+        2 * 3 * 5 * (4 + 6),
+    ),
     # 7 steps; 4 gates of 2 units, which read 3 numbers and the 2 units
     "an LSTM": (
         ops.LSTM(given(7, "n", 3), const(apart(1, 8, 3)), const(apart(1, 8, 2)), hidden_size=2),
