@@ -820,6 +820,22 @@ def attention(draw: Draw, name: str, version: int) -> Case:
     return o.case(lookup(name, version), q, k, v, *more, arity=arity, **attrs)
 
 
+@draws("RotaryEmbedding")
+def rotary(draw: Draw, name: str, version: int) -> Case:
+    o, (batch, heads, length, half) = Operands(draw), draw(shapes(4, 4))
+    flat, more = draw(st.booleans()), list[Value]()
+    width = draw(st.sampled_from([0, 0, 2]))
+    shape = (batch, length, heads * 2 * half) if flat else (batch, heads, length, 2 * half)
+    x = o.free(numbers(draw, shape), open_=True)
+    rows: tuple[int, ...] = (batch, length)
+    if draw(st.booleans()):
+        rows, more = (5,), [o.free(numbers(draw, rows, np.int64, 0) % 5)]
+    angles = [o.weight(numbers(draw, (*rows, width // 2 or half))) for _ in range(2)]
+    attrs = {"rotary_embedding_dim": width, "interleaved": draw(st.integers(0, 1))}
+    attrs |= {"num_heads": heads} if flat else {}
+    return o.case(lookup(name, version), x, *angles, *more, **attrs)
+
+
 @draws("OneHot")
 def one_hot(draw: Draw, name: str, version: int) -> Case:
     o, ids = Operands(draw), numbers(draw, draw(shapes(0, 3)), np.int64, -9)

@@ -13,7 +13,7 @@ class Source:
     """Where a node came from: the names and notes of its file.
 
     Of these a pass reads only whether a constant is ``frozen``, lest training go on where it should
-    not, or not where it should.
+    not, or not where it should; and an operator which of its results have no name.
     ``outputs`` are the names of the output values; ``overload`` tells local functions of one name
     apart; ``declared`` the types that the file states
     for them, None where it states none. ``channels`` says, for each axis of a constant that was

@@ -6,7 +6,6 @@ do not fit what is inferred here.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from redir.ir import Node, Op
@@ -17,7 +16,7 @@ from redir.ops import contrib_types as types
 from redir.ops import mixing, traits, wants
 from redir.ops.contrib_schemas import MICROSOFT
 from redir.ops.links import first_operand
-from redir.ops.multiply_adds import dims, matmul
+from redir.ops.multiply_adds import attention, dims, matmul
 from redir.ops.table import entry
 
 
@@ -25,13 +24,8 @@ def _projected(node: Node) -> int:
     """Multiply-adds of the layer in an Attention, of its scores, and of what they weigh."""
     x, weights = node.inputs[:2]
     (batch, length, depth), total = dims(x), dims(weights)[-1]
-    return batch * length * (depth * total + length * total * 2 // 3)
-
-
-def _weighed(node: Node) -> int:
-    """Multiply-adds of scores, and of the values that they weigh."""
-    q, k, v = (dims(x) for x in node.inputs[:3])
-    return prod(q) * (k or q)[1] + prod(q[:2]) * prod((v or q)[1:])
+    wide = dims(node.outputs[0])[-1]
+    return batch * length * (depth * total + length * ((total - wide) // 2 + wide))
 
 
 def _rows(node: Node, inputs: wants.Operands, wanted: Any) -> list[wants.Numbers]:
@@ -68,7 +62,8 @@ ENTRIES: dict[tuple[str, str], Op] = {
     ("", "SimplifiedLayerNormalization"): entry(
         types.normed,
         kernels.rms_norm,
-        links=mixing.layer_norm,
+        links=links.rms_norm,
+        narrow=mixing.narrow_rms_norm,
         has=traits.always("keeps_zero"),
         attributes="axis epsilon stash_type",
     ),
@@ -98,12 +93,17 @@ ENTRIES: dict[tuple[str, str], Op] = {
         multiply_adds=matmul,
         attributes="alpha transA transB",
     ),
-    **dict.fromkeys(
-        (
-            (MICROSOFT, "SkipLayerNormalization"),
-            (MICROSOFT, "SkipSimplifiedLayerNormalization"),
-        ),
-        entry(types.skip_norm, kernels.skip_norm, links=links.skip_norm, attributes="epsilon"),
+    (MICROSOFT, "SkipLayerNormalization"): entry(
+        types.skip_norm, kernels.skip_norm, links=links.skip_norm, attributes="epsilon"
+    ),
+    (MICROSOFT, "SkipSimplifiedLayerNormalization"): entry(
+        types.skip_norm,
+        kernels.skip_norm,
+        links=links.skip_rms_norm,
+        narrow=links.narrow_skip_rms_norm,
+        has=traits.always("keeps_zero"),
+        terms=traits.terms((0,), (1,), (3,)),
+        attributes="epsilon",
     ),
     (MICROSOFT, "EmbedLayerNormalization"): entry(
         types.embed_norm, kernels.embed_norm, wants=_rows, attributes="epsilon mask_index_type"
@@ -112,6 +112,7 @@ ENTRIES: dict[tuple[str, str], Op] = {
         types.same,
         kernels.rotary,
         links=links.rotary,
+        has=traits.always("linear", "keeps_zero", "exact_on_whole_numbers", "grows"),
         attributes="interleaved num_heads rotary_embedding_dim",
     ),
     (MICROSOFT, "Attention"): entry(
@@ -129,14 +130,14 @@ ENTRIES: dict[tuple[str, str], Op] = {
         links=links.multi_head,
         narrow=links.narrow_heads,
         wants=_mask(4),
-        multiply_adds=_weighed,
+        multiply_adds=attention,
         attributes="mask_filter_value num_heads scale unidirectional",
     ),
     (MICROSOFT, "GroupQueryAttention"): entry(
         types.grouped_query,
         kernels.grouped_query,
         links=links.grouped_query,
-        multiply_adds=_weighed,
+        multiply_adds=attention,
         attributes="do_rotary kv_num_heads local_window_size num_heads rotary_interleaved scale "
         "softcap",
     ),

@@ -12,8 +12,9 @@ from math import sqrt
 import numpy as np
 
 from redir.ir import Kept, Link, Node, Port, Value
-from redir.ir.builtin import is_absent
+from redir.ir.builtin import is_absent, tensor_of
 from redir.ir.tensor import Array
+from redir.ops import mixing
 from redir.ops.links import aligned, along, contracted, same_axes
 
 _FLAT = 3  # axes: examples, places, channels
@@ -37,6 +38,42 @@ def skip_norm(node: Node) -> Iterator[Link]:
             yield from aligned([x, skip], y, axis)
 
 
+def rms_norm(node: Node) -> Iterator[Link]:
+    """As of a norm of the standard, where only the result is asked for."""
+    yield from mixing.rms_norm(node) if node.arity == 1 else mixing.layer_norm(node)
+
+
+def skip_rms_norm(node: Node) -> Iterator[Link]:
+    """As of a sum, and of a norm by the mean of its squares.
+
+    No channel where the file names a result that says how large the mean is.
+    """
+    x, skip, gamma, *bias = node.inputs
+    yield from skip_norm(node)
+    last, given = (x.rank or 1) - 1, [v for v in bias if not is_absent(v)]
+    plain = [y for y in node.outputs if y.index in _SUMS]
+    means = (y for y in node.outputs if y.index not in _SUMS)
+    if not all(map(_is_left_out, means)) or skip.rank != x.rank or tensor_of(gamma) is None:
+        return
+    for y in plain:
+        yield from aligned([x, skip, *given, *([gamma] if y.index == 0 else [])], y, last)
+    yield from _mixed(x, skip, *given)
+
+
+_SUMS = (0, 3)  # results: of the norm, and of the sum that it is of
+
+
+def _is_left_out(y: Value) -> bool:
+    """Whether the file that a result is from gives it no name, so that nothing reads it."""
+    source = None if y.node is None else y.node.source
+    return source is not None and y.index < len(source.outputs) and not source.outputs[y.index]
+
+
+def narrow_skip_rms_norm(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
+    """Divide by the root of a mean over so many channels as there were."""
+    return mixing.narrow_mean_square(node, inputs, kept, 2, 1e-12)
+
+
 def fused_matmul(node: Node) -> Iterator[Link]:
     """As of a MatMul, with the last two axes exchanged where an operand is transposed."""
     a, b = node.inputs
@@ -54,10 +91,11 @@ def fused_matmul(node: Node) -> Iterator[Link]:
 
 
 def rotary(node: Node) -> Iterator[Link]:
-    """Heads: channels are turned in pairs, by an angle for the place in the example."""
-    x, (y,) = node.inputs[0], node.outputs
-    if (x.rank or 0) > _FLAT:
-        yield from same_axes(x, y, (1,))
+    """Heads, and pairs of channels that are turned by one angle, where all are turned."""
+    x, _, cos, sin = node.inputs
+    interleaved = bool(node.attrs.get("interleaved"))
+    if not node.attrs.get("rotary_embedding_dim"):
+        yield from mixing.turned(x, node.outputs[0], (cos, sin), interleaved=interleaved)
 
 
 def _together(port: Port, index: Array) -> Link:

@@ -97,18 +97,25 @@ def rms_norm(node: Node) -> Iterator[Link]:
 
 
 def narrow_rms_norm(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:
-    """Divide by the root of a mean over so many channels as there were.
+    """Divide by the root of a mean over so many channels as there were."""
+    return narrow_mean_square(node, inputs, kept, 1, _EPSILON)
+
+
+def narrow_mean_square(
+    node: Node, inputs: tuple[Value, ...], kept: Kept, place: int, usual: float
+) -> Node:
+    """A norm by the mean of squares that has its scale at ``place``, and by default ``usual``.
 
     x / sqrt(sum / C + e) is sqrt(C / n) x / sqrt(sum / n + e C / n).
     """
-    x, scale = node.inputs[0], tensor_of(inputs[1])
+    x, scale = node.inputs[0], tensor_of(inputs[place])
     left = kept.get((x, (x.rank or 0) - 1))
     if left is None or scale is None:
         return node.on(inputs)
     more = (x.type.size(-1) or 0) / len(left)
-    epsilon = float(node.attrs.get("epsilon", _EPSILON)) * more
-    grown = (scale.array * np.float64(sqrt(more))).astype(scale.array.dtype)
-    return node.on((inputs[0], constant(grown, inputs[1])), epsilon=epsilon)
+    epsilon = float(node.attrs.get("epsilon", usual)) * more
+    grown = constant((scale.array * np.float64(sqrt(more))).astype(scale.type.dtype), inputs[place])
+    return node.on((*inputs[:place], grown, *inputs[place + 1 :]), epsilon=epsilon)
 
 
 _EPSILON = 1e-5  # of an RMSNormalization that states none
@@ -206,8 +213,49 @@ def _depth(indices: Value) -> int | None:
     return indices.type.size(indices.rank - 1) if indices.rank else None
 
 
+def rotary(node: Node) -> Iterator[Link]:
+    """Heads, and pairs of channels that are turned by one angle, where all are turned."""
+    x, cos, sin = node.inputs[:3]
+    if not node.attrs.get("rotary_embedding_dim"):
+        interleaved = bool(node.attrs.get("interleaved"))
+        yield from turned(x, node.outputs[0], (cos, sin), interleaved=interleaved)
+
+
+def turned(x: Value, y: Value, angles: Sequence[Value], *, interleaved: bool) -> Iterator[Link]:
+    """Tie what is turned to the cosines and sines that pairs of its channels have.
+
+    The two of a pair are neighbours, or stand half of a head apart. They go together. On three axes
+    heads lie side by side, as many as there is room for.
+    """
+    if x.rank == _HEADS:
+        yield from same_axes(x, y, (1,))
+    last, pairs = (x.rank or 1) - 1, {_last(v) for v in angles}
+    size, count = _last(x), pairs.pop()
+    flat = x.rank is not None and x.rank < _HEADS
+    if pairs or not size or not count or (size % (2 * count) if flat else size != 2 * count):
+        return
+    places = np.arange(size)
+    within = places % (2 * count)
+    other = places ^ 1 if interleaved else places - within + (within + count) % (2 * count)
+    for of in (places, other):
+        yield Link((y, last), (x, last), of)
+    for v in angles:
+        index = within // 2 if interleaved else within % count
+        yield Link((y, last), (v, (v.rank or 1) - 1), index)
+
+
+_HEADS = 4  # axes: examples, heads, places, channels
+
+
+def _last(value: Value) -> int | None:
+    return value.type.size(value.rank - 1) if value.rank else None
+
+
 def attention(node: Node) -> Iterator[Link]:
-    """Examples, heads, what queries and keys are multiplied along, and the channels of values."""
+    """Examples, heads, what queries and keys are multiplied along, and the channels of values.
+
+    A head of keys and values goes with all heads of queries that read it.
+    """
     q, k, v, *rest = node.inputs
     y, four = node.outputs[0], 4
     more = node.arity > 1 or "q_num_heads" in node.attrs or not all(map(is_absent, rest[1:]))
@@ -217,8 +265,21 @@ def attention(node: Node) -> Iterator[Link]:
     for axis in (0, 1):
         if len({value.type.size(axis) for value in (q, k, v, y)}) == 1:
             yield from aligned(operands, y, axis)
+    yield from _shared(q, k, v, y, rest[:1])
     yield from contracted(q, 3, k, 3)
     yield from along(v, 3, y, 3)
+
+
+def _shared(q: Value, k: Value, v: Value, y: Value, mask: Sequence[Value]) -> Iterator[Link]:
+    """Heads of queries, several of which read one of keys and values."""
+    many, few = q.type.size(1), k.type.size(1)
+    alone = all(is_absent(m) or (m.rank or 0) < _HEADS - 1 or m.type.size(-3) == 1 for m in mask)
+    if not many or not few or few == many or many % few or v.type.size(1) != few or not alone:
+        return
+    heads = np.arange(many)
+    yield from along(q, 1, y, 1)
+    for x in (k, v):
+        yield Link((y, 1), (x, 1), heads // (many // few))
 
 
 def narrow_attention(node: Node, inputs: tuple[Value, ...], kept: Kept) -> Node:

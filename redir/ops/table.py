@@ -273,6 +273,9 @@ ENTRIES: dict[str, Op] = {
         narrow=reshape.narrow_reshape,
         attributes="allowzero consumed_inputs shape",
     ),
+    "RotaryEmbedding": entry(
+        links=mixing.rotary, attributes="interleaved num_heads rotary_embedding_dim"
+    ),
     "ReverseSequence": entry(
         links=mixing.all_but(mixing.sequence_axes), attributes="batch_axis time_axis"
     ),

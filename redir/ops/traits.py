@@ -51,7 +51,8 @@ _CLAIMS: dict[Trait, str] = {
         Squeeze Tile Transpose Unsqueeze Upsample Where""",
     "linear": """Add AveragePool BatchNormalization CenterCropPad Conv ConvTranspose CumSum Div Gemm
         GlobalAveragePool GridSample GroupNormalization InstanceNormalization MatMul Mean Mul Neg
-        Pad ReduceMean ReduceSum Resize RoiAlign ScatterND Sub Sum Trilu Upsample""",
+        Pad ReduceMean ReduceSum Resize RoiAlign RotaryEmbedding ScatterND Sub Sum Trilu
+        Upsample""",
     "positively_homogeneous": """Abs GlobalLpPool GlobalMaxPool LeakyRelu LpPool Max MaxPool Min
         PRelu ReduceL1 ReduceL2 ReduceMax ReduceMin Relu RoiAlign""",
     "keeps_zero": """Abs Add And Asin Asinh Atan Atanh AveragePool BatchNormalization BitShift
@@ -60,8 +61,8 @@ _CLAIMS: dict[Trait, str] = {
         GroupNormalization HardSwish InstanceNormalization IsInf IsNaN LeakyRelu LpPool LRN MatMul
         Max MaxPool Mean MeanVarianceNormalization Min Mish Mul Neg Pad PRelu ReduceL1 ReduceL2
         ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Resize
-        RMSNormalization RoiAlign Round ScatterND Selu Shrink Sign Sin Sinh Softsign Sqrt Sub Sum
-        Swish Tan Tanh ThresholdedRelu Trilu Upsample""",
+        RMSNormalization RoiAlign RotaryEmbedding Round ScatterND Selu Shrink Sign Sin Sinh Softsign
+        Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Trilu Upsample""",
     "keeps_constants": """AveragePool BatchNormalization GlobalAveragePool GlobalMaxPool Max MaxPool
         Mean Min ReduceMax ReduceMean ReduceMin Resize Upsample""",
     "layer": "Conv ConvTranspose Gemm MatMul",
@@ -71,13 +72,13 @@ _CLAIMS: dict[Trait, str] = {
         ConstantOfShape Conv ConvTranspose CumProd CumSum DequantizeLinear Einsum Equal Floor Gemm
         GlobalMaxPool Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual MatMul Max MaxPool
         Min Mod Mul Neg Not OneHot Or Pad PRelu ReduceL1 ReduceMax ReduceMin ReduceProd ReduceSum
-        ReduceSumSquare Relu Round ScatterElements ScatterND Shape Sign Size Sub Sum ThresholdedRelu
-        TopK Trilu Xor""",
+        ReduceSumSquare Relu RotaryEmbedding Round ScatterElements ScatterND Shape Sign Size Sub Sum
+        ThresholdedRelu TopK Trilu Xor""",
     "takes_sizes": """CenterCropPad Expand OneHot Pad ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
         ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Reshape Resize Slice
         Split Squeeze Tile TopK Unsqueeze Upsample""",
     "grows": """Conv ConvTranspose CumProd CumSum DequantizeLinear Einsum Gemm MatMul Mul PRelu
-        ReduceL1 ReduceProd ReduceSum ReduceSumSquare ScatterElements ScatterND""",
+        ReduceL1 ReduceProd ReduceSum ReduceSumSquare RotaryEmbedding ScatterElements ScatterND""",
     "foldable": """Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BitShift
         BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat ConstantOfShape Cos Cosh
         CumSum Div Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND

@@ -36,12 +36,22 @@ def floats(*shape: int) -> Array:
 
 
 def made(
-    name: str, *arrays: Array | None, results: int = 1, domain: str = MICROSOFT, **attrs: Attr
+    name: str,
+    *arrays: Array | None,
+    results: int = 1,
+    domain: str = MICROSOFT,
+    stored: tuple[int, ...] = (),
+    **attrs: Attr,
 ) -> Case:
-    """A node of the operator ``name`` on operands of these arrays, None for one that is absent."""
+    """A node of the operator ``name`` on operands of these arrays, None for one that is absent.
+
+    Those at places ``stored`` are constants.
+    """
     op = ops.lookup(name, 1, domain)
     assert op is not None
     given = [None if a is None else Value(TensorType(a.dtype, a.shape)) for a in arrays]
+    for place in stored:
+        given[place] = ops.constant(np.asarray(arrays[place]))
     inputs = tuple(ops.Absent() if v is None else v for v in given)
     held = {v: a for v, a in zip(given, arrays, strict=True) if v is not None and a is not None}
     return Case(Node(op, inputs, attrs, arity=results), held)
@@ -68,7 +78,11 @@ CASES: dict[str, Case] = {
         "LayerNormalization", floats(2, 3, 4), floats(4), floats(4), domain="", results=3
     ),
     "SimplifiedLayerNormalization": made(
-        "SimplifiedLayerNormalization", floats(2, 3, 4), floats(4), domain="", epsilon=1e-3
+        "SimplifiedLayerNormalization",
+        *(floats(2, 3, 4), floats(4)),
+        domain="",
+        epsilon=1e-3,
+        stored=(1,),
     ),
     "SkipLayerNormalization": made(
         "SkipLayerNormalization", floats(2, 3, 4), floats(2, 3, 4), floats(4), floats(4), floats(4)
@@ -77,7 +91,12 @@ CASES: dict[str, Case] = {
         "SkipLayerNormalization", floats(2, 3, 4), floats(3, 4), floats(4), epsilon=0.1
     ),
     "SkipSimplifiedLayerNormalization": made(
-        "SkipSimplifiedLayerNormalization", floats(2, 3, 4), floats(2, 3, 4), floats(4), floats(4)
+        "SkipSimplifiedLayerNormalization",
+        *(floats(2, 3, 4), floats(2, 3, 4), floats(4), floats(4)),
+        stored=(2,),
+    ),
+    "SkipSimplifiedLayerNormalization, scale": made(
+        "SkipSimplifiedLayerNormalization", floats(2, 3, 4), floats(2, 3, 4), floats(4)
     ),
     "EmbedLayerNormalization": made(
         "EmbedLayerNormalization",
@@ -184,7 +203,7 @@ LINKED = [name for name, case in CASES.items() if "GroupQuery" not in name]
 
 
 def feeds(case: Case) -> dict[str, Array]:
-    return {f"x{i}": a for i, a in enumerate(case.arrays.values())}
+    return {f"x{i}": a for i, a in enumerate(a for v, a in case.arrays.items() if v.node is None)}
 
 
 def graph_of(case: Case) -> Graph:

@@ -14,7 +14,7 @@ from redir.backends.onnx import to_proto
 from redir.channels.coupling import Coupling, blocked
 from redir.errors import Unsupported
 from redir.frontends.onnx import from_proto
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Node, Source, Value
 from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array
 from redir.ops.contrib_schemas import MICROSOFT
@@ -134,6 +134,50 @@ def test_a_norm_of_a_sum_pins_what_it_adds() -> None:
     graph = graph_of(x, ops.MatMul(y, const(rows(4, 2))))
     assert pins(graph) == {"SkipLayerNormalization"}
     assert check_on(Prune(channel_ratio=0.5), graph) is graph
+
+
+def stream(results: int, *names: str) -> Graph:
+    """A sum of two layers, its norm by the mean of squares, and layers behind both."""
+    x = placeholder("batch", 3)
+    parts = [ops.MatMul(x, const(rows(3, 4, seed=seed))) for seed in (0, 1)]
+    op, source = ops.lookup("SkipSimplifiedLayerNormalization", 1, MICROSOFT), Source(outputs=names)
+    assert op is not None
+    inputs = (*parts, const(rows(4, seed=2) + 9), const(rows(4, seed=3)))
+    node = Node(op, inputs, arity=results, source=source)
+    ends = [ops.MatMul(node.outputs[i], const(rows(4, 2, seed=4))) for i in {0, results - 1}]
+    return graph_of(x, ops.Add(ends[0], ends[-1]))
+
+
+def test_a_norm_by_the_mean_of_squares_lets_what_it_adds_go() -> None:
+    graph = stream(4, "y", "", "", "sum")
+    after = check_on(Prune(channel_ratio=0.5), graph)
+    assert node_of(after, "SkipSimplifiedLayerNormalization").outputs[3].type.size(1) == 2
+    check_removal(graph)
+
+
+def test_a_mean_that_is_asked_for_pins_what_it_is_of() -> None:
+    graph = stream(4, "y", "mean", "", "sum")
+    assert pins(graph) == {"SkipSimplifiedLayerNormalization"}
+    assert check_on(Prune(channel_ratio=0.5), graph) is graph
+
+
+@pytest.mark.parametrize("domain", ["", MICROSOFT])
+@pytest.mark.parametrize("interleaved", [0, 1])
+def test_pairs_of_channels_that_are_turned_are_pruned(domain: str, interleaved: int) -> None:
+    x, places = placeholder("batch", 5, 3), const(np.arange(5)[None], np.int64)
+    angles = [const(rows(5, EACH // 2, seed=s)) for s in (7, 8)]
+    op = ops.lookup("RotaryEmbedding", 1 if domain else 23, domain)
+    assert op is not None
+    order = (places, *angles) if domain else (*angles, places)
+    attrs = {"interleaved": interleaved, "num_heads": HEADS}
+    heads = [ops.MatMul(x, const(rows(3, WIDE, seed=s))) for s in range(3)]
+    q, k = (Node(op, (h, *order), attrs).outputs[0] for h in heads[:2])
+    y = own("MultiHeadAttention", q, k, heads[2], num_heads=HEADS)
+    opset = {"": 23, MICROSOFT: 1}
+    graph = Graph({"x": x}, {"y": ops.MatMul(y, const(rows(WIDE, 2, seed=3)))}, opset=opset)
+    after = check_on(Prune(channel_ratio=0.5), graph)
+    assert node_of(after, "MultiHeadAttention").inputs[0].type.size(2) == WIDE // 2
+    check_removal(graph)
 
 
 @pytest.mark.parametrize("bias", [None, rows(3 * WIDE, seed=4)], ids=["plain", "bias"])

@@ -296,6 +296,8 @@ def tied(node: Node, value: Value, axis: int) -> bool:
 
 X = placeholder(2, 4, 6, 6)
 ONES = Const(value=Tensor(np.ones(4, np.float32)))
+HEADS = placeholder(2, 4, 6, 6), placeholder(2, 2, 6, 6), placeholder(2, 2, 6, 6)
+ANGLES = placeholder(2, 6, 2), placeholder(2, 6, 2)
 CROP = Const(value=Tensor(np.array([0, 0, 0.25, 0, 1, 1, 0.75, 1], np.float32)))
 
 
@@ -431,9 +433,13 @@ PINNED: dict[str, tuple[Node, list[tuple[int, int]]]] = {  # the operand or -1 f
         only("Attention", *[placeholder(2, 4, 6, 6) for _ in range(3)], version=23),
         [(0, 2), (1, 2), (2, 2), (-1, 2)],
     ),
-    "heads of an attention that share keys": (
-        only("Attention", placeholder(2, 4, 6, 6), *[placeholder(2, 2, 6, 6)] * 2, version=23),
+    "heads of an attention that share keys, but no mask": (
+        only("Attention", *HEADS, placeholder(2, 4, 6, 6), version=23),
         [(0, 1), (1, 1), (2, 1), (-1, 1)],
+    ),
+    "channels of which some are turned": (
+        only("RotaryEmbedding", X, *ANGLES, rotary_embedding_dim=4, version=23),
+        [(0, 3), (1, 2), (2, 2), (-1, 3)],
     ),
     "attention with heads side by side": (
         only("Attention", *[placeholder(2, 6, 8)] * 3, version=23, q_num_heads=2, kv_num_heads=2),
