@@ -12,24 +12,34 @@ from redir.ir import Link, Node, Value
 from redir.ir.builtin import is_absent, tensor_of
 from redir.ir.tensor import Array
 from redir.ops import kernels
-from redir.ops.links import along, convolved, first_operand, has_vectors, multiplied
+from redir.ops.links import aligned, along, convolved, first_operand, has_vectors, multiplied
 
 _AXIS = 13  # the version in which QuantizeLinear and DequantizeLinear got an axis
 
 
 def rescaled(node: Node) -> Iterator[Link]:
-    """A scale for the whole tensor, or for each channel of an axis; blocks of channels stay."""
+    """A scale for the whole tensor, for each channel of an axis, or for each block along one.
+
+    Along that the blocks stay as they are.
+    """
     x, *scales = node.inputs
     if node.attrs.get("block_size", 0):
-        return
-    if _is_single(scales):
+        if x.rank and all(is_absent(v) or v.rank == x.rank for v in scales):
+            for axis in set(range(x.rank)) - {_axis(node)}:
+                yield from aligned(node.inputs, node.outputs[0], axis)
+    elif _is_single(scales):
         yield from first_operand(node)
     elif x.rank and node.op.version >= _AXIS:
-        axis = int(node.attrs.get("axis", 1)) % x.rank
+        axis = _axis(node)
         if has_vectors(scales, x.type.size(axis)):
             yield from first_operand(node)
             for scale in scales:
                 yield from along(scale, 0, node.outputs[0], axis)
+
+
+def _axis(node: Node) -> int:
+    """The axis along which scales differ."""
+    return int(node.attrs.get("axis", 1)) % (node.inputs[0].rank or 1)
 
 
 def zero_point(node: Node, value: Value) -> Array | None:
@@ -38,16 +48,18 @@ def zero_point(node: Node, value: Value) -> Array | None:
     In a shape that is broadcast to that of ``value``.
     """
     x, *given = node.inputs
-    if node.op.standard != "DequantizeLinear" or node.attrs.get("block_size", 0) or not x.rank:
+    if node.op.standard != "DequantizeLinear" or not x.rank:
         return None
     if x is not value or value in given:
         return None
     if len(given) < 2 or is_absent(given[1]):  # noqa: PLR2004 - the scale, and the zero point
         return np.zeros((), x.type.dtype)
-    zero = tensor_of(given[1])
+    zero, axis = tensor_of(given[1]), _axis(node)
     if zero is None or zero.array.size == 1:
         return None if zero is None else zero.array.reshape(())
-    axis = int(node.attrs.get("axis", 1)) % x.rank
+    block = int(node.attrs.get("block_size", 0))
+    if block:
+        return np.repeat(zero.array, block, axis).take(range(x.type.size(axis) or 0), axis)
     return zero.array.reshape(-1, *[1] * (x.rank - axis - 1))
 
 

@@ -15,8 +15,10 @@ from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array, TensorType
 from redir.ops import Absent
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
+from redir.passes.merge import Merge
 from redir.passes.prune import Prune
 from redir.runtime.onnxruntime import mixes_bytes, saturates, session
+from redir.testing import check_on
 from tests.helpers import const, placeholder
 
 RNG = np.random.default_rng(0)
@@ -152,6 +154,69 @@ def test_a_border_of_integers_is_read_where_it_stands_for_another_number() -> No
     y = Node(ops.ConvInteger, (padded, weights, const(5, np.uint8), Absent())).outputs[0]
     graph = Graph({"x": x}, {"y": y}, opset={"": 21})
     assert EliminateDeadChannels()(graph) is graph
+
+
+# Scales of blocks
+
+
+def in_blocks(
+    rows: list[int], unread: int, *, zeros: bool, scales: list[int] | None = None
+) -> Graph:
+    """A layer whose weights have scales of two blocks in each row, and one that reads it.
+
+    Weights of equal ``rows`` and ``scales`` are equal, and the last rows are ``unread``.
+    """
+    x = Value(TensorType(np.dtype(np.float32), (2, 6)))
+    drawn = np.random.default_rng(0)
+    stored = drawn.integers(-9, 9, (9, 6))[rows]
+    scale, zero = drawn.uniform(0.5, 1, (9, 2))[scales or rows], drawn.integers(-3, 3, (9, 2))[rows]
+    operands = [const(stored, np.int8), const(scale), const(zero, np.int8)][: 2 + zeros]
+    weights = ops.DequantizeLinear(*operands, axis=1, block_size=3)
+    read = drawn.normal(size=(len(rows), 4))
+    read[len(rows) - unread :] = 0
+    y = ops.MatMul(ops.Relu(ops.Gemm(x, weights, transB=1)), const(read))
+    return Graph({"x": x}, {"y": y}, opset={"": 21})
+
+
+def rows_of(graph: Graph) -> int:
+    (node,) = (n for n in graph.nodes if n.op.name == "DequantizeLinear")
+    assert [v.type.size(0) for v in node.inputs] == [node.outputs[0].type.size(0)] * len(
+        node.inputs
+    )
+    return node.outputs[0].type.size(0) or 0
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_rows_of_blocks_that_nobody_reads_go(*, zeros: bool) -> None:
+    after = check_on(EliminateDeadChannels(), in_blocks([0, 1, 2, 3, 4], 2, zeros=zeros))
+    assert rows_of(after) == 3
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_rows_of_blocks_that_are_copies_become_one(*, zeros: bool) -> None:
+    assert rows_of(check_on(Merge(), in_blocks([0, 1, 0, 2, 1], 0, zeros=zeros))) == 3
+
+
+def test_rows_of_other_scales_are_no_copies() -> None:
+    graph = in_blocks([0, 1, 0], 0, zeros=False, scales=[0, 1, 2])
+    assert Merge()(graph) is graph
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_rows_of_blocks_are_silenced_by_what_stands_for_zero(*, zeros: bool) -> None:
+    graph = in_blocks([0, 1, 2, 3, 4, 5], 0, zeros=zeros)
+    small, silent = Prune(0.5)(graph), Prune(0.5, compact=False)(graph)
+    assert rows_of(small) == 3
+    feeds = {"x": RNG.normal(size=(2, 6)).astype(np.float32)}
+    np.testing.assert_allclose(session(small)(feeds)["y"], session(silent)(feeds)["y"], rtol=1e-5)
+
+
+def test_columns_of_blocks_are_pinned() -> None:
+    x, weights = placeholder(2, 6), const(RNG.integers(-9, 9, (6, 6)), np.int8)
+    first = ops.MatMul(x, const(RNG.normal(size=(6, 6))))
+    read = ops.DequantizeLinear(weights, const(np.ones((6, 2))), axis=1, block_size=3)
+    graph = Graph({"x": x}, {"y": ops.Gemm(first, read, transB=1)}, opset={"": 21})
+    assert Coupling(graph).is_pinned((first, 1))
 
 
 # Sums of products that leave 16 bits in pairs
