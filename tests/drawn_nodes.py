@@ -398,6 +398,13 @@ def quantize(draw: Draw, name: str, version: int) -> Case:
     return o.case(lookup(name, version), o.free(x, open_=True), scale, *zeros, **attrs)
 
 
+@draws("DynamicQuantizeLinear")
+def quantize_by_range(draw: Draw, name: str, version: int) -> Case:
+    o = Operands(draw)
+    x = o.free(numbers(draw, draw(shapes(1, 4))), open_=True)
+    return o.case(lookup(name, version), x, arity=3)
+
+
 class Quantised(Operands):
     """Operands of a product of integers."""
 

@@ -12,7 +12,15 @@ from redir.ir import Link, Node, Value
 from redir.ir.builtin import is_absent, tensor_of
 from redir.ir.tensor import Array
 from redir.ops import kernels
-from redir.ops.links import aligned, along, convolved, first_operand, has_vectors, multiplied
+from redir.ops.links import (
+    aligned,
+    along,
+    contracted,
+    convolved,
+    first_operand,
+    has_vectors,
+    multiplied,
+)
 
 _AXIS = 13  # the version in which QuantizeLinear and DequantizeLinear got an axis
 
@@ -35,6 +43,14 @@ def rescaled(node: Node) -> Iterator[Link]:
             yield from first_operand(node)
             for scale in scales:
                 yield from along(scale, 0, node.outputs[0], axis)
+
+
+def measured(node: Node) -> Iterator[Link]:
+    """Scaled by the range of all numbers, which holds 0 anyway: zeros take no part in it."""
+    x = node.inputs[0]
+    yield from first_operand(node)
+    for axis in range(x.rank or 0):
+        yield from contracted(x, axis, x, axis)
 
 
 def _axis(node: Node) -> int:

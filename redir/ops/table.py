@@ -209,7 +209,7 @@ ENTRIES: dict[str, Op] = {
         inference.spread, links=links.division, attributes="axis broadcast consumed_inputs"
     ),
     "Dropout": entry(links=links.inference_only, attributes="consumed_inputs is_test ratio seed"),
-    "DynamicQuantizeLinear": entry(),
+    "DynamicQuantizeLinear": entry(links=quantised.measured),
     "Erf": entry(evaluate=kernels.erf, links=links.first_operand),
     "Einsum": entry(links=einsum.links, attributes="equation"),
     "Expand": entry(expansion.expanded, links=expansion.expand, narrow=expansion.narrow_expand),

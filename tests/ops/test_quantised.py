@@ -219,6 +219,60 @@ def test_columns_of_blocks_are_pinned() -> None:
     assert Coupling(graph).is_pinned((first, 1))
 
 
+# Scales that follow from what flows
+
+
+def by_range(*, silent: int = 0, unread: int = 0, centre: int = 0) -> Graph:
+    """Five channels scaled by their range; some are zero, and the last ones are not read."""
+    drawn = np.random.default_rng(0)
+    x, made = Value(TensorType(np.dtype(np.float32), (2, 6))), drawn.normal(size=(6, 5))
+    made[:, 5 - silent :] = 0
+    read = drawn.integers(1, 9, (5, 4))
+    read[5 - unread :] = centre
+    flow = ops.Relu(ops.MatMul(x, const(made)))
+    whole, scale, zero = Node(ops.DynamicQuantizeLinear, (flow,), arity=3).outputs
+    total = ops.MatMulInteger(whole, const(read, np.int8), zero, const(centre, np.int8))
+    y = ops.Mul(ops.Cast(total, to=1), scale)
+    return Graph({"x": x}, {"y": y}, opset={"": 21})
+
+
+def measured(graph: Graph) -> int:
+    (node,) = (n for n in graph.nodes if n.op == ops.DynamicQuantizeLinear)
+    return node.outputs[0].type.size(1) or 0
+
+
+def test_zeros_that_are_not_read_take_no_part_in_a_range() -> None:
+    assert measured(check_on(EliminateDeadChannels(), by_range(silent=2, unread=2))) == 3
+
+
+@pytest.mark.parametrize(("silent", "unread"), [(0, 2), (2, 0)])
+def test_what_takes_part_in_a_range_or_is_read_stays(silent: int, unread: int) -> None:
+    graph = by_range(silent=silent, unread=unread)
+    assert measured(EliminateDeadChannels()(graph)) == 5
+
+
+def test_what_is_read_around_another_number_than_0_stays() -> None:
+    graph = by_range(silent=2, unread=2, centre=3)
+    assert measured(EliminateDeadChannels()(graph)) == 5
+
+
+def test_copies_in_a_range_stay() -> None:
+    x, made = placeholder(2, 6), RNG.normal(size=(6, 5))[:, [0, 1, 2, 0, 1]]
+    flow = ops.MatMul(x, const(made))
+    whole, scale, zero = Node(ops.DynamicQuantizeLinear, (flow,), arity=3).outputs
+    total = ops.MatMulInteger(whole, const(RNG.integers(1, 9, (5, 4)), np.int8), zero)
+    graph = Graph({"x": x}, {"y": ops.Mul(ops.Cast(total, to=1), scale)}, opset={"": 21})
+    assert measured(Merge()(graph)) == 5
+
+
+def test_removing_channels_of_a_range_is_the_same_as_silencing_them() -> None:
+    graph = by_range()
+    small, silent = Prune(0.4)(graph), Prune(0.4, compact=False)(graph)
+    assert measured(small) == 3
+    feeds = {"x": RNG.normal(size=(2, 6)).astype(np.float32)}
+    np.testing.assert_array_equal(session(small)(feeds)["y"], session(silent)(feeds)["y"])
+
+
 # Sums of products that leave 16 bits in pairs
 
 
