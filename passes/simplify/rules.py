@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from redir import ops
 from redir.ir import Node, Op, Value
+from redir.ops.contrib_schemas import is_added
 
 Found = Value | str | None
 """What stands for a result, or what is in the way, or nothing where a rule has nothing to say."""
@@ -25,8 +26,8 @@ class Around:
         return self.uses[value] == 1
 
     def op(self, name: str) -> Op | None:
-        """An operator as it is in the graph's operator set."""
-        return ops.lookup(name, self.opset)
+        """An operator as it is in the graph's operator set, not one that onnxruntime adds to it."""
+        return None if is_added(name, self.opset) else ops.lookup(name, self.opset)
 
 
 @dataclass(frozen=True)
