@@ -34,12 +34,12 @@ def expanded(node: Node) -> Sequence[Type]:
 
 
 def expand(node: Node) -> Iterator[Link]:
-    """Axes that have their size already, and those that are repeated from 1."""
+    """Axes that have their size already, also if told 1, and those that are repeated from 1."""
     x, y, goal = node.inputs[0], node.outputs[0], goal_of(node)
     if x.rank is None or y.rank is None or goal is None:
         return
     new = y.rank - x.rank
-    for axis in filter(goal.follows, range(y.rank)):
+    for axis in (a for a in range(y.rank) if goal.follows(a) or goal.dims.get(a) == 1):
         size = x.type.size(axis - new) if axis >= new else 1
         if size == y.type.size(axis):
             yield from along(x, axis - new, y, axis) if axis >= new else alike(y, axis)

@@ -51,9 +51,12 @@ def resized(x: Value, sizes: Value, **attrs: Attr) -> Value:
     return ops.Resize(x, NOTHING, NOTHING, sizes, **{**how, "nearest_mode": "floor", **attrs})
 
 
-def expanded(r: Value) -> Value:
-    """What torch's exporter makes of an expand in which -1 may say that a size stays."""
-    target = behind(part(r, 0, 2), ints(-1, -1))
+def expanded(r: Value, read: int = 2) -> Value:
+    """What torch's exporter makes of an expand in which -1 may say that a size stays.
+
+    The first so many sizes are ``read``, and the others stay.
+    """
+    target = behind(part(r, 0, read), ints(*[-1] * (4 - read)))
     stays = ops.Equal(target, ints(-1, -1, -1, -1))
     one = ops.GlobalAveragePool(r)
     return ops.Add(r, ops.Expand(one, ops.Where(stays, ints(1, 1, 1, 1), target)))
@@ -91,6 +94,7 @@ FREE: dict[str, Between] = {
         ops.GlobalAveragePool(r), behind(part(r, 0, 1), ints(8), part(r, 2, 4))
     ),
     "Expand where it may say that a size stays": expanded,
+    "Expand where it says that the channels stay": lambda r: expanded(r, 1),
     "Expand of fewer axes": lambda r: ops.Add(
         r, ops.Expand(const(RNG.normal(size=(8, 1, 1))), ops.Shape(r))
     ),
