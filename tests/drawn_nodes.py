@@ -506,6 +506,20 @@ def conv(draw: Draw, name: str, version: int) -> Case:
     return o.case(lookup(name, version), x, w, *bias, **attrs)
 
 
+@draws("DeformConv")
+def deform_conv(draw: Draw, name: str, version: int) -> Case:
+    o = Operands(draw)
+    groups, per_group, each = draw(st.tuples(*[st.integers(1, 3)] * 3))
+    apart = draw(st.sampled_from([1, 1, 1, groups * per_group]))
+    x = o.free(numbers(draw, (1, groups * per_group, 3, 2)))
+    w = o.weight(numbers(draw, (groups * each, per_group, 2, 1)))
+    offset = o.free(numbers(draw, (1, apart * 4, 2, 2), low=-1) // 2)
+    bias = o.weight(numbers(draw, (groups * each,))) if draw(st.booleans()) else Absent()
+    mask = [o.free(numbers(draw, (1, apart * 2, 2, 2)))] if draw(st.booleans()) else []
+    attrs: dict[str, Any] = {"offset_group": apart} if apart > 1 else {}
+    return o.case(lookup(name, version), x, w, offset, bias, *mask, **attrs)
+
+
 @draws("ConvTranspose")
 def conv_transpose(draw: Draw, name: str, version: int) -> Case:
     o = Operands(draw)

@@ -191,6 +191,13 @@ def convolved(node: Node, x: Value, w: Value, vectors: Sequence[Value]) -> Itera
         yield from along(vector, 0, y, 1)
 
 
+def deformed(node: Node) -> Iterator[Link]:
+    """As a Conv, where all channels are read at the same places; of groups of such all stay."""
+    x, w, _, *bias = node.inputs
+    if int(node.attrs.get("offset_group", 1)) == 1:
+        yield from convolved(node, x, w, [v for v in bias[:1] if not is_absent(v)])
+
+
 def contracted(a: Value, axis_a: int, b: Value, axis_b: int) -> Iterator[Link]:
     """Tie two axes that are multiplied and summed over; a constant's holds what is added."""
     if tensor_of(a) is not None:

@@ -58,7 +58,7 @@ def recurrent(node: Node) -> int:
 
 
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), conv),
+    **dict.fromkeys(("Conv", "ConvInteger", "DeformConv", "QLinearConv"), conv),
     **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), matmul),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), recurrent),
     "Attention": attention,

@@ -191,6 +191,11 @@ ENTRIES: dict[str, Op] = {
         narrow=links.narrow_conv_transpose,
         attributes=f"{_SLIDING} group output_padding output_shape",
     ),
+    "DeformConv": entry(
+        links=links.deformed,
+        implied=_conv_implied,
+        attributes="dilations group kernel_shape offset_group pads strides",
+    ),
     **dict.fromkeys(
         ("ConvInteger", "QLinearConv"),
         entry(

@@ -49,36 +49,37 @@ _CLAIMS: dict[Trait, str] = {
     "moves_data": """Compress Concat DepthToSpace Dropout Expand Flatten Gather GatherElements
         GatherND Identity Pad Reshape Resize ReverseSequence ScatterND Slice SpaceToDepth Split
         Squeeze Tile Transpose Unsqueeze Upsample Where""",
-    "linear": """Add AveragePool BatchNormalization CenterCropPad Conv ConvTranspose CumSum Div Gemm
-        GlobalAveragePool GridSample GroupNormalization InstanceNormalization MatMul Mean Mul Neg
-        Pad ReduceMean ReduceSum Resize RoiAlign RotaryEmbedding ScatterND Sub Sum Trilu
-        Upsample""",
+    "linear": """Add AveragePool BatchNormalization CenterCropPad Conv ConvTranspose CumSum
+        DeformConv Div Gemm GlobalAveragePool GridSample GroupNormalization InstanceNormalization
+        MatMul Mean Mul Neg Pad ReduceMean ReduceSum Resize RoiAlign RotaryEmbedding ScatterND Sub
+        Sum Trilu Upsample""",
     "positively_homogeneous": """Abs GlobalLpPool GlobalMaxPool LeakyRelu LpPool Max MaxPool Min
         PRelu ReduceL1 ReduceL2 ReduceMax ReduceMin Relu RoiAlign""",
     "keeps_zero": """Abs Add And Asin Asinh Atan Atanh AveragePool BatchNormalization BitShift
-        BitwiseAnd Cast CastLike Ceil Celu CenterCropPad Conv ConvTranspose CumSum DequantizeLinear
-        Div Einsum Elu Erf Floor Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample
-        GroupNormalization HardSwish InstanceNormalization IsInf IsNaN LeakyRelu LpPool LRN MatMul
-        Max MaxPool Mean MeanVarianceNormalization Min Mish Mul Neg Pad PRelu ReduceL1 ReduceL2
-        ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Resize
-        RMSNormalization RoiAlign RotaryEmbedding Round ScatterND Selu Shrink Sign Sin Sinh Softsign
-        Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Trilu Upsample""",
+        BitwiseAnd Cast CastLike Ceil Celu CenterCropPad Conv ConvTranspose CumSum DeformConv
+        DequantizeLinear Div Einsum Elu Erf Floor Gelu Gemm GlobalAveragePool GlobalLpPool
+        GlobalMaxPool GridSample GroupNormalization HardSwish InstanceNormalization IsInf IsNaN
+        LeakyRelu LpPool LRN MatMul Max MaxPool Mean MeanVarianceNormalization Min Mish Mul Neg Pad
+        PRelu ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
+        Relu Resize RMSNormalization RoiAlign RotaryEmbedding Round ScatterND Selu Shrink Sign Sin
+        Sinh Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Trilu Upsample""",
     "keeps_constants": """AveragePool BatchNormalization GlobalAveragePool GlobalMaxPool Max MaxPool
         Mean Min ReduceMax ReduceMean ReduceMin Resize Upsample""",
     "layer": "Conv ConvTranspose Gemm MatMul",
     "identity_if_same_type": """CenterCropPad Compress Concat DepthToSpace Expand Flatten Identity
         Reshape SpaceToDepth Split Squeeze Tile Unsqueeze Upsample""",
     "exact_on_whole_numbers": """Abs Add And ArgMax ArgMin Cast CastLike Ceil CenterCropPad Clip
-        ConstantOfShape Conv ConvTranspose CumProd CumSum DequantizeLinear Einsum Equal Floor Gemm
-        GlobalMaxPool Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual MatMul Max MaxPool
-        Min Mod Mul Neg Not OneHot Or Pad PRelu ReduceL1 ReduceMax ReduceMin ReduceProd ReduceSum
-        ReduceSumSquare Relu RotaryEmbedding Round ScatterElements ScatterND Shape Sign Size Sub Sum
-        ThresholdedRelu TopK Trilu Xor""",
+        ConstantOfShape Conv ConvTranspose CumProd CumSum DeformConv DequantizeLinear Einsum Equal
+        Floor Gemm GlobalMaxPool Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual MatMul
+        Max MaxPool Min Mod Mul Neg Not OneHot Or Pad PRelu ReduceL1 ReduceMax ReduceMin ReduceProd
+        ReduceSum ReduceSumSquare Relu RotaryEmbedding Round ScatterElements ScatterND Shape Sign
+        Size Sub Sum ThresholdedRelu TopK Trilu Xor""",
     "takes_sizes": """CenterCropPad Expand OneHot Pad ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
         ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Reshape Resize Slice
         Split Squeeze Tile TopK Unsqueeze Upsample""",
-    "grows": """Conv ConvTranspose CumProd CumSum DequantizeLinear Einsum Gemm MatMul Mul PRelu
-        ReduceL1 ReduceProd ReduceSum ReduceSumSquare RotaryEmbedding ScatterElements ScatterND""",
+    "grows": """Conv ConvTranspose CumProd CumSum DeformConv DequantizeLinear Einsum Gemm MatMul Mul
+        PRelu ReduceL1 ReduceProd ReduceSum ReduceSumSquare RotaryEmbedding ScatterElements
+        ScatterND""",
     "foldable": """Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BitShift
         BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat ConstantOfShape Cos Cosh
         CumSum Div Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND
@@ -247,6 +248,7 @@ TERMS: dict[str, Callable[[Node], Sequence[tuple[int, ...]]]] = {
     **dict.fromkeys("Add Concat Max Mean Min Sub Sum".split(), every),
     **dict.fromkeys("And BitwiseAnd Einsum Mul".split(), product),
     **dict.fromkeys("Conv ConvTranspose Gemm MatMul".split(), terms((0, 1), (2,))),
+    "DeformConv": terms((0, 1), (3,)),
     **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), terms((1,), (2,))),
     **dict.fromkeys(("DequantizeLinear", "ScatterND"), terms((0,), (2,))),
     "BatchNormalization": terms((0, 1), (3, 1), (2,)),

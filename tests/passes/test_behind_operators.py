@@ -10,6 +10,7 @@ import pytest
 from redir import ops
 from redir.ir import Graph, Node, Op, Value
 from redir.passes import EliminateDeadChannels, Merge
+from redir.runtime.onnxruntime import session
 from redir.testing import check_on
 from tests.helpers import const, ints, placeholder
 
@@ -43,6 +44,11 @@ def depthwise(x: Value, op: Op, **attrs: int) -> Value:
     return op(x, const(np.ones((size, 1, 2, 2))), pads=(0, 0, 1, 1), **attrs)
 
 
+def deformed(x: Value) -> Value:
+    size, offsets = x.type.size(1) or 0, np.random.default_rng(0).integers(-1, 2, (1, 8, 4, 4)) / 2
+    return ops.DeformConv(x, const(np.ones((size, 1, 2, 2))), const(offsets), pads=(0, 0, 1, 1))
+
+
 def half(x: Value) -> Value:
     return Node(ops.Split, (x, ints(1, 3)), {"axis": 2}, arity=2).outputs[1]
 
@@ -57,6 +63,7 @@ LINEAR: dict[str, Between] = {
     "Pad of old": lambda x: older("Pad", 9)(x, pads=(0, 0, 1, 0, 0, 0, 1, 0)),
     "Conv": lambda x: depthwise(x, ops.Conv),
     "ConvTranspose": lambda x: depthwise(x, ops.ConvTranspose, group=x.type.size(1) or 0),
+    "DeformConv": deformed,
     "MaxPool": lambda x: ops.MaxPool(x, kernel_shape=(2, 2), pads=(1, 0, 1, 0)),
     "AveragePool": lambda x: ops.AveragePool(x, kernel_shape=(3, 3), pads=(1, 1, 1, 1)),
     "LpPool": lambda x: ops.LpPool(x, kernel_shape=(2, 2), p=1),
@@ -155,3 +162,28 @@ def test_silent_channels_are_found_behind(what: str) -> None:
 def test_channels_that_nobody_reads_are_found_behind(what: str) -> None:
     graph = network(what, 2, 3, 4, 5, unread=2)
     assert made(check_on(EliminateDeadChannels(), graph)) == 2
+
+
+def test_a_deformable_layer_reads_and_makes_channels_as_others_do() -> None:
+    drawn = np.random.default_rng(0)
+    made = ops.Conv(X, const(np.array([1, 2, 1])[:, None, None, None]))
+    offsets, mask = placeholder(1, 8, 3, 3), placeholder(1, 4, 3, 3)
+    deep = ops.DeformConv(made, const(drawn.normal(size=(5, 3, 2, 2))), offsets, ABSENT, mask)
+    read = drawn.normal(size=(2, 5, 1, 1))
+    read[:, 3:] = 0
+    inputs = {"x": X, "offsets": offsets, "mask": mask}
+    graph = Graph(inputs, {"y": ops.Conv(deep, const(read))}, opset={"": 19})
+    after = check_on(EliminateDeadChannels(), check_on(Merge(), graph))
+    (node,) = (n for n in after.nodes if n.op == ops.DeformConv)
+    assert node.inputs[1].type.shape == (3, 1, 2, 2)
+    feeds = {n: drawn.normal(size=v.type.static).astype(np.float32) for n, v in inputs.items()}
+    y, z = (session(each)(feeds)["y"] for each in (graph, after))
+    np.testing.assert_allclose(y, z, rtol=1e-5, atol=1e-5)
+
+
+def test_channels_of_several_offsets_stay() -> None:
+    made = ops.Conv(X, const(np.array([1, 1, 1, 1])[:, None, None, None]))
+    offsets, weights = placeholder(1, 16, 3, 3), const(np.ones((2, 4, 2, 2)))
+    y = ops.DeformConv(made, weights, offsets, offset_group=2)
+    graph = Graph({"x": X, "offsets": offsets}, {"y": y}, opset={"": 19})
+    assert Merge()(graph) is graph
