@@ -121,11 +121,13 @@ def _compared(graph: Graph, ids: Ids, kept: Array) -> Graph:
 
 def _asked(graph: Graph, kept: Array, words: Vocabulary) -> Graph:
     """The graph behind a table of the old ids of new ones, with only those in its outputs."""
-    gather = lookup("Gather", graph.opset.get("", OPSET))
+    gather, cast = (lookup(name, graph.opset.get("", OPSET)) for name in ("Gather", "Cast"))
     assert gather is not None
+    assert cast is not None
     old = graph.inputs[words.ids.name]
     inputs = {name: Value(v.type) if v is old else v for name, v in graph.inputs.items()}
-    places = ops.Cast(inputs[words.ids.name], to=_INT64)
+    new = inputs[words.ids.name]
+    places = new if new.type.dtype in (np.int32, np.int64) else cast(new, to=_INT64)
     asked = gather(ops.constant(kept.astype(old.type.dtype)), places)
     given = {v: asked if v is old else v for v in graph.inputs.values()}
     values = dict(zip(graph.outputs, grafted(graph, given, lambda *_: None), strict=True))
