@@ -180,6 +180,20 @@ def resize_all(x, scales, *options):
     return x
 
 
+def rotary(x, cos, sin, *, neighbours):
+    """``x`` with the first channels of each head turned in pairs, by the angles of each place.
+
+    It is (batch, heads, length, channels), and angles are (batch, length, pairs). The two of a pair
+    are neighbours, or stand half of the turned channels apart.
+    """
+    turned, rest = x.split((2 * cos.shape[-1], x.shape[-1] - 2 * cos.shape[-1]), -1)
+    a, b = (turned[..., ::2], turned[..., 1::2]) if neighbours else turned.chunk(2, -1)
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    pair = (a * cos - b * sin, a * sin + b * cos)
+    turned = torch.stack(pair, -1).flatten(-2) if neighbours else torch.cat(pair, -1)
+    return torch.cat((turned, rest), -1)
+
+
 def same_pad(x, kernel, stride, dilation, lower, value=0.0):
     """``x`` padded so that a window of ``stride`` gives one result for each ``stride`` elements."""
     pads = []
@@ -194,6 +208,22 @@ def same_pad(x, kernel, stride, dilation, lower, value=0.0):
 def scatter_nd(x, index, updates, *, accumulate=False):
     """A copy of ``x`` with ``updates`` at each row of ``index``."""
     return x.index_put(tuple(index.unbind(-1)), updates, accumulate)
+
+
+def seen(mask, keys):
+    """Which keys (batch, length, channels) a mask shows: scores of heads are broadcast with that.
+
+    It may be 0 where a key is hidden, or say behind which key an example ends, and then before
+    which one it starts.
+    """
+    if mask.dim() > 1:
+        return (mask > 0).reshape(mask.shape[0], 1, -1, mask.shape[-1])
+    places = torch.arange(keys.shape[1], device=keys.device)
+    ends, *starts = mask.reshape(-1, keys.shape[0], 1)
+    shown = places < ends
+    for start in starts:
+        shown = shown & (places >= start)
+    return shown[:, None, None]
 
 
 def top_k(x, count, dim, *, largest):

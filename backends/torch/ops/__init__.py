@@ -5,6 +5,7 @@ from redir.backends.torch.ops import (
     arithmetic,
     attention,
     carried,
+    contrib,
     control,
     convolution,
     creation,
@@ -25,6 +26,7 @@ from redir.backends.torch.ops.unsigned import widened
 _COMPUTING = (
     arithmetic,
     attention,
+    contrib,
     convolution,
     creation,
     functions,

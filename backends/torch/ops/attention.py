@@ -57,6 +57,25 @@ def _attention_options(site: Site) -> str | None:
     return "".join(f", {name}={text}" for name, text in options.items() if text)
 
 
+def _rotary(site: Site) -> Result:
+    cos, sin = (site.ref(k) for k in (1, 2))
+    if site.has(3):
+        cos, sin = (f"{cache}[{site.ref(3)}]" for cache in (cos, sin))
+    heads = f"({site.attr('num_heads')}, -1)" if site.rank() == _FLAT else ""
+    return turned(site, heads, cos, sin)
+
+
+def turned(site: Site, heads: str, cos: str, sin: str) -> str:
+    """A call that turns channels, of ``heads`` that lie side by side where these are given."""
+    x, neighbours = site.ref(0), bool(site.attr("interleaved", 0))
+    apart = f"{x}.unflatten(-1, {heads}).transpose(1, 2)" if heads else x
+    found = f"{site.helper('rotary')}({apart}, {cos}, {sin}, neighbours={neighbours})"
+    return f"{found}.transpose(1, 2).flatten(2)" if heads else found
+
+
+_FLAT = 3  # axes: examples, places, channels
+
 TABLE: dict[str, Emit] = {
+    "RotaryEmbedding": _rotary,
     "Attention": _attention,
 }

@@ -77,6 +77,8 @@ def _layer_norm(site: Site) -> Result:
 
 
 def _rms_norm(site: Site) -> Result:
+    if site.wants(1):
+        raise site.refused("its output besides the first")
     axis, scale = site.axis(-1), site.array(1)
     more = f", eps={site.real('epsilon', 1e-5)}"
     if scale is not None and scale.ndim == site.rank() - axis and site.owned(1):
@@ -118,4 +120,5 @@ TABLE: dict[str, Emit] = {
     "LRN": _local_response,
     "LayerNormalization": _layer_norm,
     "RMSNormalization": _rms_norm,
+    "SimplifiedLayerNormalization": _rms_norm,
 }
