@@ -14,7 +14,7 @@ from redir.ir import Graph, Node, Size, Source, Value, width
 from redir.ir.interpreter import compute
 from redir.ir.limits import nbytes
 from redir.ir.rewriter import in_branches, opened, transform
-from redir.ir.tensor import Array, Tensor, TensorType
+from redir.ir.tensor import Array, DType, Tensor, TensorType
 from redir.ops import is_absent, sizes, tensor_of
 from redir.passes.fold_constants.control_flow import inlined
 from redir.passes.fold_constants.storage import Known, affordable, number, single_numbers
@@ -147,15 +147,24 @@ def _plain_links(node: Node, x: Value, y: Value) -> Iterator[tuple[int, int]]:
 
 
 def _sized(node: Node) -> Sequence[Value] | None:
-    """A constant for sizes that are all known."""
-    known = None if node.sizes is None else [size.dim for size in node.sizes.reshape(-1)]
-    numbers = [dim for dim in known or () if isinstance(dim, int)]
-    if node.sizes is None or known != numbers:
+    """Constants for sizes that are all known."""
+    if node.sizes is None:
         return None
-    array = np.array(numbers, np.int64).astype(node.outputs[0].type.dtype).reshape(node.sizes.shape)
-    if array.reshape(-1).tolist() != numbers:
-        return None  # too large for the type
-    return [_constant(node, array, 0)]
+    found = [_written(sizes.of(value), value.type.dtype) for value in node.outputs]
+    known = [array for array in found if array is not None]
+    if len(known) < len(found):
+        return None
+    return [_constant(node, array, place) for place, array in enumerate(known)]
+
+
+def _written(told: Array | None, dtype: DType) -> Array | None:
+    """Sizes as numbers, if all are known, and the type is not too small for them."""
+    known = [] if told is None else [size.dim for size in told.reshape(-1)]
+    numbers = [dim for dim in known if isinstance(dim, int)]
+    if told is None or known != numbers:
+        return None
+    array: Array = np.array(numbers, np.int64).astype(dtype).reshape(told.shape)
+    return array if array.reshape(-1).tolist() == numbers else None
 
 
 def _once(graph: Graph) -> Graph:
@@ -164,7 +173,7 @@ def _once(graph: Graph) -> Graph:
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         new = node.on(inputs)
-        key = None if new.sizes is None else _told(new)
+        key = None if new.sizes is None or new.arity > 1 else _told(new)
         return None if key is None else [held.setdefault(key, new.outputs[0])]
 
     return transform(graph, visit)

@@ -14,7 +14,7 @@ from redir.channels.resting import resting
 from redir.ir import Graph, Node, Port, Source, Value, width
 from redir.ir.rewriter import Outputs, map_constants, transform
 from redir.ir.tensor import Array, Tensor
-from redir.ops import tensor_of
+from redir.ops import sizes, tensor_of
 
 _DIVIDING = (ops.Div, ops.Mod)
 
@@ -88,7 +88,7 @@ def narrowed(graph: Graph, kept: Mapping[Port, Array], added: Mapping[Port, Join
 
 def _told(value: Value) -> Hashable:
     """What a vector of sizes holds, if one knows of each number what it is."""
-    told = None if value.node is None else value.node.sizes
+    told = None if value.node is None or value.node.sizes is None else sizes.of(value)
     known = () if told is None else tuple(told.reshape(-1))
     return known if all(s.port is not None or s.dim is not None for s in known) else None
 

@@ -21,9 +21,17 @@ def of(value: Value) -> Array | None:
     if tensor is not None and holds_sizes(value):
         return array([Size(int(n)) for n in tensor.array.reshape(-1)], tensor.array.shape)
     if value.node is not None and value.node.sizes is not None:
-        return value.node.sizes
+        return _part(value.node, value.index)
     shape = value.type.static
     return array([Size()] * prod(shape), shape) if shape and holds_sizes(value) else None
+
+
+def _part(node: Node, index: int) -> Array | None:
+    """What a node tells of one of its results."""
+    if node.sizes is None or node.arity == 1:
+        return node.sizes
+    ends = np.cumsum([0, *(y.type.size(0) or 0 for y in node.outputs)])
+    return node.sizes[ends[index] : ends[index + 1]]
 
 
 def holds_sizes(value: Value) -> bool:

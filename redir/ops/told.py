@@ -1,7 +1,8 @@
 """What a node tells of the sizes that its result holds, where it moves or compares such.
 
-A rule is given the node, and gives a ``Size`` for each number of its result, or None. What it says
-holds whatever the sizes are, but for those that it moves: it computes with none.
+A rule is given the node, and gives a ``Size`` for each number of its result, or None; of several
+results, which are vectors then, one behind the other. What it says holds whatever the sizes are,
+but for those that it moves: it computes with none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from redir.ir import Node, Size
+from redir.ir import Node, Size, Value
 from redir.ir.builtin import tensor_of
 from redir.ir.tensor import Array
 from redir.ops import sizes
@@ -80,6 +81,15 @@ def filled(node: Node) -> Array | None:
     return None if shape is None else sizes.array([Size(number)] * prod(shape), shape)
 
 
+def parts(node: Node) -> Array | None:
+    """The numbers of a vector that a Split cuts, as they are."""
+    return sizes.of(node.inputs[0]) if all(map(_is_vector, node.outputs)) else None
+
+
+def _is_vector(value: Value) -> bool:
+    return value.rank == 1 and sizes.holds_sizes(value)
+
+
 def product(node: Node) -> Array | None:
     """The products of numbers that are written."""
     pairs = _together(node)
@@ -143,6 +153,7 @@ RULES: dict[str, Rule] = {
     "Mul": _told(product),
     "Shape": _told(shape),
     "Slice": _told(cut),
+    "Split": parts,
     "Transpose": _told(transpose),
     "Where": _told(where),
 }

@@ -11,7 +11,7 @@ from redir import ops
 from redir.channels import ports
 from redir.channels.coupling import Coupling
 from redir.errors import Broken
-from redir.ir import Attr, Graph, Value, evaluate
+from redir.ir import Attr, Graph, Node, Value, evaluate
 from redir.ir.tensor import Tensor
 from redir.passes import Merge, Prune
 from redir.testing import check_on, check_removal, plant_duplicates
@@ -62,6 +62,14 @@ def expanded(r: Value, read: int = 2) -> Value:
     return ops.Add(r, ops.Expand(one, ops.Where(stays, ints(1, 1, 1, 1), target)))
 
 
+def split(r: Value) -> Value:
+    """What onnxruntime makes of several Slices of one vector of sizes."""
+    op = ops.lookup("Split", 13)
+    assert op is not None
+    four = Node(op, (ops.Shape(r), ints(1, 1, 1, 1)), {"axis": 0}, arity=4).outputs
+    return ops.Reshape(flat(r), behind(*four))
+
+
 def cut_back(r: Value) -> Value:
     """A map that is padded by as much as another one is larger, in no axis of channels."""
     more = ops.Sub(part(r, 2, 4), part(pooled(r), 2, 4))
@@ -102,6 +110,7 @@ FREE: dict[str, Between] = {
     "Reshape back to sizes and a number": lambda r: ops.Reshape(
         flat(r), behind(part(r, 0, 1), ints(8), part(r, 2, 4))
     ),
+    "Reshape back to sizes that are split": split,
     "Reshape back to sizes in columns": lambda r: ops.Reshape(
         flat(r), ops.Squeeze(ops.Unsqueeze(ops.Shape(r), ints(1)), ints(1))
     ),

@@ -125,6 +125,17 @@ def test_what_is_known_of_a_branch_folds_with_it() -> None:
     assert after.outputs["y"].type.shape == ("n", 6)
 
 
+def test_sizes_that_are_split_are_folded_where_all_are_known() -> None:
+    wide = placeholder("batch", 3, 4)
+    op = ops.lookup("Split", 13)
+    assert op is not None
+    first, others = Node(op, (ops.Shape(wide), ints(1, 2)), {"axis": 0}, arity=2).outputs
+    sizes = Node(op, (others, ints(1, 1)), {"axis": 0}, arity=2).outputs
+    graph = of(ops.Reshape(wide, ops.Concat(first, *reversed(sizes), axis=0)), wide)
+    after = check_on(FoldConstants(), graph)
+    assert operators(after) == ["Reshape"]
+
+
 def looping(trips: Value, going: Value, *, emits: bool = False) -> Value:
     """A Loop that adds what it captures, and the number of the pass, to what it carries."""
     count, go, v, w = (
