@@ -8,8 +8,8 @@ import numpy as np
 
 from redir.ir.tensor import Array, DType
 from redir.layers.density import Cells, bandwidth_of, cells, density, multiples_of
-from redir.layers.output_error import relative_error
 
+_AT_ONCE = 2**15  # weights that a processor keeps at hand
 _MULTIPLES = (2.0 ** (np.arange(-32, 1) / 4)).tolist()  # of Silverman's rule: those to try
 
 
@@ -30,8 +30,11 @@ def moved(weights: Array, found: Cells | None) -> Array:
     if found is None:
         return weights
     flat, made = weights.reshape(-1), np.zeros(weights.size, weights.dtype)
-    some, centres = flat != 0, found.centres.astype(weights.dtype)
-    made[some] = centres[found.index(flat[some].astype(np.float64))]
+    centres = found.centres.astype(weights.dtype)
+    for start in range(0, flat.size, _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
+        near = centres[found.index(part.astype(np.float64))]
+        made[start : start + _AT_ONCE] = np.where(part == 0, part.dtype.type(0), near)
     return made.reshape(weights.shape)
 
 
@@ -82,10 +85,11 @@ def widest(weights: Array, error: float, contrast: float = 0.0) -> Widest | None
     ordered, low, high = _ordered(weights), 0, len(_MULTIPLES)
     usable, best = _is_usable(ordered), None
     widths = multiples_of(ordered, _MULTIPLES) if usable else [0.0] * high
+    whole = np.linalg.norm(ordered) if usable else 1.0
     while low < high:
         middle = (low + high) // 2
         found = _cells(ordered, weights.dtype, widths[middle], contrast)
-        if found is None or relative_error(ordered, _moved(ordered, found)) <= error:
+        if found is None or np.linalg.norm(_moved(ordered, found) - ordered) / whole <= error:
             best, low = Widest(_MULTIPLES[middle], found), middle + 1
         else:
             high = middle

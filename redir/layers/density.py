@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -108,12 +109,17 @@ class Cells:
 
     def index(self, weights: Array) -> Array:
         """The cell of each weight; one on a border belongs to the cell above it."""
-        points, inner = self.curve.points, self.borders[1:-1]
-        nearly = np.searchsorted(inner, points, side="right")  # one search a point, not a weight
         place = self.curve.place(weights).astype(np.int64)
-        cell = nearly[np.clip(place, 0, points.size - 1)]
+        cell = self._nearly[np.clip(place, 0, self._nearly.size - 1)]
+        inner = self.borders[1:-1]
         above, below = np.append(inner, np.inf), np.append(-np.inf, inner)
         found: Array = cell + (weights >= above[cell]) - (weights < below[cell])
+        return found
+
+    @cached_property
+    def _nearly(self) -> Array:
+        """The cell of each point of the grid: one search a point, not a weight."""
+        found: Array = np.searchsorted(self.borders[1:-1], self.curve.points, side="right")
         return found
 
     def starts(self, ordered: Array) -> Array:
