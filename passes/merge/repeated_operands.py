@@ -47,7 +47,7 @@ def _cut(graph: Graph, repeats: dict[Port, Node]) -> Coupling:
     """The coupling in which the ``repeats`` are tied to themselves instead of their operands."""
     ties = [(n, Link(p, p, np.arange(width(p)), kind="together")) for p, n in repeats.items()]
     left = [(n, k) for n, k in declared(graph) if repeats.get(k.b) is not n]
-    return Coupling(graph, followed(graph, [*left, *ties]))
+    return followed(graph, [*left, *ties])
 
 
 def _joined(cut: Coupling, repeats: dict[Port, Node]) -> Coupling:

@@ -32,7 +32,10 @@ class Coupling(Ports):
 
     def __init__(self, graph: Graph, links: Links | None = None) -> None:
         """Follow ``links``, or those of what the operators declare that can be followed."""
-        super().__init__(graph, followed(graph, declared(graph)) if links is None else links)
+        if links is not None:
+            super().__init__(graph, links)
+        else:
+            vars(self).update(vars(followed(graph, declared(graph))))  # and all that it knows
 
     @cached_property
     def pins(self) -> dict[Port, Node | str]:
@@ -150,18 +153,18 @@ class Coupling(Ports):
         return [self.network.edges[edge]["node"] for edge in pairwise(path)]
 
 
-def followed(graph: Graph, declared: Links) -> Links:
-    """The links to follow of those ``declared``: of ``either`` ones, the widest left free."""
+def followed(graph: Graph, declared: Links) -> Coupling:
+    """The coupling along those ``declared`` that can be followed: of ``either`` the widest free."""
     options = _options(graph, declared)
     if not options:
-        return declared
+        return Coupling(graph, declared)
     while True:
         first = {id(found[0]) for found in options.values()}
         links = [(n, k) for n, k in declared if k.kind != "either" or id(k) in first]
         trial = Coupling(graph, links)
         bad = {key for key, found in options.items() if trial.is_pinned(found[0].b)}
         if not bad:
-            return links
+            return trial
         left = {key: found[1:] if key in bad else found for key, found in options.items()}
         options = {key: found for key, found in left.items() if found}
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from redir.errors import Unsupported
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import TensorType, Type
-from redir.runtime.concrete import Concrete, concrete
+from redir.runtime.concrete import Concrete, concrete_at
 from redir.runtime.open_sizes import Shapes, fitting_shapes
 
 
@@ -55,36 +55,40 @@ class Sizes:
     @cached_property
     def whole(self) -> Graph:
         """The graph at these sizes: itself where it leaves none open."""
-        return self._on(self._inputs, self._found)
+        return self._on(self._types, self._found)
 
     @cached_property
     def batched(self) -> Graph:
         """The graph at these sizes, but that of the batch stays open where it is."""
-        inputs = {n: Value(_open(v, self.graph.inputs[n])) for n, v in self._inputs.items()}
-        inputs = {n: v for n, v in inputs.items() if v.type != self.graph.inputs[n].type}
-        return self._on(inputs, concrete(self.graph, inputs))
+        inputs = self.graph.inputs
+        types = {name: _open(here, inputs[name]) for name, here in self._types.items()}
+        types = {name: here for name, here in types.items() if here != inputs[name].type}
+        return self._on(types, concrete_at(self.graph, types))
 
     def node(self, node: Node) -> Node:
         """What stands for a node in ``whole``."""
         made = node.outputs[0] if self.whole is self.graph else self._found.values[node.outputs[0]]
         return made.node or node
 
-    def _on(self, inputs: Mapping[str, Value], found: Concrete) -> Graph:
-        if not inputs or found.misfit is not None:
+    def _on(self, types: Mapping[str, Type], found: Concrete) -> Graph:
+        if not types or found.misfit is not None:
             return self.graph
-        outputs = {name: found.values[value] for name, value in self.graph.outputs.items()}
-        return replace(self.graph, inputs={**self.graph.inputs, **inputs}, outputs=outputs)
+        inputs, outputs = (
+            {name: found.values[value] for name, value in values.items()}
+            for values in (self.graph.inputs, self.graph.outputs)
+        )
+        return replace(self.graph, inputs=inputs, outputs=outputs)
 
     @cached_property
-    def _inputs(self) -> Mapping[str, Value]:
-        """The inputs that are of another type here."""
+    def _types(self) -> Mapping[str, Type]:
+        """The types of the inputs that are of another one here."""
         inputs = self.graph.inputs.items()
         at = {name: _at(value.type, self.shapes.get(name)) for name, value in inputs}
-        return {name: Value(at[name]) for name, value in inputs if at[name] != value.type}
+        return {name: at[name] for name, value in inputs if at[name] != value.type}
 
     @cached_property
     def _found(self) -> Concrete:
-        return concrete(self.graph, self._inputs)
+        return concrete_at(self.graph, self._types)
 
 
 def _at(type_: Type, shape: tuple[int, ...] | None) -> Type:
@@ -95,9 +99,9 @@ def _at(type_: Type, shape: tuple[int, ...] | None) -> Type:
     return type_ if shape is None else TensorType(type_.dtype, tuple(shape))
 
 
-def _open(here: Value, value: Value) -> Type:
+def _open(here: Type, value: Value) -> Type:
     """The type that a value has here, but for a first size that is open."""
     if value.type.size(0) is not None or not value.rank:
-        return here.type
+        return here
     first = (value.type.shape or (None,))[0]
-    return TensorType(here.type.dtype, (first, *(here.type.shape or ())[1:]))
+    return TensorType(here.dtype, (first, *(here.shape or ())[1:]))

@@ -68,6 +68,23 @@ def concrete(
     return found
 
 
+@dataclass(frozen=True)
+class At:
+    """An analysis of a graph: what it is where its inputs are of some ``types``, in their order."""
+
+    types: tuple[Type, ...]
+
+    def __call__(self, graph: Graph) -> Concrete:
+        """The graph on inputs of these types."""
+        given = zip(graph.inputs.items(), self.types, strict=True)
+        return concrete(graph, {name: Value(t) for (name, v), t in given if v.type != t})
+
+
+def concrete_at(graph: Graph, types: Mapping[str, Type]) -> Concrete:
+    """``concrete`` on inputs of other ``types``, looked at once for each: costs and checks ask."""
+    return graph.analysis(At(tuple(types.get(n, v.type) for n, v in graph.inputs.items())))
+
+
 def _results(found: Concrete, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
     if node.op == ops.If:
         return _branches(found, node, operands)

@@ -16,7 +16,7 @@ from redir.ir import Graph, Value, limits
 from redir.ir.tensor import NO_DTYPE, Array, DType, TensorType
 from redir.ops import control
 from redir.ops.wants import ANY, FLAG, Numbers
-from redir.runtime.concrete import Concrete, concrete
+from redir.runtime.concrete import Concrete, concrete_at
 from redir.runtime.open_sizes import Shapes, fitting_shapes
 
 _RUNS = 12  # sizes to run a model on, where it fails on those that seem to fit
@@ -153,10 +153,9 @@ class Inputs:
     @cached_property
     def _wanted(self) -> Mapping[Value, Numbers]:
         """What is wanted of each input."""
-        types = {name: self.graph.inputs[name].type for name in self.shapes}
-        given = {name: Value(TensorType(t.dtype, self.shapes[name])) for name, t in types.items()}
-        found: dict[Value, Numbers] = {}
-        _collect(self.graph, concrete(self.graph, given), found)
+        inputs, found = self.graph.inputs, dict[Value, Numbers]()
+        given = {n: TensorType(inputs[n].type.dtype, shape) for n, shape in self.shapes.items()}
+        _collect(self.graph, concrete_at(self.graph, given), found)
         return found
 
 

@@ -12,7 +12,7 @@ from redir.errors import BadInput, IllTyped, Unsupported
 from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Dim, TensorType, Type
 from redir.ops import tensor_of
-from redir.runtime.concrete import Concrete, Memo, concrete
+from redir.runtime.concrete import Concrete, Memo, concrete, concrete_at
 
 Shapes = Mapping[str, tuple[int, ...]]
 Sizes = dict[str, int]  # by symbol
@@ -214,7 +214,7 @@ class _Search:
 
     def fitted(self, sizes: Sizes, free: set[str]) -> Sizes | None:
         """``sizes``, changed until every node fits, those that are ``free`` first."""
-        found = self.at(sizes)
+        found = self.first(sizes)
         while found.misfit is not None:
             better = next(self._better(found, sizes, free), None)
             if better is None:
@@ -229,14 +229,24 @@ class _Search:
 
     def at(self, sizes: Sizes, wanted: Value | None = None) -> Concrete:
         """The graph at ``sizes``, as far as ``wanted`` needs it."""
-        inputs = {
-            name: Value(TensorType(self.graph.inputs[name].type.dtype, shape))
-            for name, shape in self.shapes(sizes).items()
-        }
         alone = None if wanted is None or wanted not in self._own else (wanted,)
+        inputs = {name: Value(type_) for name, type_ in self._types(sizes).items()}
         found = concrete(self.graph, inputs, alone, self.memo)
         self.left -= len(found.values)
         return found
+
+    def first(self, sizes: Sizes) -> Concrete:
+        """The graph at ``sizes`` that are tried first: mostly they fit, and others ask again."""
+        found = concrete_at(self.graph, self._types(sizes))
+        self.memo.update(found.memo)
+        self.left -= len(found.values)
+        return found
+
+    def _types(self, sizes: Sizes) -> dict[str, Type]:
+        return {
+            name: TensorType(self.graph.inputs[name].type.dtype, shape)
+            for name, shape in self.shapes(sizes).items()
+        }
 
     @cached_property
     def _own(self) -> frozenset[Value]:
