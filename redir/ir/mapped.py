@@ -5,16 +5,21 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from math import prod
+from operator import mul
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from redir.errors import BadInput
+
+_Found = TypeVar("_Found")
 
 _SMALL = 2**16  # bytes that are not worth a map of their own
 
@@ -29,6 +34,7 @@ class HeldFile:
             OSError: it cannot be read.
         """
         self.path, self.beside = path, beside
+        self.facts = dict[Hashable, Any]()  # about its bytes, each found out once
         self._number = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._number)
         self._state = self._now()
@@ -89,6 +95,16 @@ class Mapped:
         """The bytes of an array of the numbers."""
         return prod(self.shape) * self.dtype.itemsize
 
+    def fact(self, name: str, found: Callable[[], _Found]) -> _Found:
+        """What is ``found`` of the numbers, in whatever order: once for all that holds the same."""
+        if not self._is_whole:
+            return found()
+        key = name, self.dtype, self.offset + self._reach[0], self.nbytes
+        if key not in self.file.facts:
+            self.file.facts[key] = found()
+        known: _Found = self.file.facts[key]
+        return known
+
     def array(self) -> npt.NDArray[Any]:
         """The numbers, which cannot be written to. Few of them stay in memory once they were read.
 
@@ -103,12 +119,24 @@ class Mapped:
         few.setflags(write=False)
         return few
 
-    def _mapped(self) -> npt.NDArray[Any]:
+    @cached_property
+    def _is_whole(self) -> bool:
+        """Whether the numbers lie side by side, in the order of some of the axes."""
+        strides = () if self.strides is None else map(abs, self.strides)
+        axes = sorted(pair for pair in zip(strides, self.shape, strict=False) if pair[1] != 1)
+        ends = accumulate((size for _, size in axes), mul, initial=self.dtype.itemsize)
+        return all(stride == end for (stride, _), end in zip(axes, ends, strict=False))
+
+    @cached_property
+    def _reach(self) -> tuple[int, int]:
+        """Where the numbers begin and end, in bytes from ``offset`` on."""
         if self.strides is None:
-            low, high = 0, self.nbytes
-        else:
-            reach = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)]
-            low = sum(min(r, 0) for r in reach)
-            high = sum(max(r, 0) for r in reach) + self.dtype.itemsize
+            return 0, self.nbytes
+        reach = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)]
+        low = sum(min(r, 0) for r in reach)
+        return low, sum(max(r, 0) for r in reach) + self.dtype.itemsize
+
+    def _mapped(self) -> npt.NDArray[Any]:
+        low, high = self._reach
         held, extra = self.file.mapped(self.offset + low, self.offset + high)
         return np.ndarray(self.shape, self.dtype, held, extra - low, self.strides)

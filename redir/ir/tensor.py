@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from keyword import iskeyword
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from unicodedata import is_normalized
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from redir.ir import limits
 from redir.ir.mapped import Mapped
 
+_Fact = TypeVar("_Fact")
 Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = "np.dtype[Any]"
 Dim: TypeAlias = int | str | None
@@ -198,6 +200,9 @@ class Tensor:
     @cached_property
     def peak(self) -> float:
         """The largest magnitude among real numbers: NaN if one is, 0 if there are none."""
+        return self._fact("peak", self._peak)
+
+    def _peak(self) -> float:
         array = self.array
         if not array.size:
             return 0.0
@@ -207,10 +212,17 @@ class Tensor:
     @cached_property
     def distinct(self) -> int:
         """How many values there are among the numbers."""
+        return self._fact("distinct", self._distinct)
+
+    def _distinct(self) -> int:
         array = self.array.reshape(-1)
         if array.dtype == np.dtype(object):  # bytes and strings have no order
             return len(set(array.tolist()))
         return int(np.unique(array).size)
+
+    def _fact(self, name: str, found: Callable[[], _Fact]) -> _Fact:
+        held = self._held
+        return held.fact(name, found) if isinstance(held, Mapped) else found()
 
     @property
     def is_spelled(self) -> bool:

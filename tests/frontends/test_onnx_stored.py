@@ -128,11 +128,14 @@ def test_the_file_is_closed_with_the_last_tensor(tmp_path: Path) -> None:
 def test_a_view_of_what_stays_in_a_file_stays_there(tmp_path: Path, view: object) -> None:
     assert callable(view)
     held = tensors(load(written(tmp_path / "m.onnx")))["plain"]
+    plain = Tensor(KINDS["plain"])
+    assert (held.distinct, held.peak) == (plain.distinct, plain.peak)
     there, here = Tensor(view(held.array)), Tensor(view(KINDS["plain"]))
     assert Mapped.of(there.array) is not None
     assert there == here
     assert np.array_equal(there.array, here.array)
     assert (there.type, there.nbytes) == (here.type, here.nbytes)
+    assert (there.distinct, there.peak) == (here.distinct, here.peak)
 
 
 def test_a_model_with_external_data_of_its_own_is_read_as_it_is(tmp_path: Path) -> None:
