@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import reduce
 from itertools import groupby
 from operator import itemgetter
@@ -27,19 +27,23 @@ Part: TypeAlias = tuple[Value, Array, Array]
 _QUANTISED = frozenset({"int4", "int8", "int16", "uint4", "uint8", "uint16"})
 
 
-def levels(ports: Ports, *, silenced: bool = False) -> dict[Port, Array]:
+def levels(
+    ports: Ports, *, silenced: bool = False, wanted: Collection[Port] | None = None
+) -> dict[Port, Array]:
     """For each port the number that each channel always holds; NaN where one cannot tell.
 
     A result's channel holds what its operator makes of the numbers that reach it. Zero has more
     power than others: a product with it is zero, as far as all else is finite. Of what constants
     make infinite or NaN nothing is known. Numbers are float64
     and finite in the type of the port, and those of an integer are zero, if known. With
-    ``silenced`` they are what they would be if the constants held zeros for all channels.
+    ``silenced`` they are what they would be if the constants held zeros for all channels. With
+    ``wanted`` they are only those of these ports, and of what makes them.
     """
     found, told = dict[Port, Array](), set[Port]()
     odd = ports.graph.analysis(nonfinite)
     rest = ports.graph.analysis(resting) if silenced else {}
-    for value, of_value in groupby(ports.ports, itemgetter(0)):
+    needed = ports.ports if wanted is None else _behind(ports, wanted)
+    for value, of_value in groupby(needed, itemgetter(0)):
         tensor, node, dtype = tensor_of(value), value.node, value.type.dtype
         array = None if tensor is None or silenced else tensor.array
         for port in of_value:
@@ -60,6 +64,16 @@ def levels(ports: Ports, *, silenced: bool = False) -> dict[Port, Array]:
                 told.add(port)
             found[port] = numbers
     return found
+
+
+def _behind(ports: Ports, wanted: Collection[Port]) -> list[Port]:
+    """The ports ``wanted`` and all that makes what they hold, in the order of the graph."""
+    found, left = set(wanted), list(wanted)
+    while left:
+        sources = {source for source, _ in _sources(ports, left.pop())} - found
+        found |= sources
+        left += sources
+    return [port for port in ports.ports if port in found]
 
 
 def _tells(ports: Ports, port: Port, told: set[Port]) -> bool:

@@ -45,7 +45,8 @@ class Coupling(Ports):
         is zero then, as it is not behind a Sigmoid or a norm.
         """
         pins = _unlinked(self.graph, self.links)
-        held = levels(self, silenced=True) if self.contracted else {}
+        ends = {port for _, link in self.contracted for port in (link.a, link.b)}
+        held = levels(self, silenced=True, wanted=ends) if ends else {}
         for node, link in self.contracted:
             if not np.all((held[link.a] == 0) | (held[link.b][link.index] == 0)):
                 pins.setdefault(link.b, node)

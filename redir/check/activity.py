@@ -38,9 +38,14 @@ def _look(b: Observed, ports: Sequence[Port]) -> None:
         return
     outputs = {str(i): value for i, (value, _) in enumerate(ports)}
     run = runner(Graph(b.graph.inputs, outputs, defaults=b.graph.defaults))
-    found = [run(given) for given in b.feeds]
-    for i, port in enumerate(ports):
-        b.awake[port] = _awake([row[str(i)] for row in found], port[1])
+    awake, first = dict[Port, Array](), dict[Port, Array]()
+    for given in b.feeds:
+        found = run(given)
+        for i, port in enumerate(ports):
+            channels = _channels(found.pop(str(i)), port[1])
+            moved = (channels != first.setdefault(port, channels[:, :1].copy())).any(axis=1)
+            awake[port] = awake.get(port, False) | moved
+    b.awake.update(awake)
 
 
 def _changed(a: Graph, b: Graph) -> Iterator[Port]:
@@ -79,9 +84,7 @@ def _is_tied(node: Node, port: Port, other: Port) -> bool:
     return any({link.a, link.b} == {port, other} for link in node.op.links(node))
 
 
-def _awake(arrays: Sequence[Array], axis: int) -> Array:
-    """Which channels of ``axis`` are not one same number throughout."""
-    moved = (np.moveaxis(a, axis, 0) for a in arrays)
-    whole = np.concatenate([a.reshape(len(a), prod(a.shape[1:])) for a in moved], axis=1)
-    awake: Array = (whole != whole[:, :1]).any(axis=1)
-    return awake
+def _channels(array: Array, axis: int) -> Array:
+    """The numbers of each channel of ``axis``: (channels, numbers)."""
+    moved = np.moveaxis(array, axis, 0)
+    return moved.reshape(len(moved), prod(moved.shape[1:]))
