@@ -16,6 +16,7 @@ from redir.ir.tensor import DType, Tensor
 from redir.ops import OPSET, is_absent, lookup, tensor_of
 from redir.passes.canonical_norms.readers import Fold, fold_of, folded
 from redir.passes.canonical_norms.streams import centred, is_norm, normed_streams
+from redir.passes.canonical_norms.sums import apart
 from redir.pipeline import Pass
 
 _FEW = 16  # numbers that norms are written with
@@ -39,20 +40,22 @@ class CanonicalNorms(Pass):
     these are stored less their mean over the channels, and nothing is left to subtract. Its scale
     and bias go into the layers that read it, and so does the scale of an RMSNormalization. All is
     computed in float64 and rounded once. Norms are left alone along other axes than the last, and
-    where something else reads or writes what they read or make, or weights are shared.
+    where something else reads or writes what they read or make, or weights are shared. A
+    SkipLayerNormalization of onnxruntime's is taken for a sum, and a norm of that.
     """
 
     guarantees = (SAME_INTERFACE, SAME_OUTPUTS, FEW_MORE)
 
     def run(self, graph: Graph) -> Graph:
         """Fold scales and biases, then leave out the means; nothing, if more would be stored."""
-        plans = [plan for _, plan in _plans(graph) if isinstance(plan, Fold) and not plan.plain]
-        after = _without_means(folded(graph, plans) if plans else graph)
-        return graph if _few_more(graph, after) else after
+        before = apart(graph)
+        plans = [plan for _, plan in _plans(before) if isinstance(plan, Fold) and not plan.plain]
+        after = _without_means(folded(before, plans) if plans else before)
+        return graph if after is before or _few_more(graph, after) else after
 
     def explain(self, graph: Graph) -> Iterator[str]:
         """Why each norm stays as it is, if it does."""
-        for node, plan in _plans(graph):
+        for node, plan in _plans(apart(graph)):
             if isinstance(plan, str):
                 yield f"{node}: {plan}"
 
