@@ -162,7 +162,7 @@ def _bias_of(graph: Graph, node: Node) -> _Bias | None:
     if node.op == ops.Gemm:
         aligns = node.op.version >= 7  # noqa: PLR2004 - its bias broadcasts without being told
         return _Bias(node, 2) if aligns and node.attrs.get("beta", 1.0) else None
-    (y,) = node.outputs
+    y = node.outputs[0]
     if node.op == ops.MatMul and node.inputs[1].rank == 2 and graph.uses[y] == 1:  # noqa: PLR2004
         reader = next(iter(graph.readers.get(y, ())), None)
         if reader is not None and reader.op == ops.Add and reader.op.version >= 7:  # noqa: PLR2004

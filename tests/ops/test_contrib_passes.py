@@ -269,6 +269,17 @@ def test_what_an_attention_reads_is_pruned() -> None:
     check_removal(graph)
 
 
+@pytest.mark.parametrize("results", [1, 2])
+def test_constants_that_an_attention_reads_stay(results: int) -> None:
+    x, first = placeholder("batch", "length", 3), rows(3, 4)
+    first[:, 1] = 0
+    y = ops.Relu(ops.Add(ops.MatMul(x, const(first)), const([0, 2, 0, 0])))
+    y = own("Attention", y, const(rows(4, 3 * WIDE)), results=results, num_heads=HEADS)
+    graph = graph_of(x, ops.MatMul(y, const(rows(WIDE, 2))))
+    assert check_on(EliminateDeadChannels(), graph) is graph
+    assert list(EliminateDeadChannels().explain(graph))
+
+
 def test_pruned_heads_run_in_onnxruntime() -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     graph = packed(rows(3, 3 * WIDE), rows(3 * WIDE, seed=1), rows(WIDE, 2, seed=2))
