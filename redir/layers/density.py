@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from redir.ir.tensor import Array
 
@@ -65,6 +64,8 @@ def density(weights: Array, width: float) -> Density | None:
     ``scipy.stats.gaussian_kde`` to 1e-3 of its peak at a cost that grows with n + points. None
     where the grid would need more than 2^23 points.
     """
+    from scipy.ndimage import gaussian_filter1d  # noqa: PLC0415 - slow, and workers do what needs it
+
     low, high = float(weights.min()), float(weights.max())
     step = width / _STEPS
     margin = int(_REACH * _STEPS) + 1
