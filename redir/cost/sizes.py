@@ -21,10 +21,16 @@ def example_shapes(graph: Graph, input_shapes: Shapes | None = None) -> dict[str
     Raises:
         BadInput: a shape that is given contradicts the model.
     """
+    if not input_shapes:
+        return dict(graph.analysis(_fitting))  # which may take seconds to find
+    return _fitting(graph, input_shapes)
+
+
+def _fitting(graph: Graph, given: Shapes | None = None) -> dict[str, tuple[int, ...]]:
     try:
-        return next(fitting_shapes(graph, input_shapes, single=True))
+        return next(fitting_shapes(graph, given, single=True))
     except Unsupported:
-        return {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+        return {name: tuple(shape) for name, shape in (given or {}).items()}
 
 
 @dataclass(frozen=True, eq=False)

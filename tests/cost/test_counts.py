@@ -428,6 +428,13 @@ def test_folding_shapes_changes_no_count() -> None:
     assert total(after).macs == total(graph).macs
 
 
+def test_sizes_that_fit_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = computed()
+    first = example_shapes(whole)
+    monkeypatch.setattr("redir.cost.sizes.fitting_shapes", None)
+    assert example_shapes(whole, {}) == first
+
+
 def test_sizes_may_be_given() -> None:
     assert example_shapes(computed(), {"x": (3, 7, 4)}) == {"x": (3, 7, 4)}
 
