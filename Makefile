@@ -18,11 +18,11 @@ help:  ## list the targets
 .venv/dev.stamp: pyproject.toml constraints.txt
 	@echo "Setting up .venv, which takes minutes the first time."
 	$(PYTHON) -m venv --clear .venv
-	$(PIP_INSTALL) -e '.[dev,ort,cli,plot,images,dask]'
+	$(PIP_INSTALL) -e '.[dev,ort,cli,plot,images,report,dask]'
 	touch $@
 
 .venv/torch.stamp: .venv/dev.stamp
-	$(PIP_INSTALL) -e '.[dev,ort,cli,plot,images,dask,torch]'
+	$(PIP_INSTALL) -e '.[dev,ort,cli,plot,images,report,dask,torch]'
 	touch $@
 
 demo: .venv/dev.stamp  ## compress the model that ships with redir

@@ -15,7 +15,16 @@ from hypothesis import Phase, settings
 
 from redir.errors import MissingExtra
 
-EXTRAS = ("onnxruntime", "torch", "safetensors", "rich", "matplotlib", "PIL", "distributed")
+EXTRAS = (
+    "onnxruntime",
+    "torch",
+    "safetensors",
+    "rich",
+    "matplotlib",
+    "PIL",
+    "jinja2",
+    "distributed",
+)
 
 settings.register_profile(
     "default", deadline=None, max_examples=10, derandomize=True, print_blob=True

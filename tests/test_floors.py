@@ -44,6 +44,8 @@ ROOMS_OF = {  # where a package may be imported
     "onnxruntime": ("redir.runtime.onnxruntime",),
     "matplotlib": ("redir.figures",),
     "PIL": ("redir.io.image_files", "redir.statistics.preprocessing"),
+    "jinja2": ("redir.app.report.pages",),
+    "markupsafe": ("redir.app.report.pages",),
     "rich": ("redir.app.tables",),
     "dask": ("redir.pipeline.executors.cluster",),
     "distributed": ("redir.pipeline.executors.cluster",),

@@ -39,6 +39,13 @@ def test_listed_packages_are_the_folders_that_hold_modules() -> None:
     assert sorted(listed) == sorted({package_of(module.parent) for module in MODULES})
 
 
+def test_templates_are_package_data() -> None:
+    given = PYPROJECT["tool"]["setuptools"]["package-data"]["redir.app.report"]
+    folder = ROOT / "redir/app/report"
+    others = {path for path in folder.rglob("*.*") if path.suffix not in {".py", ".pyc"}}
+    assert {path for pattern in given for path in folder.glob(pattern)} == others
+
+
 def test_every_pass_has_an_entry_point() -> None:
     entries = PYPROJECT["project"]["entry-points"]["redir.passes"].values()
     files = {path.stem for path in (ROOT / "passes").iterdir()} - {"__init__", "__pycache__"}

@@ -51,7 +51,8 @@ def _stopped(stopped: Stopped) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         _print_anything()
-        options = _parser().parse_args(argv)
+        given = sys.argv[1:] if argv is None else list(argv)
+        options = _parser().parse_args(given, argparse.Namespace(argv=given))
         most = getattr(options, "max_bytes", 0)
         with limits.allowing(most), _telling(options), showing(options), working(options):
             code: int = options.run(options)

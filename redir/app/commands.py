@@ -31,6 +31,7 @@ from redir.app.options import (
     add_shapes,
 )
 from redir.app.plan import add_plan
+from redir.app.report.command import add_report_command
 from redir.app.svg import drawing
 from redir.app.sweep import add_sweep
 from redir.channels import families
@@ -51,6 +52,7 @@ def add_commands(commands: Any) -> None:
         add(commands)
     _add_groups(commands)
     _add_passes(commands)
+    add_report_command(commands)
     add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -28,6 +29,8 @@ from redir.app.options import (
     chosen,
     judging,
 )
+from redir.app.report import command as report
+from redir.app.report.facts import Steps, facts, run_of
 from redir.channels.coupling import Coupling, blocked
 from redir.cost.models import LATENCY
 from redir.errors import BadInput, Broken
@@ -48,6 +51,7 @@ def add_compress(commands: Any) -> None:
     )
     add_pipeline(command)
     command.add_argument("--json", metavar="FILE|-", help="write a report as JSON; - for stdout")
+    report.add_report(command)
     add_timing(command)
     add_explain(command)
     command.add_argument(
@@ -68,6 +72,7 @@ def add_compress(commands: Any) -> None:
 def _refuse(options: argparse.Namespace) -> None:
     outputs.check_ending(options.out)
     check_seed(options)
+    report.check(options)
     if options.out == options.json == "-":
         raise BadInput("OUT and --json are both -: standard output can hold one of them")
     if options.opset is not None and not options.out.endswith(".onnx"):
@@ -80,28 +85,26 @@ def _compress(options: argparse.Namespace) -> int:
     _refuse(options)
     pipeline = chosen(options)
     graph = load(options, options.model)
-    outputs.check(own_files(options, graph), options.out, options.json)
+    for written in (options.json, options.report):
+        outputs.check(own_files(options, graph), options.out, written)
     if options.opset is not None:
         graph = in_opset(graph, options.opset, parsed_shapes(options.input))
     judge = judging(options, graph)
     (pipeline,) = with_source(options, graph, [pipeline])
-    result = _result(options, graph, pipeline)
+    steps = Steps(parsed_shapes(options.input))
+    result = _result(options, graph, pipeline, steps)
     why = compress.missed(result.before, result.after, pipeline.asked, result.times)
     if why:
         raise Broken(why)
     _say_pinned(options, result.graph)
     say_counted(options, graph, result.sizes)
     say_saturated(options, graph)
-    summary = result.as_dict()
     accuracy = judge(result.graph)
-    if accuracy is not None:
-        summary["accuracy"] = dict(accuracy)
     target = result.target(pipeline, accuracy)
-    if target is not None:
-        summary["target"] = asdict(target)
     save(result.graph, options.out, notes=options.notes)
-    if options.json:
-        dump(summary, options.json)
+    if _is_told(options):
+        summary = facts(graph, result, steps)
+        _tell(options, summary, accuracy, target)
     if not options.quiet and "-" not in (options.json, options.out):
         tables.write_result(result, accuracy, target)
     _warn(options, result)
@@ -109,14 +112,39 @@ def _compress(options: argparse.Namespace) -> int:
     return 0
 
 
-def _result(options: argparse.Namespace, graph: Graph, pipeline: Pipeline) -> compress.Result:
+def _is_told(options: argparse.Namespace) -> bool:
+    """Whether what becomes of each part of the model is told."""
+    return bool(options.json or options.report)
+
+
+def _tell(
+    options: argparse.Namespace,
+    summary: dict[str, Any],
+    accuracy: Mapping[str, float] | None,
+    target: compress.Target | None,
+) -> None:
+    """Write what was found as JSON and as a report, if these are wanted."""
+    if accuracy is not None:
+        summary["accuracy"] = dict(accuracy)
+    if target is not None:
+        summary["target"] = asdict(target)
+    summary["run"] = run_of(options)
+    if options.json:
+        dump(summary, options.json)
+    report.save(summary, options.report)
+
+
+def _result(
+    options: argparse.Namespace, graph: Graph, pipeline: Pipeline, steps: Steps
+) -> compress.Result:
+    watching = [instruments.explain(say)] if options.explain else []
     return compress.run(
         graph,
         pipeline,
         seed=options.seed,
         timing=options.timing,
         input_shapes=parsed_shapes(options.input),
-        watching=[instruments.explain(say)] if options.explain else [],
+        watching=[*watching, steps] if _is_told(options) else watching,
     )
 
 

@@ -22,6 +22,8 @@ from redir.app.options import (
     judging,
 )
 from redir.app.points import Points, keys, point, row
+from redir.app.report import command as report
+from redir.app.report.facts import run_of
 from redir.cost import Cost, example_shapes, total
 from redir.errors import BadInput, Broken
 from redir.io import outputs
@@ -60,6 +62,7 @@ def add_sweep(commands: Any) -> None:
         "--resume", action="store_true", help="take up the points that the file of --json has"
     )
     command.add_argument("--plot", metavar="FILE", help="draw the curve: .svg, .png or .pdf")
+    report.add_report(command)
     add_timing(command)
 
 
@@ -81,6 +84,7 @@ def span(text: str) -> tuple[float, ...]:
 
 def _sweep(options: argparse.Namespace) -> int:
     check_seed(options)
+    report.check(options)
     if options.resume and options.json in {None, "-"}:
         raise BadInput("--resume takes up points of a file: --json names none")
     name, values = _target(options)
@@ -92,7 +96,7 @@ def _sweep(options: argparse.Namespace) -> int:
     pipelines = with_source(options, graph, pipelines)
     shapes = parsed_shapes(options.input)
     sizes, judge = example_shapes(graph, shapes), judging(options, graph)
-    head = _head(name, pipelines, total(graph, sizes), judge)
+    head = {**_head(name, pipelines, total(graph, sizes), judge), "run": run_of(options)}
     points = Points(head, options.json)
     sweep = Sweep(graph, pipelines, judge, options.seed, shapes)
     _Run(options, sweep, files, points).go()
@@ -133,7 +137,9 @@ def _check(options: argparse.Namespace, graph: Graph, files: Sequence[str | None
     for file in filter(None, files):
         outputs.check(read, file, options.json)
         outputs.check(read, file, options.plot)
+        outputs.check(read, file, options.report)
     outputs.check(read, "-", options.json)
+    outputs.check(read, "-", options.report)
     if options.plot:
         plots.check_ending(options.plot)
         outputs.check(read, "-", options.plot)
@@ -201,6 +207,7 @@ def _told(options: argparse.Namespace, points: Points) -> int:
         along = COUNTS.get(summary["target"], COUNTS["macs"])
         plots.save(plots.curve(summary, along), options.plot)
     points.write()
+    report.save(summary, options.report)
     if options.json != "-":
         _write(summary)
     why = [f"{held['asked']:g}: {held['missed']}" for held in summary["points"] if held["missed"]]

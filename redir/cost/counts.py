@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from math import prod
 
@@ -53,11 +53,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Layer:
-    """A node that stores or multiplies, with its cost."""
+    """A ``node`` that stores or multiplies, with its cost."""
 
     name: str
     op: str
     cost: Cost
+    node: Node | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The layer as ``stats --json`` prints it."""
@@ -168,7 +169,7 @@ def _layer(
         multiplications=(_multiplications(at, macs) if macs else 0) if values else None,
         bytes=sum(t.nbytes for t in (*parts, *(t for t in stored if id(t) not in apart))),
     )
-    return Layer(node.name, str(node.op), cost)
+    return Layer(node.name, str(node.op), cost, node)
 
 
 def _counted(tensor: Tensor, seen: set[int]) -> bool:

@@ -246,11 +246,13 @@ def test_compress_json_has_these_keys(redir: Redir) -> None:
     pytest.importorskip("onnxruntime", reason="it measures the times")
     done = redir("compress good.onnx out.onnx --json -")
     whole = done.json
-    assert set(whole) == set("before after sizes time passes verdict deviation active map".split())
+    keys = "before after sizes time passes verdict reason deviation active map"
+    assert set(whole) == set(f"{keys} operators layers families run".split())
     assert set(whole["before"]) == set(whole["after"]) == COUNTS
     assert set(whole["time"]) == set("before after ratio low high verdict".split())
     steps = {frozenset(p) for p in whole["passes"]}
-    assert steps == {frozenset("name seconds changed deviation ties verdict waits".split())}
+    keys = "name seconds changed deviation ties verdict waits promises left"
+    assert steps == {frozenset(keys.split())}
     assert whole["verdict"] == "pass"
     assert 0 <= whole["deviation"] < 1e-5
     assert 0 < whole["active"] <= 1
