@@ -24,6 +24,7 @@ import transformers  # noqa: E402 - behind the operators that torchvision looks 
 from tests.benchmarks.round_trips import Make, main  # noqa: E402
 
 WAYS = ("sdpa", "eager")  # to compute attention
+PARTS = ("Whisper encoder",)  # are the encoder of a model
 PLAIN = ("ConvNeXt", "ResNet", "MobileNetV2", "EfficientNet")  # have no attention
 _SIZES = {
     "hidden_size": 32,
@@ -141,17 +142,22 @@ INPUTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 def built(name: str, way: str) -> tuple[Any, tuple[()], dict[str, Any]]:
     """The model with random weights and no zeros, and its inputs."""
-    torch.manual_seed(0)
     config_class, model_class, options, inputs = CONFIGURATIONS[name]
+    module = made(config_class, model_class, options, way)
+    return module.get_encoder() if name in PARTS else module, (), INPUTS[inputs]()
+
+
+def made(config_class: str, model_class: str, options: dict[str, Any], way: str) -> Any:
+    """A model of these classes with random weights and no zeros."""
+    torch.manual_seed(0)
     config = getattr(transformers, config_class)(**options)
     config._attn_implementation = way or None
     config.use_cache = False
     module = getattr(transformers, model_class)(config).eval()
-    module = module.get_encoder() if name == "Whisper encoder" else module
     for parameter in module.parameters():
         if not parameter.any():
             parameter.data.normal_(std=0.1)
-    return module, (), INPUTS[inputs]()
+    return module
 
 
 def ways(name: str) -> tuple[str, ...]:
