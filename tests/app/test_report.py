@@ -99,6 +99,17 @@ def test_layers_say_what_they_were_and_are_made_of() -> None:
     ]
 
 
+def test_what_only_handles_sizes_has_no_row() -> None:
+    data = compressed()
+    data["layers"][1]["before"] = data["layers"][1]["after"] = {
+        **COUNTS,
+        "macs": 0,
+        "parameters": 2,
+    }
+    assert len(rows(data, 2)) == 2 + 3
+    assert "1 operators that multiply nothing" in pages.page(data, "out.html")
+
+
 def test_families_say_what_pins_them_and_why() -> None:
     assert rows(compressed(), 4)[1:] == ["1 8 6 conv conv conv > conv2"]
 

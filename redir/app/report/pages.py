@@ -83,7 +83,8 @@ def _compressed(held: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": words.verdict(held),
         "operators": words.operators(held["operators"]),
         "counted": [words.NAMES[name] for name in names],
-        "layers": words.layers(held["layers"], names),
+        "layers": (rows := words.layers(held["layers"], names)),
+        "left_out": len(held["layers"] or []) - len(rows),
         "families": words.families(held["families"]),
         "loading": words.loading(out, list(held["sizes"])),
     }

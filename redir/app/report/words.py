@@ -18,6 +18,7 @@ NAMES = {
     "bytes": "bytes",
 }
 _FEW = 6  # names that a cell shows
+_WORTH = 16  # numbers, for which a layer that multiplies nothing has a row
 _APART = 0.01  # from which on two shares are not the same
 _NONE = "\u2013"
 
@@ -86,8 +87,14 @@ def shown(before: Held, after: Held) -> list[str]:
 
 
 def layers(held: Sequence[Held] | None, names: Sequence[str]) -> list[Layer]:
-    """A row for each layer."""
-    return [_layer(each, names) for each in held or []]
+    """A row for each layer, but not for those that only handle sizes."""
+    return [_layer(each, names) for each in held or [] if _matters(each)]
+
+
+def _matters(held: Held) -> bool:
+    """Whether a layer multiplies anything, or stores more than a size or an index."""
+    known = [counts for counts in (held["before"], held["after"]) if counts is not None]
+    return any(counts["macs"] or counts["parameters"] >= _WORTH for counts in known)
 
 
 def _layer(held: Held, names: Sequence[str]) -> Layer:
