@@ -263,7 +263,7 @@ WRONG_HASHES: dict[str, Callable[[Array, Any, float], Array]] = {
 
 @pytest.mark.parametrize("wrong", WRONG_HASHES)
 def test_hash_that(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hash, "hashed", WRONG_HASHES[wrong])
+    monkeypatch.setattr(hash, "moved", WRONG_HASHES[wrong])
     with pytest.raises(Broken, match=r"was 0|order|distinct|type|IllTyped|was float32"):
         check_pass(hash.Hash(), graphs("conv", "gemm"), EXAMPLES)
 
