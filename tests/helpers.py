@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+import pytest
 from numpy.typing import DTypeLike
 
 from redir import ops
 from redir.ir import Graph, Value
 from redir.ir.tensor import Dim, TensorType
+
+
+def one_of_three(cases: Iterable[Any]) -> list[Any]:
+    """Parameters of much alike tests: every third for each change, the others for the night."""
+    return [
+        pytest.param(case, marks=[pytest.mark.nightly] * (place % 3 > 0))
+        for place, case in enumerate(cases)
+    ]
 
 
 def const(array: object, dtype: DTypeLike = np.float32) -> Value:

@@ -29,7 +29,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(params=NAMES)
+NIGHT = {"gpt2"}  # a transformer, as vit is
+
+
+@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.nightly] * (n in NIGHT)) for n in NAMES])
 def written(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What ``redir compress`` writes of a network."""
     monkeypatch.syspath_prepend(folder)

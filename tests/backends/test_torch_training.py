@@ -36,6 +36,7 @@ def test_the_example_regains_accuracy(
     assert (tmp_path / "small.safetensors").exists()
 
 
+@pytest.mark.nightly
 def test_the_source_of_what_best_made_regains_accuracy(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

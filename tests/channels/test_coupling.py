@@ -308,6 +308,7 @@ def test_wires_lead_to_the_right() -> None:
     assert lanes.lane["x"] == lanes.lane["a"] == lanes.lane["b"]
 
 
+@pytest.mark.nightly
 def test_a_deep_network_is_drawn(shared: Path) -> None:
     model = shared / "models/cifar10-resnet20-bn.onnx"
     done = subprocess.run(

@@ -80,6 +80,7 @@ def test_sampled_values_are_the_exact_ones_within_their_error(
     assert sampled.error.max() < 0.2 * np.abs(sampled.mean).max()
 
 
+@pytest.mark.nightly
 def test_permutations_with_their_reverses_err_less() -> None:
     rng = np.random.default_rng(5)
     family, given = family_of(graph := network(rng)), examples(rng)
@@ -127,7 +128,7 @@ def test_a_channel_that_does_nothing_is_worth_nothing(seed: int) -> None:
     assert abs(found.mean[2]) < 1e-6
 
 
-@settings(max_examples=10)
+@settings(max_examples=3)
 @given(seeds)
 def test_channels_that_do_the_same_are_worth_the_same(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -176,6 +177,7 @@ def test_a_budget_says_how_often_examples_run() -> None:
     assert Shapley(3).values(family, evidence).forwards == 2 + 3 * (UNITS - 1)
 
 
+@pytest.mark.nightly
 def test_within_a_budget_channels_of_a_wide_family_go_together() -> None:
     rng = np.random.default_rng(0)
     family, given = family_of(graph := network(rng, 64)), examples(rng, 40)
@@ -219,6 +221,7 @@ def test_what_harms_is_pruned_by_its_sign() -> None:
     assert lost(after, given) < lost(graph, given)
 
 
+@pytest.mark.nightly
 def test_an_untrained_network_without_what_harms_tells_digits() -> None:
     """As published for MNIST, where 7 % become 51 % (Ancona et al., 2020)."""
     with np.load(DIGITS) as bank:

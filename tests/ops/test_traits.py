@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -283,12 +283,12 @@ class Seen:
             self.refuted |= not claims and found is False
 
 
-def looked_at(name: str) -> dict[Trait, Seen]:
-    """What nodes of an operator show of each trait."""
+def looked_at(name: str, count: int) -> dict[Trait, Seen]:
+    """What so many nodes of an operator show of each trait."""
     seen = {trait: Seen() for trait in LAWS}
 
     @settings(
-        max_examples=25,
+        max_examples=count,
         deadline=None,
         database=None,
         derandomize=True,
@@ -304,16 +304,28 @@ def looked_at(name: str) -> dict[Trait, Seen]:
     return seen
 
 
+def unclaimed(name: str, seen: Mapping[Trait, Seen]) -> set[Trait]:
+    """The traits without a counterexample that it neither claims nor is known not to."""
+    untold = {trait for trait, names in UNTOLD.items() if name in names}
+    return {trait for trait, one in seen.items() if one.holds and not one.refuted} - untold
+
+
+MANY = 100  # nodes, on which all that does not hold fails once
 NO_KERNEL = {"Gelu", "GlobalLpPool"}  # of onnx.reference
+# Slow to draw, with a relative that is drawn for every change.
+SLOW = {"CastLike": "Cast", "DeformConv": "Conv", "Upsample": "Resize"}
 DRAWN = [name for name in ops.ENTRIES if name in DRAWERS and name not in NO_KERNEL]
 
+BY_DAY = [pytest.param(n, marks=[pytest.mark.nightly] * (n in SLOW)) for n in DRAWN]
 
-@pytest.mark.parametrize("name", DRAWN)
+
+@pytest.mark.parametrize("name", BY_DAY)
 def test_an_operator_has_the_traits_that_it_claims_and_no_others(name: str) -> None:
-    seen = looked_at(name)
+    seen = looked_at(name, min(settings().max_examples, MANY))
+    if unclaimed(name, seen):  # of so few a counterexample need not be one
+        seen = looked_at(name, MANY)
     assert {trait: one.broken for trait, one in seen.items() if one.broken} == {}
-    unclaimed = {trait for trait, one in seen.items() if one.holds and not one.refuted}
-    assert unclaimed <= {trait for trait, names in UNTOLD.items() if name in names}
+    assert unclaimed(name, seen) == set()
 
 
 def test_every_operator_that_claims_a_trait_is_drawn() -> None:

@@ -12,7 +12,7 @@ from redir.ir import Graph, Node, Op, Value
 from redir.passes import EliminateDeadChannels, Merge
 from redir.runtime.onnxruntime import session
 from redir.testing import check_on
-from tests.helpers import const, ints, placeholder
+from tests.helpers import const, ints, one_of_three, placeholder
 
 X = placeholder(1, 1, 4, 4)
 Between = Callable[[Value], Value]
@@ -148,17 +148,17 @@ def test_copies_are_found_behind(what: str) -> None:
     assert made(check_on(Merge(), network(what, 2, 3, 2, 3))) == 2
 
 
-@pytest.mark.parametrize("what", LINEAR)
+@pytest.mark.parametrize("what", one_of_three(LINEAR))
 def test_multiples_are_found_behind(what: str) -> None:
     assert made(check_on(Merge(), network(what, 2, 3, 4, 6))) == 2
 
 
-@pytest.mark.parametrize("what", LINEAR)
+@pytest.mark.parametrize("what", one_of_three(LINEAR))
 def test_silent_channels_are_found_behind(what: str) -> None:
     assert made(check_on(EliminateDeadChannels(), network(what, 2, 3, 0, 0))) == 2
 
 
-@pytest.mark.parametrize("what", sorted(EVERY.keys() - {"Flatten", "SpaceToDepth"}))
+@pytest.mark.parametrize("what", one_of_three(sorted(EVERY.keys() - {"Flatten", "SpaceToDepth"})))
 def test_channels_that_nobody_reads_are_found_behind(what: str) -> None:
     graph = network(what, 2, 3, 4, 5, unread=2)
     assert made(check_on(EliminateDeadChannels(), graph)) == 2

@@ -124,6 +124,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
         draw_ranks(conv(WEIGHTS))
 
 
+@pytest.mark.nightly
 def test_the_pictures_of_the_documentation_are_drawn(tmp_path: Path) -> None:
     runpy.run_path(str(ROOT / "docs/examples/pictures.py"))["main"](tmp_path)
     names = {path.name for path in (ROOT / "docs/pictures").iterdir()}

@@ -283,6 +283,7 @@ def test_goes_through_both_backends(kind: str) -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.nightly
 def test_what_is_left_can_be_compressed_again() -> None:
     once = quick(macs=0.72, forms="gone")(QUIET)
     assert macs(Pipeline.parse("prune{channel_ratio=0.3}")(once)) < macs(once)

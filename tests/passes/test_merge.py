@@ -21,7 +21,7 @@ from redir.pipeline import Pipeline
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import normal_feeds
 from redir.testing import check_on, check_pass, graphs, plant_duplicates
-from tests.helpers import const, placeholder
+from tests.helpers import const, one_of_three, placeholder
 from tests.steps import STEPS
 
 NUMBERS = [0.0, -0.0, 1.0, 2.0, -4.0, 3.0, 0.75, 3e38, np.inf, np.nan]
@@ -493,7 +493,7 @@ def test_keeps_its_promises() -> None:
     check_pass(Merge())
 
 
-@pytest.mark.parametrize("always", STEPS["merge"], ids=", ".join)
+@pytest.mark.parametrize("always", one_of_three(STEPS["merge"]), ids=", ".join)
 def test_keeps_its_promises_on(always: tuple[str, ...]) -> None:
     check_pass(Merge(), graphs(*always))
 
@@ -545,7 +545,7 @@ def deviation(before: Graph, after: Graph) -> float:
     return float(difference.max() / np.abs(old).max())
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(st.integers(0, 1000), st.sampled_from([0.2, 0.5, 1.0]), st.booleans())
 def test_planted_duplicates_are_all_found(seed: int, share: float, flatten: bool) -> None:  # noqa: FBT001
     model = residual_net(seed, flatten=flatten)

@@ -260,6 +260,7 @@ def test_goes_through_both_backends(kind: str) -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.nightly
 def test_what_is_narrower_can_become_narrower_still() -> None:
     once = ONLY(BLOCK)
     assert macs(ONLY(once)) <= 0.7 * macs(once)

@@ -29,7 +29,7 @@ from redir.runtime.onnxruntime import session
 from redir.testing import check_on, check_pass
 from tests.extras import ort
 from tests.helpers import operators, placeholder
-from tests.real.inputs import SHARED, feeds_of, loaded, name_of
+from tests.real.inputs import SHARED, each, feeds_of, loaded
 from tests.source_files import imported
 
 RNG = np.random.default_rng(0)
@@ -141,7 +141,12 @@ def layers(draw: st.DrawFn) -> Graph:
 
 @pytest.mark.parametrize(
     "step",
-    [Palettize(), Palettize(bits=4), Palettize(bits=1), Palettize(bits=8), Palettize(error=0.1)],
+    [
+        Palettize(),
+        *(pytest.param(Palettize(bits=bits), marks=pytest.mark.nightly) for bits in (4, 8)),
+        Palettize(bits=1),
+        Palettize(error=0.1),
+    ],
     ids=str,
 )
 def test_keeps_its_promises(step: Palettize) -> None:
@@ -368,10 +373,11 @@ def without_zeros(weights: Array, count: int) -> Array:
     return np.where(weights == 0, weights.max(), reduced(weights, count)).astype(weights.dtype)
 
 
+SLOWLY = "stores what does not pay"
 WRONG: dict[str, tuple[Any, str, Any, Palettize]] = {
     "packs backwards": (storing, "packed", turned, Palettize()),
     "has a wrong table": (storing, "opened", shifted, Palettize()),
-    "stores what does not pay": (storing, "stored_bytes", lambda *_: 0, Palettize()),
+    SLOWLY: (storing, "stored_bytes", lambda *_: 0, Palettize()),
     "moves zeros": (palettize, "reduced", without_zeros, Palettize(bits=1)),
     "keeps too many values": (
         palettize,
@@ -389,7 +395,9 @@ WRONG: dict[str, tuple[Any, str, Any, Palettize]] = {
 
 
 @pytest.mark.usefixtures("unshrunk")
-@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize(
+    "what", [pytest.param(w, marks=[pytest.mark.nightly] * (w == SLOWLY)) for w in WRONG]
+)
 def test_one_that(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, name, wrong, step = WRONG[what]
     monkeypatch.setattr(module, name, wrong)
@@ -411,11 +419,12 @@ NAMES = (
     "cls-cifar10-resnet8-mlperftiny",
     "vad-silero-v3-lstm-op13",
 )
-REAL = [p for p in SHARED if p.stem in NAMES]
+SLOW = NAMES[1::2]
+REAL = each([p for p in SHARED if p.stem in NAMES], SLOW)
 SPEC = "fold-constants,fold-batchnorm,hash{error=0.05}"
 
 
-@pytest.mark.parametrize("path", REAL, ids=name_of)
+@REAL
 def test_a_real_model_computes_the_same_to_the_bit(path: Path, tmp_path: Path) -> None:
     before = Pipeline.parse(SPEC).run(loaded(path))
     save(Palettize()(before), tmp_path / "packed.onnx")
@@ -445,7 +454,7 @@ def test_pytorch_reads_it_back_as_parameters(bits: int, dtype: str, tmp_path: Pa
     assert all(torch.equal(found[n], wanted[n]) and found[n].requires_grad for n in wanted)
 
 
-@pytest.mark.parametrize("path", REAL, ids=name_of)
+@REAL
 def test_pytorch_computes_what_it_does_without_palettes(path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from redir.backends.torch.writer import to_torch  # noqa: PLC0415 - needs torch

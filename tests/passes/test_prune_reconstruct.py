@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from redir import ops
 from redir.check.outputs import verify
@@ -158,7 +158,6 @@ def test_it_errs_less() -> None:
     assert far(graph, pruned(graph)) < 0.6 * far(graph, Prune(0.25, Last())(graph))
 
 
-@settings(max_examples=25)
 @given(graphs("conv", "batchnorm", "residual", "grouped", "concat", "gemm"))
 def test_removing_is_the_same_as_silencing(graph: Graph) -> None:
     options = {"reconstruct": True, "statistics": "drawn", "examples": 4}
@@ -168,7 +167,7 @@ def test_removing_is_the_same_as_silencing(graph: Graph) -> None:
 
 def test_keeps_its_promises() -> None:
     step = Pipeline.parse("prune{reconstruct=true,statistics=drawn,examples=4}").passes[0]
-    check_pass(step, graphs("conv", "residual"), 20)
+    check_pass(step, graphs("conv", "residual"))
 
 
 def shared(x: Value) -> Value:

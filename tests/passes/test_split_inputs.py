@@ -509,7 +509,9 @@ def test_the_demo_model(cost: str) -> None:
     assert (after is before) == (cost != "multiplications")
 
 
-@pytest.mark.parametrize("name", ["cifar10-resnet20-bn", "cls-mnist-cntk-op7"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("cifar10-resnet20-bn", marks=pytest.mark.nightly), "cls-mnist-cntk-op7"]
+)
 def test_a_real_model_makes_the_papers_multiplications(name: str, shared: Path) -> None:
     """But for strided convolutions, in which not every number meets every weight."""
     graph = redir.load(shared / "models" / f"{name}.onnx", overridable_initializers="constant")
@@ -520,6 +522,7 @@ def test_a_real_model_makes_the_papers_multiplications(name: str, shared: Path) 
     assert products(after) < 1.1 * sum(multiplications(before)) < products(before)
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not installed(), reason="onnxruntime is not installed")
 def test_latency(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REDIR_CACHE", str(tmp_path))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, numpy_helper
 
 from redir.frontends.onnx import load
@@ -28,6 +29,20 @@ ONNX = {
 }
 MODELS = [*SHARED, *sorted(ONNX)]
 
+# What is much like another of them, or takes seconds for what few have: for the night.
+REPEATED = {
+    "cifar10-resnet32-bn",
+    "cifar10-wide8-bn",
+    "cls-imagenet-mobilenetv1-0.5-160-deq",
+    "det-ultraface-rfb320",
+    "det-yolox-nano-zoo",
+    "ocr-ppocrv3-det-ch-op15",
+    "pose-fsanet-1x1",
+    "seg-prisma-op7-keras",
+    "sr-subpixel-x3-op10",
+    "vad-silero-v3-lstm-op13",
+}
+
 _WORDS = ("monday", "tuesday", "Monday", "x")
 _SHAPES: Mapping[tuple[str, str], tuple[int, ...]] = {  # start of the model's name, input
     ("ocr-ppocrv3-det", "x"): (1, 3, 64, 64),
@@ -43,6 +58,17 @@ _RATE = "sr"  # an input that holds the hertz of another
 def name_of(path: Path) -> str:
     """What to call a model in the name of a test."""
     return path.parent.name if path in ONNX else path.stem
+
+
+def each(
+    paths: Sequence[Path], night: Collection[str] = frozenset(REPEATED)
+) -> pytest.MarkDecorator:
+    """Parametrize ``path`` by models, of which those called one of ``night`` wait for it."""
+    params = [
+        pytest.param(p, id=name_of(p), marks=[pytest.mark.nightly] * (name_of(p) in night))
+        for p in paths
+    ]
+    return pytest.mark.parametrize("path", params)
 
 
 @cache

@@ -23,6 +23,7 @@ from redir.runtime.float64 import widened
 from tests.real.inputs import (
     MODELS,
     Feeds,
+    each,
     feeds_of,
     loaded,
     name_of,
@@ -39,7 +40,7 @@ SLACK = 3  # times the error of the original
 ULPS = 8  # of the largest output
 
 ACCEPTED = [path for path in MODELS if original(path) is not None]
-each_model = pytest.mark.parametrize("path", MODELS, ids=name_of)
+each_model = each(MODELS)
 
 
 @cache
@@ -90,7 +91,7 @@ def assert_within_rounding(found: Any, original: Any, exact: Any) -> None:
     assert error(found, exact) <= allowed
 
 
-@pytest.mark.parametrize("path", ACCEPTED, ids=name_of)
+@each(ACCEPTED)
 def test_outputs_are_the_same_to_within_rounding(path: Path, after: Path) -> None:
     before, now, feeds = original(path), session(after), feeds_of(path)
     assert before is not None

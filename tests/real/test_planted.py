@@ -15,7 +15,16 @@ from redir.ir import Graph
 from redir.passes.merge import Merge
 from redir.pipeline import Pipeline
 from redir.testing import plant_duplicates
-from tests.real.inputs import SHARED, feeds_of, name_of, original, outputs_of, session
+from tests.real.inputs import (
+    REPEATED,
+    SHARED,
+    each,
+    feeds_of,
+    name_of,
+    original,
+    outputs_of,
+    session,
+)
 
 CLEAN = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm,cse,merge")
 # Their weights are integers, lie in captured graphs, or are read where shapes are computed.
@@ -26,30 +35,14 @@ PINNED = {
 # What takes seconds each: made smaller by the preset exact for every change, here by night.
 SLOW = {
     "aud-gtcrn-simple",
-    "cifar10-wide8-bn",
     "det-fastestdet-coco",
-    "det-ultraface-rfb320",
-    "det-yolox-nano-zoo",
     "det-yunet-n-320",
     "lmk-mediapipe-facemesh-tf2onnx-nhwc",
-    "ocr-ppocrv3-det-ch-op15",
-    "pose-fsanet-1x1",
-    "seg-prisma-op7-keras",
     "seg-sinet-portrait",
-    "sr-subpixel-x3-op10",
     "txt-magika-v1",
     "trk-vittrack-transformer-op14",
-    "vad-silero-v3-lstm-op13",
 }
-each_free_model = pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=pytest.mark.nightly if name_of(path) in SLOW else ())
-        for path in SHARED
-        if name_of(path) not in PINNED
-    ],
-    ids=name_of,
-)
+each_free_model = each([p for p in SHARED if name_of(p) not in PINNED], SLOW | REPEATED)
 
 
 def cleaned(path: Path) -> Graph:

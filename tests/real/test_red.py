@@ -70,7 +70,7 @@ def test_an_error_saves_multiply_adds(hashed: Graph) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("named", ["red", "red++"])
+@pytest.mark.parametrize("named", [pytest.param("red", marks=pytest.mark.nightly), "red++"])
 def test_the_presets_change_nothing_behind_hash(shared: Path, named: str, name: str) -> None:
     """What they do to a hashed network is exact."""
     before = load(shared / f"models/{name}.onnx")

@@ -16,7 +16,7 @@ from redir.backends.onnx import save
 from redir.frontends.onnx import load
 from redir.ir.interpreter import evaluate
 from redir.text import parse, tensors
-from tests.real.inputs import MODELS, feeds_of, loaded, name_of, original, outputs_of, session
+from tests.real.inputs import MODELS, each, feeds_of, loaded, name_of, original, outputs_of, session
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
@@ -35,10 +35,8 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 REFUSED = [path for path in MODELS if original(path) is None]
-each_model = pytest.mark.parametrize("path", MODELS, ids=name_of)
-each_accepted = pytest.mark.parametrize(
-    "path", [path for path in MODELS if path not in REFUSED], ids=name_of
-)
+each_model = each(MODELS)
+each_accepted = each([path for path in MODELS if path not in REFUSED])
 each_refused = pytest.mark.parametrize("path", REFUSED, ids=name_of)
 
 

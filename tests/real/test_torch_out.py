@@ -15,7 +15,7 @@ from redir.errors import Unsupported
 from redir.ir import Graph
 from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array
-from tests.real.inputs import SHARED, Feeds, feeds_of, loaded, name_of, original, outputs_of
+from tests.real.inputs import SHARED, Feeds, each, feeds_of, loaded, original, outputs_of
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -26,7 +26,7 @@ _CLOSE = 1e-5  # of the magnitude of an output
 _OWN = 4  # times what onnxruntime itself is from the interpreter: sums in another order
 
 
-@pytest.mark.parametrize("path", SHARED, ids=name_of)
+@each(SHARED)
 def test_a_real_model_computes_the_same(path: Path) -> None:
     torch.set_num_threads(1)
     graph, feeds, held = loaded(path), feeds_of(path), original(path)

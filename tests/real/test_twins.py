@@ -13,12 +13,11 @@ from redir.passes.merge import Merge
 from redir.pipeline import Pipeline
 from redir.pipeline.presets import preset
 from redir.testing import check_removal, plant_duplicates, whole_number_twin
-from tests.real.inputs import SHARED, name_of
+from tests.real.inputs import SHARED, each, name_of
 
 CLEAN = Pipeline.parse("fold-constants,eliminate-identity,fold-batchnorm,cse")
 QUICK = {
     "ad-toycar-autoencoder-mlperftiny",
-    "cifar10-resnet20-folded",
     "cls-cifar10-resnet8-mlperftiny",
     "cls-mnist-cntk-op7",
     "kws-oww-alexa",
@@ -29,13 +28,7 @@ NOT_WHOLE = {
     "cls-shufflenetv2-int8-onnxzoo",
     "vad-silero-v5-if-op16",
 }
-each_model = pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(p, id=name_of(p), marks=[pytest.mark.nightly] * (name_of(p) not in QUICK))
-        for p in SHARED
-    ],
-)
+each_model = each(SHARED, {name_of(p) for p in SHARED} - QUICK)
 
 
 def twin_of(path: Path) -> Graph:
