@@ -174,7 +174,9 @@ def left(folder: Path) -> list[Path]:
     return [*folder.glob("*redir*"), *folder.glob("out")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.nightly)]
+)
 def test_a_signal_is_one_line_and_leaves_nothing(number: int, tmp_path: Path) -> None:
     name = signal.Signals(number).name
     said = f"redir: error: stopped by {name}; nothing was written\n"

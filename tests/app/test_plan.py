@@ -238,7 +238,9 @@ def test_compress_says_where_ranks_come_in_steps(redir: Redir) -> None:
 HINT = "--cost latency takes only what is faster"
 
 
-@pytest.mark.parametrize(("ratio", "times"), [(0.5, 0), (1.0, 1), (1.5, 1)])
+@pytest.mark.parametrize(
+    ("ratio", "times"), [(0.5, 0), (1.0, 1), pytest.param(1.5, 1, marks=pytest.mark.nightly)]
+)
 def test_compress_says_that_time_did_not_follow(
     redir: Redir, monkeypatch: pytest.MonkeyPatch, ratio: float, times: int
 ) -> None:

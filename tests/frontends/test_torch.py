@@ -1067,7 +1067,7 @@ def torchvision(shared: Path) -> Any:
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("resnet18", 64),
+        pytest.param("resnet18", 64, marks=pytest.mark.nightly),
         pytest.param("mobilenet_v3_small", 64, marks=pytest.mark.nightly),
         pytest.param("shufflenet_v2_x0_5", 64, marks=pytest.mark.nightly),
         ("squeezenet1_1", 64),

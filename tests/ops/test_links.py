@@ -208,6 +208,7 @@ def may_add_up(case: Case, groups: Groups) -> bool:
 LINKED = [name for name, entry in ops.ENTRIES.items() if entry.links is not ops.entry().links]
 _DRAWN = list(dict.fromkeys(DRAWERS[n] for n in LINKED))
 KINDS = {d.__name__: [n for n in LINKED if DRAWERS[n] is d] for d in _DRAWN}
+SLOW = {"deform_conv", "grid_sample"}  # as a convolution and a Resize
 NO_KERNEL = {"Gelu", "GlobalLpPool"}  # onnx.reference cannot run them
 
 
@@ -265,7 +266,9 @@ def test_links_fire(name: str) -> None:
     assert find(cases([name]), lambda c: any(map(alike, families(c))), settings=quick)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.nightly] * (kind in SLOW)) for kind in KINDS]
+)
 @given(data=st.data())
 def test_channels_that_are_linked_are_exchanged_dropped_and_merged_alike(
     kind: str, data: st.DataObject

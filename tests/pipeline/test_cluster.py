@@ -77,6 +77,7 @@ def test_a_task_whose_worker_dies_is_done_again(tmp_path: Path) -> None:
     assert tasks.mapped(deeds.called, items, "deeds")[0] == 1
 
 
+@pytest.mark.nightly
 def test_a_task_that_kills_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(Lost, match="deaths 1/1: lost by --scheduler tcp://"):
         tasks.mapped(deeds.dying, [(tmp_path, 99)], "deaths")

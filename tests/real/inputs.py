@@ -34,11 +34,13 @@ REPEATED = {
     "cifar10-resnet32-bn",
     "cifar10-wide8-bn",
     "cls-imagenet-mobilenetv1-0.5-160-deq",
+    "det-fastestdet-coco",
     "det-ultraface-rfb320",
     "det-yolox-nano-zoo",
     "ocr-ppocrv3-det-ch-op15",
     "pose-fsanet-1x1",
     "seg-prisma-op7-keras",
+    "seg-sinet-portrait",
     "sr-subpixel-x3-op10",
     "vad-silero-v3-lstm-op13",
 }

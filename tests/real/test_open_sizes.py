@@ -10,7 +10,9 @@ from tests.real.open_maps import MAPS, apart, exported, share
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's older exporter warns that it is old, and of shapes
-@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.nightly] * (n == "YOLO")) for n in MAPS]
+)
 def test_as_much_goes_where_sizes_are_open(name: str) -> None:
     fixed, opened = (exported(MAPS[name], "torchscript", opened=o) for o in (False, True))
     assert fixed is not None

@@ -35,10 +35,13 @@ PINNED = {
 # What takes seconds each: made smaller by the preset exact for every change, here by night.
 SLOW = {
     "aud-gtcrn-simple",
-    "det-fastestdet-coco",
+    "cifar10-resnet20-dynamo",
+    "cifar10-resnet20-folded",
+    "cls-imagenet-mobilenetv1-0.25-128-deq",
+    "cls-vww-mobilenetv1-0.25-96-mlperftiny",
     "det-yunet-n-320",
     "lmk-mediapipe-facemesh-tf2onnx-nhwc",
-    "seg-sinet-portrait",
+    "ocr-ppocr-cls-op14",
     "txt-magika-v1",
     "trk-vittrack-transformer-op14",
 }

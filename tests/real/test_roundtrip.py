@@ -16,7 +16,17 @@ from redir.backends.onnx import save
 from redir.frontends.onnx import load
 from redir.ir.interpreter import evaluate
 from redir.text import parse, tensors
-from tests.real.inputs import MODELS, each, feeds_of, loaded, name_of, original, outputs_of, session
+from tests.real.inputs import (
+    MODELS,
+    REPEATED,
+    each,
+    feeds_of,
+    loaded,
+    name_of,
+    original,
+    outputs_of,
+    session,
+)
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
@@ -35,6 +45,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 REFUSED = [path for path in MODELS if original(path) is None]
+LONG = {"aud-gtcrn-simple", "trk-vittrack-transformer-op14"}  # as text
 each_model = each(MODELS)
 each_accepted = each([path for path in MODELS if path not in REFUSED])
 each_refused = pytest.mark.parametrize("path", REFUSED, ids=name_of)
@@ -91,7 +102,7 @@ def test_a_second_round_trip_changes_nothing(written: Path, tmp_path: Path) -> N
     assert (tmp_path / "again.onnx").read_bytes() == written.read_bytes()
 
 
-@each_model
+@each(MODELS, REPEATED | LONG)
 def test_the_text_parses_back(path: Path) -> None:
     text = repr(loaded(path))
     held = {tensor.digest: tensor.array for tensor in tensors(loaded(path))}
