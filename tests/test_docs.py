@@ -133,7 +133,7 @@ def test_the_demo_images_are_images_that_the_model_takes() -> None:
 
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-COMMANDS = ("compress", "plan", "sweep", "opt", "stats", "verify", "groups", "passes", "demo")
+COMMANDS = tuple("compress plan sweep report opt stats verify groups passes demo".split())
 
 
 def sections() -> dict[str, str]:

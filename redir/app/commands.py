@@ -48,11 +48,10 @@ from redir.runtime.open_sizes import check_shapes, parsed_shapes
 
 def add_commands(commands: Any) -> None:
     """Add every command to the parsers of commands."""
-    for add in (add_compress, add_plan, add_sweep, _add_opt, _add_stats, _add_verify):
+    for add in (add_compress, add_plan, add_sweep, add_report_command):
         add(commands)
-    _add_groups(commands)
-    _add_passes(commands)
-    add_report_command(commands)
+    for add in (_add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
+        add(commands)
     add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
 
 
