@@ -21,7 +21,7 @@ from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.ways import all_factorings
 from redir.progress import progress
-from redir.statistics import Source, is_made_up
+from redir.statistics import Source, draws_lengths, is_made_up
 from redir.statistics.judge import Judge, judge
 from redir.statistics.norms import fitted, is_norm
 from redir.statistics.walk import Batches, count_of, cut, is_fixed, size_of, some
@@ -177,7 +177,8 @@ def study(
     if not ways:
         return None
     count, made_up = examples or _enough(sizes, ways), is_made_up(source)
-    given = source.batches(sizes.batched if made_up else graph, count, seed)
+    is_sized = made_up and not draws_lengths(source, graph)
+    given = source.batches(sizes.batched if is_sized else graph, count, seed)
     original, batches = graph, cut(sizes.batched, given)
     if made_up and any(map(is_norm, graph.nodes)):
         graph = fitted(graph, batches)

@@ -114,6 +114,11 @@ class Inputs:
         """Numbers as ``style(rng, shape)`` draws them, where the graph asks for none of its own."""
         return self._drawn(seed, lambda rng, shape, wanted: _floats(rng, shape, wanted, style))
 
+    def wanted(self) -> dict[str, Numbers]:
+        """What the graph wants each input to be, as far as it or the name of that tells."""
+        given = ((n, self.graph.inputs[n]) for n in self.shapes)
+        return {n: self._wanted.get(v, ANY) & _by_name(n, v.type.dtype.kind) for n, v in given}
+
     def sample(self, seed: int, number: int) -> dict[str, Array]:
         """The sample of that ``number``, the examples in it each of another distribution.
 
@@ -142,8 +147,7 @@ class Inputs:
         limits.ask(8 * prod(shape), f"input {name!r}")
         if type_.dtype == np.dtype(object):
             return rng.choice(np.array(["a", "b", "c"], object), shape)
-        wanted = self._wanted.get(self.graph.inputs[name], ANY) & _by_name(name, type_.dtype.kind)
-        wanted = wanted.within(_most(type_.dtype))
+        wanted = self.wanted()[name].within(_most(type_.dtype))
         if type_.dtype.kind == "b" or wanted.flag:
             return _mask(rng, shape).astype(type_.dtype)
         if type_.dtype.kind in "iu":

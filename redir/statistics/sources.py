@@ -19,6 +19,7 @@ from redir.statistics.given import Calibration, Images
 from redir.statistics.images import natural, photographs
 from redir.statistics.norms import is_norm
 from redir.statistics.preprocessing import Preprocessing
+from redir.statistics.tokens import TOKENS, Tokens, reads_text
 from redir.statistics.walk import flowing, is_fixed
 
 
@@ -51,24 +52,29 @@ _MANY = 64  # synthetic inputs; with fewer, drawn ones do as well
 def source(given: str | Source, preprocess: str = "") -> Source:
     """The source of that name, of an .npz file, or of a folder or a .zip of images.
 
-    ``preprocess`` is for images, also drawn ones: see ``Preprocessing``.
+    A .json file says how often words occur: see ``Tokens``. ``preprocess`` is for images, also
+    drawn ones: see ``Preprocessing``.
 
     Raises:
         BadPipeline: there is none, or it takes no ``preprocess``.
     """
-    named = not isinstance(given, str) or given in plugins(_GROUP) or given.endswith(".npz")
+    file = isinstance(given, str) and given.endswith((".npz", ".json"))
+    named = not isinstance(given, str) or given in plugins(_GROUP) or file
     if isinstance(given, str) and not named and (given.endswith(".zip") or Path(given).is_dir()):
         return Images(given, preprocess)
     if preprocess and given not in _DRAWN:
         raise BadPipeline(f"preprocess is for images, and {given} are none")
     if not isinstance(given, str):
         return given
+    if given.endswith(".json"):
+        return Tokens(given)
     if given.endswith(".npz"):
         return Calibration(given)
     if not named:
         raise BadPipeline(
             f"no source of statistics is called {given!r}: there are "
-            f"{', '.join(plugins(_GROUP))}, .npz files, and folders and .zip files of images"
+            f"{', '.join(plugins(_GROUP))}, .npz files, .json files of counts of words, and "
+            "folders and .zip files of images"
         )
     if preprocess:
         return _DRAWN[given](preprocess)
@@ -125,6 +131,7 @@ def sizes(graph: Graph, count: int) -> tuple[dict[str, tuple[int, ...]], int]:
 class Auto:
     """Synthetic inputs where norms tell what flowed, and many are made in minutes, else drawn.
 
+    A model that looks up ids of words gets texts of them: see ``Tokens``.
     Norms tell it where there is one for every second layer at least: few say next to nothing, and
     inputs that suit them take as long to make.
     """
@@ -143,7 +150,13 @@ class Auto:
         return found.batches(graph, count, seed)
 
     def choice(self, graph: Graph) -> str:
-        """The name of the source that is taken."""
+        """The name of the source that is taken.
+
+        Raises:
+            Unsupported: no sizes fit the model.
+        """
+        if reads_text(graph):
+            return str(TOKENS)
         norms = sum(map(is_norm, graph.nodes))
         told = norms and 2 * norms >= sum(node.has("layer") for node in graph.nodes)
         quick = len(graph.inputs) == 1 and _MANY * flowing(graph) <= GRADIENTS
@@ -151,6 +164,12 @@ class Auto:
 
     def __str__(self) -> str:
         return "auto"
+
+
+def draws_lengths(source: Source, graph: Graph) -> bool:
+    """Whether a source draws sizes that ``graph`` leaves open, as texts are of many lengths."""
+    auto = isinstance(source, Auto) and source.choice(graph) == str(TOKENS)
+    return auto or isinstance(source, Tokens)
 
 
 AUTO, DRAWN = Auto(), Drawn()

@@ -30,7 +30,7 @@ The last argument is what else is held just then.
 
 _LARGE = 2**16  # numbers that a node reads
 _AT_ONCE = 2**22  # numbers in a value, about, so that what flows fits into memory
-_MOST = 32  # examples at once
+_MOST, _FEW = 32, 2**11  # examples at once, or more where they are of so few numbers together
 
 
 def cut(graph: Graph, batches: Batches) -> Batches:
@@ -63,8 +63,8 @@ def count_of(batch: Mapping[str, Array]) -> int:
 
 def _pieces(batch: Mapping[str, Array], largest: int) -> Batches:
     count = count_of(batch)
-    each = max(largest, sum(array.size for array in batch.values()) / count)
-    step = int(min(max(_AT_ONCE / each, 1), _MOST))
+    given = sum(array.size for array in batch.values()) / count
+    step = int(min(max(_AT_ONCE / max(largest, given), 1), max(_MOST, _FEW / max(given, 1))))
     return [{n: a[i : i + step] for n, a in batch.items()} for i in range(0, count, step)]
 
 

@@ -1,0 +1,169 @@
+"""Ids of words for models that read text: drawn, where there is no text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from redir.errors import BadInput
+from redir.io.vocabulary import Vocabulary
+from redir.ir import Graph
+from redir.ir.tensor import Array
+from redir.runtime.inputs import Inputs
+from redir.runtime.open_sizes import Shapes, fitting_shapes
+from redir.statistics.walk import is_fixed
+
+_WORDS = 64  # that a table has at least: what has fewer tells kinds, and not words
+_SHORT, _MEAN = 3, 6  # tokens of a text at least, and how many more it has on average
+_AT_ONCE = 48  # texts of one length
+_AXES = 2  # examples, and the tokens of each
+_POSITIONS = {"position", "positions"}
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a graph reads of texts: by input, the ids of words, places, marks of what counts.
+
+    ``words`` have the size of the table that they are looked up in. All are of one ``shape``:
+    examples, and tokens of each.
+    """
+
+    shape: tuple[int, int]
+    words: Mapping[str, int]
+    places: frozenset[str]
+    marks: frozenset[str]
+    kinds: frozenset[str]
+
+    @classmethod
+    def of(cls, graph: Graph, shapes: Shapes) -> Read:
+        """That of a graph at some shapes; one that reads no text has no words."""
+        wanted = Inputs(graph, shapes).wanted()
+        texts = {n: w for n, w in wanted.items() if len(shapes[n]) == _AXES}
+        whole = {n: w for n, w in texts.items() if graph.inputs[n].type.dtype.kind in "iu"}
+        tables = {n: int(w.high) + 1 for n, w in whole.items() if w.bounded and w.low == 0}
+        large = {n: size for n, size in tables.items() if size >= _WORDS}
+        places = {n for n in large if _POSITIONS & set(re.split(r"[^a-z]+", n.lower()))}
+        words = {n: size for n, size in large.items() if n not in places}
+        shape = shapes[next(iter(words))] if words else (0, 0)
+        alike = {n for n in texts if shapes[n] == shape}
+        words = {n: size for n, size in words.items() if n in alike}
+        marks = frozenset(n for n in alike if texts[n].flag)
+        kinds = frozenset(alike & tables.keys() - marks - large.keys())
+        return cls((shape[0], shape[1]), words, frozenset(places & alike), marks, kinds)
+
+    def is_open(self, graph: Graph) -> bool:
+        """Whether a graph takes texts of any length."""
+        return all(graph.inputs[name].type.size(1) is None for name in self.words)
+
+    def sized(
+        self, graph: Graph, shapes: Shapes, examples: int, length: int
+    ) -> Mapping[str, tuple[int, ...]]:
+        """Shapes for so many texts of a length, where these are open."""
+        dims = (graph.inputs[next(iter(self.words))].type.shape or ())[:_AXES]
+        new = dict(zip(dims, (examples, length), strict=True))
+
+        def size(dim: int | str | None, usual: int) -> int:
+            return new[dim] if isinstance(dim, str) and dim in new else usual
+
+        types = {n: graph.inputs[n].type.shape or usual for n, usual in shapes.items()}
+        return {n: tuple(map(size, types[n], usual)) for n, usual in shapes.items()}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Texts of words drawn at random: ids of a table that the graph looks up.
+
+    Each word is as likely as any other, or as a file at ``path`` says: counts of ids, or the
+    ``tokenizer.json`` of the model, whose marks then begin and end each text. They are short, three
+    tokens and mostly up to a dozen more: the longer a text of words that have nothing to do with
+    each other, the less it is like one that has a meaning. There are as many tokens as in so many
+    examples of the usual size.
+    """
+
+    path: str = ""
+    made_up: ClassVar[bool] = True
+    vocabulary: Vocabulary | None = field(init=False, compare=False, repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Read the file, if there is one."""
+        if self.path:
+            object.__setattr__(self, "vocabulary", Vocabulary.read(self.path))
+
+    def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
+        """Texts drawn by ``seed``, those of a batch of one length.
+
+        Raises:
+            BadInput: the graph reads no ids, or the file has others.
+            Unsupported: no sizes fit the model.
+        """
+        shapes = next(fitting_shapes(graph))
+        read = Read.of(graph, shapes)
+        if not read.words:
+            raise BadInput("tokens are for models that look up ids of words, and this does not")
+        rng, (_, longest) = np.random.default_rng(seed), read.shape
+        if is_fixed(graph) or not read.is_open(graph):
+            return list(self._padded(graph, shapes, read, count, rng))
+        found, left = list[Mapping[str, Array]](), count * longest
+        while left > 0:
+            length = int(min(_SHORT + rng.geometric(1 / _MEAN), longest))
+            texts = min(_AT_ONCE, -(-left // length))
+            found.append(self._filled(graph, shapes, read, np.full(texts, length), rng))
+            left -= texts * length
+        return found
+
+    def _padded(
+        self, graph: Graph, shapes: Shapes, read: Read, count: int, rng: np.random.Generator
+    ) -> Iterator[Mapping[str, Array]]:
+        """Batches of the one length that a graph takes, with what comes behind texts masked."""
+        texts, length = read.shape
+        each = texts if is_fixed(graph) else count
+        for _ in range(-(-count // each)):
+            lengths = np.minimum(_SHORT + rng.geometric(1 / _MEAN, each), length)
+            ends = lengths if read.marks else np.full(each, length)
+            yield self._filled(graph, shapes, read, ends, rng)
+
+    def _filled(
+        self, graph: Graph, shapes: Shapes, read: Read, lengths: Array, rng: np.random.Generator
+    ) -> Mapping[str, Array]:
+        """Arrays for all inputs, of texts ``lengths`` (examples,) long."""
+        whole = int(lengths.max()) if read.is_open(graph) else read.shape[1]
+        shape, along = (len(lengths), whole), np.arange(whole)
+        within = along < lengths.reshape(-1, 1)
+        found = dict[str, Array]()
+        for name, size in read.words.items():
+            found[name] = np.where(within, self._drawn(rng, shape, size, lengths), 0)
+        for names, array in ((read.places, along), (read.marks, within), (read.kinds, 0)):
+            found.update({name: np.broadcast_to(array, shape) for name in names})
+        others = {n: s for n, s in read.sized(graph, shapes, *shape).items() if n not in found}
+        if others:
+            found.update(Inputs(graph, {**shapes, **others}).normal(int(rng.integers(2**31))))
+        typed = {n: a.astype(graph.inputs[n].type.dtype) for n, a in found.items()}
+        return {name: typed[name] for name in shapes}
+
+    def _drawn(
+        self, rng: np.random.Generator, shape: tuple[int, ...], size: int, lengths: Array
+    ) -> Array:
+        """Ids (examples, tokens), with the marks of a tokenizer around each text."""
+        if self.vocabulary is None:
+            return rng.integers(0, size, shape)
+        return self.vocabulary.texts(rng, shape, size, lengths)
+
+    def __str__(self) -> str:
+        return self.path or "tokens"
+
+
+def reads_text(graph: Graph) -> bool:
+    """Whether a graph looks up ids of words.
+
+    Raises:
+        Unsupported: no sizes fit the model.
+    """
+    integers = any(value.type.dtype.kind in "iu" for value in graph.inputs.values())
+    return integers and bool(Read.of(graph, next(fitting_shapes(graph))).words)
+
+
+TOKENS = Tokens()

@@ -1,0 +1,165 @@
+"""Texts drawn for models that look up ids of words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from redir import ops
+from redir.errors import BadInput
+from redir.ir import Graph, Value
+from redir.ir.tensor import TensorType
+from redir.statistics import draws_lengths, source
+from redir.statistics.sources import AUTO, DRAWN
+from redir.statistics.tokens import TOKENS, reads_text
+from tests.helpers import const, ints
+
+RNG = np.random.default_rng(0)
+WORDS, WIDTH = 200, 4
+
+
+def integers(*shape: int | str) -> Value:
+    return Value(TensorType(np.dtype(np.int64), shape))
+
+
+def encoder(*shape: int | str, table: int = WORDS) -> Graph:
+    """Words, their places and their kinds are looked up; a mask says which count."""
+    ids, mask, kinds, places = (integers(*shape) for _ in range(4))
+    sizes = {"words": table, "kinds": 2, "places": 90}
+    held = {name: const(RNG.normal(size=(size, WIDTH))) for name, size in sizes.items()}
+    looked = [ops.Gather(held["words"], ids), ops.Gather(held["kinds"], kinds)]
+    total = ops.Add(ops.Add(*looked), ops.Gather(held["places"], places))
+    kept = ops.Unsqueeze(ops.Cast(mask, to=1), ints(2))
+    y = ops.ReduceMean(ops.Mul(total, kept), ints(1), keepdims=0)
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
+    return Graph({**inputs, "position_ids": places}, {"y": y})
+
+
+OPEN, FIXED = encoder("n", "length"), encoder(2, 12)
+
+
+def test_texts_are_of_many_lengths_and_as_many_tokens_as_in_the_usual_examples() -> None:
+    batches = TOKENS.batches(OPEN, 16, 0)
+    assert len({batch["input_ids"].shape[1] for batch in batches}) > 1
+    assert min(batch["input_ids"].shape[1] for batch in batches) > 3
+    assert 16 * 64 <= sum(batch["input_ids"].size for batch in batches) < 16 * 64 + 64
+
+
+def test_what_stands_beside_words_is_as_in_a_text() -> None:
+    for batch in TOKENS.batches(OPEN, 4, 0):
+        ids = batch["input_ids"]
+        assert ids.dtype == np.int64
+        assert ids.min() >= 0
+        assert ids.max() < WORDS
+        assert np.all(batch["attention_mask"] == 1)
+        assert np.all(batch["token_type_ids"] == 0)
+        assert np.array_equal(
+            batch["position_ids"], np.broadcast_to(range(ids.shape[1]), ids.shape)
+        )
+
+
+def test_what_lies_behind_a_text_is_masked_where_there_is_one_length() -> None:
+    batches = TOKENS.batches(FIXED, 9, 0)
+    assert [batch["input_ids"].shape for batch in batches] == [(2, 12)] * 5
+    for batch in batches:
+        mask = batch["attention_mask"].astype(bool)
+        assert np.all(mask[:, :4])
+        assert np.all(np.sort(mask, 1)[:, ::-1] == mask)
+        assert np.all(batch["input_ids"][~mask] == 0)
+    assert not np.all([batch["attention_mask"] for batch in batches])
+
+
+def test_the_seed_decides_what_is_drawn() -> None:
+    one, same, other = (TOKENS.batches(FIXED, 2, seed)[0]["input_ids"] for seed in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_auto_takes_texts_for_what_looks_up_words() -> None:
+    image = Value(TensorType(np.dtype(np.float32), ("n", 3)))
+    other = Graph({"x": image}, {"y": ops.Relu(image)})
+    few = encoder("n", "length", table=9)
+    assert AUTO.choice(OPEN) == "tokens"
+    assert AUTO.choice(other) == "drawn"
+    assert not reads_text(few)
+    assert draws_lengths(AUTO, OPEN)
+    assert draws_lengths(TOKENS, OPEN)
+    assert not draws_lengths(AUTO, other)
+    assert not draws_lengths(DRAWN, OPEN)
+    with pytest.raises(BadInput, match="look up ids of words"):
+        TOKENS.batches(other, 2, 0)
+
+
+def test_counts_say_which_words_occur(tmp_path: Path) -> None:
+    path = tmp_path / "counts.json"
+    path.write_text(json.dumps({"7": 3, "11": 1, "12": 0}))
+    ids = np.concatenate([b["input_ids"].ravel() for b in source(str(path)).batches(OPEN, 40, 0)])
+    assert set(ids.tolist()) == {7, 11}
+    assert np.mean(ids == 7) == pytest.approx(0.75, abs=0.05)
+    path.write_text(json.dumps([0, 2, 2]))
+    ids = source(str(path)).batches(OPEN, 4, 0)[0]["input_ids"]
+    assert set(ids.ravel().tolist()) == {1, 2}
+
+
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [
+        {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+    ],
+    "special_tokens": {"[CLS]": {"ids": [1]}, "[SEP]": {"ids": [2]}},
+}
+BERT = {"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]}
+
+
+@pytest.mark.parametrize(
+    "after", [TEMPLATE, BERT, {"type": "Sequence", "processors": [{"type": "ByteLevel"}, BERT]}]
+)
+def test_a_tokenizer_tells_what_stands_around_a_text(tmp_path: Path, after: Any) -> None:
+    path = tmp_path / "tokenizer.json"
+    vocab = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "c": 5}
+    special = [{"id": i, "special": True} for i in range(3)]
+    held = {"model": {"vocab": vocab}, "added_tokens": special, "post_processor": after}
+    path.write_text(json.dumps(held))
+    for batch in source(str(path)).batches(FIXED, 4, 0):
+        ids, lengths = batch["input_ids"], batch["attention_mask"].sum(1)
+        assert np.all(ids[:, 0] == 1)
+        for row, length in zip(ids, lengths, strict=True):
+            assert row[length - 1] == 2
+            assert set(row[1 : length - 1].tolist()) <= {3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("not json", "not JSON"),
+        ("3", "expected counts"),
+        ("{}", "some are more"),
+        ('{"a": 1}', "expected counts"),
+        ('{"3": -1}', "0 or more"),
+        ('{"3": NaN}', "0 or more"),
+        ('{"-3": 1}', "0 or more"),
+        ('{"model": 3}', "not the tokenizer.json"),
+        ('{"model": {"vocab": {"a": "b"}}}', "not the tokenizer.json"),
+        ('{"model": {"vocab": {}}}', "without words"),
+    ],
+)
+def test_a_file_that_is_no_counts_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=told):
+        source(str(path))
+
+
+def test_a_file_with_words_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "counts.json"
+    path.write_text('{"5000": 1}')
+    with pytest.raises(BadInput, match="no word of id 5000"):
+        source(str(path)).batches(OPEN, 2, 0)
+    with pytest.raises(BadInput, match="No such file"):
+        source(str(tmp_path / "missing.json"))
