@@ -11,9 +11,10 @@ from redir.ir import Graph, Node, Value
 from redir.ir.builtin import tensor_of
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
-from redir.layers.linear import Linear
+from redir.layers.linear import CONVS, Linear, linear
 from redir.statistics.norms import EPSILON
 
+_MEANS = (ops.LayerNormalization, ops.RMSNormalization, ops.ReduceMean)
 _LEAST = 1e-6  # that an output counts, also where its norm makes nothing of it
 
 
@@ -21,8 +22,9 @@ _LEAST = 1e-6  # that an output counts, also where its norm makes nothing of it
 class Behind:
     """A layer's result y flows into clip(scale * y + shift + other, low, high).
 
-    ``scale`` and ``shift`` (outputs,) are those of a norm, or 1 and 0. ``sum`` is the node that
-    adds ``other``, a value of y's shape, if one does.
+    ``scale`` and ``shift`` (outputs,) are those of a norm, or 1 and 0, and of a bias that is added
+    by a node of its own. ``sum`` is the node that adds ``other``, of the shape of y, if one does.
+    What comes out is ``normed`` if a norm over its channels reads it.
     """
 
     scale: Array
@@ -31,6 +33,18 @@ class Behind:
     other: Value | None = None
     low: float = -np.inf
     high: float = np.inf
+    normed: bool = False
+
+    def counts(self, wanted: Array) -> Array | None:
+        """What an error of each sample counts, if not all count alike; ``wanted`` is as in ``aim``.
+
+        A norm over channels divides each sample by its own spread, so errors of it too.
+        """
+        if not self.normed:
+            return None
+        energy = wanted.var(1, dtype=np.float64)
+        found: Array = 1 / np.maximum(energy, _LEAST * energy.mean() + 1e-30)
+        return found
 
     @property
     def clips(self) -> bool:
@@ -53,8 +67,12 @@ def behind(graph: Graph, layer: Linear) -> Behind:
     """What is behind a layer, as far as it is understood."""
     value, (scale, shift) = layer.y, (np.ones(layer.outputs), np.zeros(layer.outputs))
     node = _reader(graph, value)
+    if node is not None and isinstance(whole := linear(node), Linear) and whole.node is layer.node:
+        assert whole.bias is not None
+        shift, value = shift + whole.bias, whole.y
+        node = _reader(graph, value)
     if node is not None and node.op == ops.BatchNormalization and (norm := _affine(node)):
-        (scale, shift), value = norm, node.outputs[0]
+        scale, shift, value = norm[0], norm[0] * shift + norm[1], node.outputs[0]
         node = _reader(graph, value)
     total, other = None, None
     if node is not None and node.op == ops.Add and _alike(node):
@@ -62,7 +80,14 @@ def behind(graph: Graph, layer: Linear) -> Behind:
         other = node.inputs[1 - node.inputs.index(before)]
         node = _reader(graph, value)
     low, high = _bounds(node)
-    return Behind(scale, shift, total, other, low, high)
+    return Behind(scale, shift, total, other, low, high, _is_normed(graph, value))
+
+
+def _is_normed(graph: Graph, value: Value) -> bool:
+    """Whether a mean over channels, of the value or of what is computed of it, reads a value."""
+    readers = [node for node in graph.readers.get(value, ()) if node.op not in CONVS]
+    behind = [n for node in readers for v in node.outputs for n in graph.readers.get(v, ())]
+    return any(node.op in _MEANS for node in readers) or any(n.op == ops.ReduceMean for n in behind)
 
 
 def _reader(graph: Graph, value: Value) -> Node | None:

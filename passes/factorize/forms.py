@@ -112,9 +112,12 @@ class Factoring:
         """What moments are taken of, at some places of the result: (samples, features)."""
         return features(self.layer, x, places)
 
-    def seen(self, read: Array, targets: Array) -> Moments:
-        """The moments of what was read, with ``targets`` times what each output counts."""
-        return Moments.of(read, targets, self.flat)
+    def seen(self, read: Array, targets: Array, counts: Array | None = None) -> Moments:
+        """The moments of what was read, with ``targets`` times what each output counts.
+
+        ``counts`` (samples,) is what each sample counts, if not all count alike.
+        """
+        return Moments.of(read, targets, self.flat, counts)
 
     def dense(self, price: str) -> int:
         """What the layer costs as it is: see ``cost``."""

@@ -31,7 +31,8 @@ class Seen:
 
     ``targets`` (samples, outputs) are its results, times what each output counts; ``moments`` are
     of what it read, and these; ``spread`` (outputs,) is the deviation of its results. ``behind``
-    is what they flow into, and ``other`` (samples, outputs) what is added to them there.
+    is what they flow into, and ``other`` (samples, outputs) what is added to them there. ``counts``
+    (samples,) is what each sample counts, if not all count alike.
     """
 
     places: Sequence[Places]
@@ -40,6 +41,7 @@ class Seen:
     spread: Array
     behind: Behind
     other: Array | None = None
+    counts: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def observed(
     rng, seen = np.random.default_rng(seed), dict[Node, Seen]()
     adds = {b.sum: n for n, form in forms.items() if (b := behind(graph, form.layer)).sum}
 
-    def step(node: Node, operands: list[list[Any]], _: Held) -> list[Sequence[Any]] | None:
+    def step(node: Node, operands: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
         if node in adds:
             was = seen[adds[node]]
             place = node.inputs.index(was.behind.other)
@@ -74,13 +76,17 @@ def observed(
         if node not in forms:
             return None
         form, made = forms[node], applied(graph, node, operands)
-        count = form.samples // len(batches)
-        places = [drawn_places(rng, form.layer, y, count) for (y,) in made]
+        sizes = [y.size // form.layer.outputs for (y,) in made]
+        share = form.samples / max(sum(sizes), 1)
+        counted = zip(made, sizes, strict=True)
+        places = [drawn_places(rng, form.layer, y, int(share * n)) for (y,), n in counted]
         wanted = _joined(targets(form.layer, y, p) for (y,), p in zip(made, places, strict=True))
         spread, wanted = wanted.std(0), wanted * form.scale.astype(wanted.dtype)
-        kept = _read(form, operands[apart:], places[apart:])
-        moments = form.seen(kept, wanted[-len(kept) :])
-        seen[node] = Seen(places, wanted, moments, spread, behind(graph, form.layer))
+        kept, flows = _read(form, operands[apart:], places[apart:]), behind(graph, form.layer)
+        counts = flows.counts(wanted + _added(form.layer, flows, places, held))
+        seen_of = None if counts is None else counts[-len(kept) :]
+        moments = form.seen(kept, wanted[-len(kept) :], seen_of)
+        seen[node] = Seen(places, wanted, moments, spread, flows, counts=counts)
         return made
 
     walk(graph, batches, step, "what flows")
@@ -99,7 +105,7 @@ def solved(
         (form, rank), was = (plan[node].form, plan[node].rank), seen[node]
         read = _read(form, operands, was.places)
         aim = _aim(form.layer, was, held)
-        moments = form.seen(read, aim(was.targets))
+        moments = form.seen(read, aim(was.targets), was.counts)
         flow = Flow(read, aim, [arrays[0] for arrays in operands], was.places)
         needed = was.behind.clips or form.flows
         made[node] = form.fitted(rank, moments, was.moments, flow if needed else None)
@@ -144,15 +150,22 @@ def _unread(coupling: Coupling, lost: Mapping[Port, Array]) -> set[int]:
     return set[int]().union(*found).difference(*read)
 
 
+def _added(layer: Linear, flows: Behind, places: Sequence[Places], held: Held) -> Array:
+    """What is added to the results of a layer, as far as that is held: (samples, outputs)."""
+    shift: Array = flows.shift.astype(layer.array.dtype)
+    if flows.other is None or flows.other not in held:
+        return shift
+    arrays = zip(held[flows.other], places, strict=True)
+    return _joined(targets(layer, x, p) for x, p in arrays) + shift
+
+
 def _aim(layer: Linear, was: Seen, held: Held) -> Aim:
     """What the results of a layer should be, from what they are."""
     flows = was.behind
     if flows.other is None:
         given, wanted = flows.shift.astype(was.targets.dtype), was.targets
     elif flows.other in held and was.other is not None:
-        arrays = zip(held[flows.other], was.places, strict=True)
-        now = _joined(targets(layer, x, p) for x, p in arrays)
-        given, wanted = now + flows.shift.astype(now.dtype), was.targets + was.other
+        given, wanted = _added(layer, flows, was.places, held), was.targets + was.other
     else:
         return lambda _: was.targets
     wanted = wanted + flows.shift.astype(wanted.dtype)

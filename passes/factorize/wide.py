@@ -39,9 +39,9 @@ class Wide(Factoring):
         """One tap of each input: (samples, inputs)."""
         return channels(self.layer, x, places)
 
-    def seen(self, read: Array, targets: Array) -> Moments:
+    def seen(self, read: Array, targets: Array, counts: Array | None = None) -> Moments:
         """The moments of channels; those with targets say nothing."""
-        return Moments.of(read, targets)
+        return Moments.of(read, targets, counts=counts)
 
     def fitted(
         self, rank: int, new: Moments, old: Moments, flow: Flow | None = None, mix: float = 0.2

@@ -29,15 +29,24 @@ class Moments:
     unseen: Array
 
     @classmethod
-    def of(cls, features: Array, targets: Array, weights: Array | None = None) -> Moments:
-        """The moments of rows of features and of targets.
+    def of(
+        cls,
+        features: Array,
+        targets: Array,
+        weights: Array | None = None,
+        counts: Array | None = None,
+    ) -> Moments:
+        """The moments of rows of features and of targets, each of which counts as ``counts`` says.
 
         Where few rows are many features, correlations are chance: with the ``weights`` of the
         layer, so much of them is left out as is (Schafer and Strimmer, 2005).
         """
-        mean, target = features.mean(0, dtype=np.float64), targets.mean(0, dtype=np.float64)
+        mean, target = (_mean(rows, counts) for rows in (features, targets))
         a, y = features - mean.astype(features.dtype), targets - target.astype(targets.dtype)
         count = max(len(a), 1)
+        if counts is not None:
+            roots = np.sqrt(counts / counts.mean()).astype(a.dtype)[:, None]
+            a, y = a * roots, y * roots
         gram, cross = ((a.T @ b / count).astype(np.float64) for b in (a, y))
         energy = float(np.square(y, dtype=np.float64).sum()) / count
         if weights is None:
@@ -58,6 +67,15 @@ class Moments:
         missed = self.energy - 2 * np.sum(weights * self.cross)
         missed += np.sum((self.gram @ weights) * weights)
         return max(float(missed), 0.0) / (self.energy or 1.0)
+
+
+def _mean(rows: Array, counts: Array | None) -> Array:
+    """The mean of rows, each of which counts as ``counts`` says."""
+    if counts is None:
+        found: Array = rows.mean(0, dtype=np.float64)
+        return found
+    shares: Array = counts / counts.sum()
+    return shares @ rows.astype(np.float64)
 
 
 def _chance(rows: Array, gram: Array) -> float:

@@ -89,3 +89,12 @@ def test_of_many_rows_correlations_stay() -> None:
     read, weights = RNG.normal(size=(20000, 5)) @ RNG.normal(size=(5, 8)), RNG.normal(size=(8, 2))
     plain, less = Moments.of(read, read @ weights), Moments.of(read, read @ weights, weights)
     assert np.allclose(plain.gram, less.gram, rtol=1e-2, atol=1e-2)
+
+
+def test_samples_that_count_twice_are_as_if_they_were_there_twice() -> None:
+    read, wanted = RNG.normal(size=(50, 3)), RNG.normal(size=(50, 2))
+    counts = RNG.integers(1, 3, 50)
+    found = Moments.of(read, wanted, counts=counts)
+    twice = Moments.of(np.repeat(read, counts, 0), np.repeat(wanted, counts, 0))
+    for name in ("gram", "cross", "mean", "target", "energy"):
+        assert np.allclose(getattr(found, name), getattr(twice, name)), name
