@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -126,12 +127,17 @@ def test_siblings_do_not_import_each_other(folder: str) -> None:
     ] == []
 
 
+@cache
+def everywhere() -> list[tuple[Path, str, int]]:
+    """The modules that each file imports on each line, in functions too."""
+    return [(p, m, n) for p, tree in TREES.items() for m, n in imports(tree, waiting=True)]
+
+
 @pytest.mark.parametrize("package", ROOMS_OF)
 def test_a_package_is_imported_in_its_rooms_only(package: str) -> None:
     assert [
         f"{path}:{line} imports {module}"
-        for path, tree in TREES.items()
-        for module, line in imports(tree, waiting=True)
+        for path, module, line in everywhere()
         if module.split(".")[0] == package and not name_of(path).startswith(ROOMS_OF[package])
     ] == []
 

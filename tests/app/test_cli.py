@@ -808,11 +808,12 @@ def test_the_cost_is_given_to_the_passes_that_have_none(redir: Redir) -> None:
     assert names == ["split-inputs{cost=multiplications}", "split-inputs{cost=bytes}", "cse"]
 
 
-def test_starting_loads_no_slow_part_of_scipy() -> None:
-    """They are for hashing and tying, and take longer to import than all the rest."""
+def test_starting_loads_no_torch_and_no_slow_part_of_scipy() -> None:
+    """These are for hashing and tying, and take longer to import than all the rest."""
     code = (
-        "import sys, redir.app.cli; from redir.pipeline.presets import preset; preset('exact');"
-        "print({'scipy.signal', 'scipy.stats', 'scipy.cluster'} & set(sys.modules))"
+        "import sys, redir.app.cli, redir.passes.prune;"
+        "from redir.pipeline.presets import preset; preset('exact');"
+        "print({'torch', 'scipy.signal', 'scipy.stats', 'scipy.cluster'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "set()\n")

@@ -27,7 +27,7 @@ from redir.pipeline.executors import Pool
 from redir.pipeline.sweep import Sweep, Swept
 from redir.tasks import using
 from tests.commands import Redir
-from tests.helpers import const, placeholder
+from tests.helpers import const, one_of_three, placeholder
 
 QUICK = "--statistics drawn --align 1 --no-timing"
 
@@ -126,7 +126,7 @@ def test_a_value_out_of_reach_leaves_the_others(redir: Redir) -> None:
     assert (Path("s0.01.onnx").exists(), Path("s0.61.onnx").exists()) == (False, True)
 
 
-@pytest.mark.parametrize("ending", plots.ENDINGS)
+@pytest.mark.parametrize("ending", one_of_three(plots.ENDINGS))
 def test_sweep_draws_the_curve(redir: Redir, ending: str) -> None:
     pytest.importorskip("matplotlib", reason="it draws the curve")
     done = redir(f"sweep good.onnx --macs 0.5 {QUICK} --plot curve{ending}")
