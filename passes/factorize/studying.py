@@ -57,6 +57,7 @@ class Studying(Observing):
         except Unsupported as error:  # what cannot be run is left alone
             if needed:
                 raise BadInput(f"{self.name}: the model cannot be run: {error}") from None
+            self.unchanged(f"it cannot be run: {error}")
             return None
 
     def unchanged(self, why: str) -> None:

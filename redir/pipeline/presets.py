@@ -17,7 +17,7 @@ PRESETS = {
     "red": f"{_HASHED},uneven-depthwise{{basis=distinct}}",
     "red++": f"{_HASHED},split-inputs",
     "palettes": f"{_CLEAN},{_LESS},palettize",
-    "best": f"fold-constants,eliminate-identity,factorize,{_CLEAN},{_LESS}",
+    "best": f"fold-constants,eliminate-identity,factorize,{_CLEAN},{_LESS},cse{{weights=true}}",
 }
 
 
