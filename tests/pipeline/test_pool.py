@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from signal import SIGINT, SIGKILL
+from signal import SIG_IGN, SIGINT, SIGKILL, getsignal
 from typing import Any
 
 import ml_dtypes
@@ -286,6 +286,7 @@ def test_a_worker_that_starts_says_nothing_when_it_is_interrupted(tmp_path: Path
     assert (done.stderr, done.returncode) == ("", 0)
 
 
+@pytest.mark.skipif(getsignal(SIGINT) == SIG_IGN, reason="SIGINT was ignored from the start")
 def test_processes_that_are_not_ours_hear_an_interruption() -> None:
     with Pool(1, MEMORY) as pool, tasks.using(pool):
         assert tasks.mapped(deeds.hears, [0], "numbers") == [False]
