@@ -30,6 +30,7 @@ FLOORS = (  # the rooms of each, from the ground up; those of one floor do not i
     ("redir.pipeline", "redir.training"),
     ("redir.passes",),
     ("redir.testing", "redir.app"),
+    ("redir.__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 ALONE = ("redir.frontends", "redir.backends", "redir.passes")  # what is in these knows no sibling

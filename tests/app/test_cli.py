@@ -674,6 +674,13 @@ def test_script_refuses_in_one_line() -> None:
     assert_one_line(done, "none.onnx")
 
 
+def test_the_package_is_the_command_too() -> None:
+    call = [sys.executable, "-m", "redir", "stats", "none.onnx"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert_one_line(Done(done.returncode, done.stdout, done.stderr), "none.onnx")
+
+
 def test_script_ends_quietly_where_nobody_reads_on() -> None:
     command = f"{shlex.quote(str(REDIR))} opt good.onnx -p cse | true"
     done = subprocess.run(command, shell=True, capture_output=True, check=True)  # noqa: S602
