@@ -31,9 +31,9 @@ class Cse(Pass):
 
     Operands that are constants are compared by content. Of these themselves only single numbers and
     such as say sizes become one: to share the zero biases of two layers would tie their channels.
-    With ``weights`` all floating ones do that are not one number over and over, as those of layers
-    that two branches share. Random and unknown operators, control flow and sequences are left
-    alone.
+    With ``weights`` all floating-point ones that are equal do, but for one number over and over:
+    such as those of layers that two branches share. Random and unknown operators, control flow and
+    sequences are left alone.
     """
 
     weights: bool = False

@@ -23,7 +23,7 @@ _ERROR = 0.05
 class Alone(Studying):
     """Every layer that may takes the form that the pass is named after, where that pays.
 
-    It does at ``rank``, or else at the least rank at which it is estimated to lose at most
+    A layer takes it at ``rank``, or else at the least rank at which it is estimated to lose at most
     ``error`` of the energy of its results. ``cost`` is what it must pay in; under one that is
     measured, in multiply-adds, and the model stays as it was where it is not faster then.
     """

@@ -19,7 +19,11 @@ from redir.statistics import Source
 
 @dataclass(frozen=True, kw_only=True)
 class Studying(Observing):
-    """A pass that studies the layers of a graph, but for those whose name matches ``ignore``."""
+    """A pass that studies the layers of a graph.
+
+    Those whose name matches ``ignore`` stay. ``cost`` is what a layer must not cost more in: macs,
+    multiplications, bytes, latency, or a model of costs. What is random is drawn by ``seed``.
+    """
 
     statistics: str | Source = "auto"
     cost: str | CostModel = "macs"

@@ -72,9 +72,10 @@ class Hash(Weighing):
     more than that share. ``contrast`` drops a peak that stands out by less than that share of the
     highest. ``granularity``: each ``tensor`` has its values, or each output ``channel`` has, or the
     weights that read each ``input`` have; ``auto`` is tensor, but input under ``multiplications``.
-    That is a target, and goes before the others: this share of the model's multiplications with
-    distinct weights is left, by wide bandwidths in layers that its outputs feel least. That is seen
-    on inputs of ``statistics``, ``examples`` of them (0: 32), images after ``preprocess``.
+    ``multiplications`` is a target, and goes before the others: this share of the model's, with
+    distinct weights, is left, by wide bandwidths in layers that its outputs feel least. What they
+    feel is seen on inputs of ``statistics``, ``examples`` of them (0: 32), images after
+    ``preprocess``.
     Moves the constant weights of Conv, ConvTranspose, Gemm and MatMul, a shared one once.
     """
 

@@ -43,8 +43,9 @@ class Merge(Pass):
     operators lies between. Groups that reach a graph input or output, or an operator that mixes
     channels, are left alone.
 
-    With a ``tolerance`` above 0, channels are tied first: see ``redir.tying.tied``. ``schedule``
-    sets the tolerance by depth, ``linkage`` how the distance of two clusters is measured.
+    With a ``tolerance`` above 0, channels that differ by no more are tied first, and
+    outputs change. ``schedule`` sets the tolerance by depth, ``linkage`` how the distance of two
+    clusters is measured.
 
     Nothing is merged where the model would then cost more under ``cost``: macs, multiplications,
     bytes, latency, or a cost model of another package. Widths of large convolutions that are

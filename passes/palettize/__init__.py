@@ -49,9 +49,9 @@ class Palettize(Weighing):
     tensor is stored so only where that takes fewer bytes. By itself exact. ``bits`` first reduces
     each weight to 2^bits values; ``error`` to so few that the mean error of the layers' outputs, a
     share of them, stays below it; and ``bytes`` to so few that this share of the model's bytes is
-    left, those first of which the model's outputs feel least. That is seen on inputs of
-    ``statistics``, ``examples`` of them (0: 32), images after ``preprocess``. ``bytes`` goes before
-    the others.
+    left, those first of which the model's outputs feel least; it goes before the others. What
+    they feel is seen on inputs of ``statistics``, ``examples`` of them (0: 32), images after
+    ``preprocess``.
     """
 
     bits: int | None = None

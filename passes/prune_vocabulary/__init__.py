@@ -39,10 +39,10 @@ class PruneVocabulary(Pass):
     terms the outputs are the same. The old id of each new one is in the metadata of the model,
     ``redir.vocabulary``, a list in JSON.
 
-    ``ids`` names the file: a vector of whole numbers in an ``.npy`` file, a list in a ``.json``
-    file, or text. ``input`` is the input of ids, by default the one that looks up the most rows.
-    The model stays as it is where ids are also computed with, or something else needs all of them,
-    and where these are the words that it was left with before.
+    ``ids`` names the file, as in ``prune-vocabulary{ids=ids.json}``: a vector of whole numbers in
+    an ``.npy`` file, a list in a ``.json`` file, or text. ``input`` is the input of ids, by default
+    the one that looks up the most rows. The model stays as it is where ids are also computed with,
+    or something else needs all of them, and where these are the words that it was left with before.
     """
 
     ids: str = ""

@@ -30,6 +30,7 @@ from redir.app.options import (
     add_overridable,
     add_shapes,
 )
+from redir.app.passes import add_passes
 from redir.app.plan import add_plan
 from redir.app.report.command import add_report_command
 from redir.app.svg import drawing
@@ -40,8 +41,7 @@ from redir.check.outputs import verify
 from redir.cost import Cost, example_shapes, layers, total
 from redir.errors import BadInput, Broken, visible
 from redir.io import arrays, outputs
-from redir.pipeline import Pipeline, available, fields_of, instruments, promised
-from redir.pipeline.presets import PRESETS
+from redir.pipeline import Pipeline, instruments
 from redir.pipeline.runner import Instrument, run
 from redir.runtime.open_sizes import check_shapes, parsed_shapes
 
@@ -50,7 +50,7 @@ def add_commands(commands: Any) -> None:
     """Add every command to the parsers of commands."""
     for add in (add_compress, add_plan, add_sweep, add_report_command):
         add(commands)
-    for add in (_add_opt, _add_stats, _add_verify, _add_groups, _add_passes):
+    for add in (_add_opt, _add_stats, _add_verify, _add_groups, add_passes):
         add(commands)
     add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
 
@@ -137,7 +137,7 @@ def _instruments(
         yield instruments.explain(say)
 
 
-# stats, verify, groups, passes
+# stats, verify, groups
 
 
 def _add_stats(commands: Any) -> None:
@@ -251,38 +251,6 @@ def _groups(options: argparse.Namespace) -> int:
     elif options.svg != "-":
         tables.write_table(*families.table(found), left=families.TEXTS)
         print(families.verdict(found))
-    return 0
-
-
-def _add_passes(commands: Any) -> None:
-    command = add_command(
-        commands,
-        "passes",
-        _passes,
-        "List the passes, with options and guarantees, and the presets.",
-    )
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _passes(options: argparse.Namespace) -> int:
-    found: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "summary": (kind.__doc__ or "").strip().splitlines()[0],
-            "options": {name: f.default for name, f in fields_of(kind).items()},
-            "guarantees": [g.name for g in promised(kind)],
-        }
-        for name, kind in available().items()
-    ]
-    if options.json:
-        dump({"passes": found, "presets": dict(PRESETS)}, "-")
-        return 0
-    for each in found:
-        print(f"{each['name']}: {each['summary']}")
-        print("  options:", ", ".join(f"{k}={v}" for k, v in each["options"].items()) or "none")
-        print("  guarantees:", ", ".join(each["guarantees"]))
-    for name, spec in PRESETS.items():
-        print(f"preset {name}: {spec}")
     return 0
 
 

@@ -11,7 +11,11 @@ from redir.statistics import Source, source
 
 @dataclass(frozen=True, kw_only=True)
 class Observing(Pass):
-    """A pass that runs a model on ``examples`` of ``statistics``, images after ``preprocess``."""
+    """A pass that looks at what flows through a model.
+
+    Inputs come from ``statistics``, ``examples`` of them (0: as the pass needs), images after
+    ``preprocess``.
+    """
 
     statistics: str | Source = "drawn"
     preprocess: str = ""
