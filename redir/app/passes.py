@@ -50,7 +50,7 @@ def _passes(options: argparse.Namespace) -> int:
 
 def _named(
     name: str, kinds: Mapping[str, type[Pass]]
-) -> tuple[Mapping[str, type[Pass]], dict[str, str]]:
+) -> tuple[dict[str, type[Pass]], dict[str, str]]:
     """The pass ``name``, or the preset and its passes.
 
     Raises:
