@@ -50,7 +50,9 @@ def placed(boxes: Sequence[Box], wires: Sequence[Wire[Box]]) -> Lanes[Box]:
         for box in sorted(here, key=lambda box: box not in into):
             lanes.lane[box] = lane = _lane_of(box, lanes, into.get(box, ()), busy)
             busy[lane] = column
-        _pass(lanes, [wire for wire in wires if wire.source in here], busy)
+        own = {lanes.lane[box] for box in here}
+        ending = {lane for lane, last in busy.items() if last == column and lane not in own}
+        _pass(lanes, [wire for wire in wires if wire.source in here], busy, ending)
     top = min(busy, default=0)
     lanes.lane = {box: lane - top for box, lane in lanes.lane.items()}
     lanes.passing = {wire: lane - top for wire, lane in lanes.passing.items()}
@@ -79,8 +81,14 @@ def _lane_of(box: Box, lanes: Lanes[Box], wires: Sequence[Wire[Box]], busy: dict
     return next(free, _nearest(wished[0], busy, lanes.column[box]))
 
 
-def _pass(lanes: Lanes[Box], wires: Sequence[Wire[Box]], busy: dict[int, int]) -> None:
-    """Give a lane to those of the ``wires`` from one column that pass the next one."""
+def _pass(
+    lanes: Lanes[Box], wires: Sequence[Wire[Box]], busy: dict[int, int], ending: Collection[int]
+) -> None:
+    """Give a lane to those of the ``wires`` from one column that pass the next one.
+
+    It is none of those ``ending`` before that: where a row of columns ends here, both would run
+    around it.
+    """
     straight = {
         lanes.lane[wire.source]
         for wire in wires
@@ -89,7 +97,7 @@ def _pass(lanes: Lanes[Box], wires: Sequence[Wire[Box]], busy: dict[int, int]) -
     for wire in wires:
         last, column = max(lanes.column[box] for box in wire.targets), lanes.column[wire.source]
         if last > column + 1:
-            lane = _nearest(lanes.lane[wire.source], busy, column + 1, straight)
+            lane = _nearest(lanes.lane[wire.source], busy, column + 1, straight.union(ending))
             lanes.passing[wire], busy[lane] = lane, last - 1
 
 

@@ -314,7 +314,7 @@ def test_a_deep_network_is_drawn(shared: Path) -> None:
     done = subprocess.run(
         [REDIR, "groups", model, "--svg", "-"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.count("<g>") > 70
+    assert done.stdout.count('<g class="box">') > 70
     other = subprocess.run(
         [REDIR, "groups", model, "--svg", "-"],
         capture_output=True,
