@@ -136,6 +136,7 @@ def say_saturated(options: argparse.Namespace, graph: Graph) -> None:
 
 _SOURCES = {
     "synthetic": "inputs made to fit the moments that its norms store; no data is used",
+    "self": "texts that the model writes itself; no data is used",
     "tokens": "short texts of words drawn at random, a guess; counts of words or the model's own "
     "tokenizer.json, as in --statistics tokenizer.json, or real texts in FILE.npz, lose less",
     "drawn": "inputs drawn at random, a guess, since norms and PyTorch are not there to make "

@@ -21,6 +21,7 @@ from redir.statistics.norms import is_norm
 from redir.statistics.preprocessing import Preprocessing
 from redir.statistics.tokens import TOKENS, Tokens, reads_text
 from redir.statistics.walk import flowing, is_fixed
+from redir.statistics.written import WRITTEN, Written, writes
 
 
 @runtime_checkable
@@ -131,7 +132,8 @@ def sizes(graph: Graph, count: int) -> tuple[dict[str, tuple[int, ...]], int]:
 class Auto:
     """Synthetic inputs where norms tell what flowed, and many are made in minutes, else drawn.
 
-    A model that looks up ids of words gets texts of them: see ``Tokens``.
+    A model that looks up ids of words gets texts of them: see ``Tokens``. One of language that
+    writes some within minutes gets those: see ``Written``.
     Norms tell it where there is one for every second layer at least: few say next to nothing, and
     inputs that suit them take as long to make.
     """
@@ -156,7 +158,7 @@ class Auto:
             Unsupported: no sizes fit the model.
         """
         if reads_text(graph):
-            return str(TOKENS)
+            return str(WRITTEN if writes(graph) else TOKENS)
         norms = sum(map(is_norm, graph.nodes))
         told = norms and 2 * norms >= sum(node.has("layer") for node in graph.nodes)
         quick = len(graph.inputs) == 1 and _MANY * flowing(graph) <= GRADIENTS
@@ -168,8 +170,8 @@ class Auto:
 
 def draws_lengths(source: Source, graph: Graph) -> bool:
     """Whether a source draws sizes that ``graph`` leaves open, as texts are of many lengths."""
-    auto = isinstance(source, Auto) and source.choice(graph) == str(TOKENS)
-    return auto or isinstance(source, Tokens)
+    auto = isinstance(source, Auto) and source.choice(graph) in {str(TOKENS), str(WRITTEN)}
+    return auto or isinstance(source, Tokens | Written)
 
 
 AUTO, DRAWN = Auto(), Drawn()

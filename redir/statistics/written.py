@@ -1,0 +1,213 @@
+"""Texts that a language model writes itself: what it has learnt stands for the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from redir.cost import macs
+from redir.errors import BadInput, RedirError
+from redir.ir import Graph
+from redir.ir.tensor import Array
+from redir.progress import progress
+from redir.runtime.onnxruntime import Run
+from redir.runtime.open_sizes import Shapes, fitting_shapes
+from redir.statistics.tokens import Read
+from redir.statistics.walk import is_fixed, running
+
+_AXES = 3  # of logits: texts, places, words
+_AT_ONCE = 2**25  # logits of one run, of which there are two copies: 256 MB
+_STEP = 8  # lengths are multiples of it: onnxruntime keeps the memory that each of them took
+_MANY = 64  # texts
+_CHEAP = 2**45  # multiply-adds that make so many: about a quarter of an hour on a core
+_CLOSE = 1e-3  # of the spread of logits, that rounding may move them
+_LEAST = 1e-30  # of the numbers whose logarithm is taken
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """A graph that tells, at each place of a text, which word comes next.
+
+    ``words`` is the input of ids, (texts, length), ``logits`` the output, (texts, length, words).
+    """
+
+    graph: Graph
+    shapes: Shapes
+    read: Read
+    words: str
+    logits: str
+
+    @classmethod
+    def of(cls, graph: Graph) -> Decoder:
+        """What a graph is as a decoder; whether it reads what comes later is not looked at.
+
+        Raises:
+            BadInput: it reads anything but text, or tells of no next word.
+            Unsupported: no sizes fit the model.
+        """
+        shapes = next(fitting_shapes(graph))
+        read = Read.of(graph, shapes)
+        others = shapes.keys() - read.words.keys() - read.places - read.marks - read.kinds
+        if len(read.words) != 1 or others:
+            raise BadInput("self is for models that read one text and nothing else")
+        ((words, size),) = read.words.items()
+        told = [n for n, v in graph.outputs.items() if v.rank == _AXES and v.type.size(2) == size]
+        if len(told) != 1:
+            raise BadInput(f"self is for models that tell which of {size} words comes next")
+        return cls(graph, shapes, read, words, told[0])
+
+    @property
+    def size(self) -> int:
+        """How many words there are."""
+        return self.read.words[self.words]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes texts of any length."""
+        return self.read.is_open(self.graph)
+
+    @property
+    def at_once(self) -> int:
+        """The texts of one run: as many as the graph says, or as fit into memory."""
+        texts, length = self.read.shape
+        return texts if is_fixed(self.graph) else max(_AT_ONCE // (length * self.size), 1)
+
+    def running(self) -> Run:
+        """What computes the logits."""
+        logits = {self.logits: self.graph.outputs[self.logits]}
+        run = running(replace(self.graph, outputs=logits))
+        return lambda feeds: {self.logits: _logits(run(feeds)[self.logits])}
+
+    def feeds(self, ids: Array) -> Mapping[str, Array]:
+        """Arrays for all inputs, of texts without padding."""
+        read, along = self.read, np.arange(ids.shape[1])
+        found = {self.words: ids}
+        for names, array in ((read.places, along), (read.marks, 1), (read.kinds, 0)):
+            found.update({name: np.broadcast_to(array, ids.shape) for name in names})
+        inputs = self.graph.inputs
+        return {name: found[name].astype(inputs[name].type.dtype) for name in self.shapes}
+
+    def is_causal(self, run: Run) -> bool:
+        """Whether the last word of a text moves no logits before it.
+
+        Raises:
+            Unsupported: it cannot be run.
+        """
+        ids = np.random.default_rng(0).integers(0, self.size, self.read.shape)
+        others = ids[:, :-1]
+        if not self.is_open:
+            others = np.concatenate([others, (ids[:, -1:] + 1) % self.size], 1)
+        told = (run(self.feeds(each))[self.logits] for each in (ids, others))
+        before, after = (each[:, : ids.shape[1] - 1] for each in told)
+        return bool(np.abs(before - after).max(initial=0) <= _CLOSE * before.std())
+
+    def write(self, run: Run, texts: Array, ids: Array, seed: int, rounds: int) -> None:
+        """Put words that the model writes behind the first of each of ``ids`` (texts, length).
+
+        ``texts`` are the numbers of these, which the noise goes by: Gumbel's, added to the logits,
+        whose largest is then a sample. So each word is sampled after the other, where a text may
+        be of any length, else all at once, so many times. Where nothing changed before a place,
+        that place is as it will stay.
+        """
+        length = ids.shape[1]
+        if self.is_open:
+            for end in progress(range(1, length), "words"):
+                logits = run(self.feeds(ids[:, : -(-end // _STEP) * _STEP]))[self.logits]
+                for row, text in enumerate(texts):
+                    ids[row, end] = self._sample(logits[row, end - 1], seed, int(text), end)
+            return
+        start = np.ones(len(ids), np.int64)  # the first place of each text that may change
+        for _ in progress(range(rounds), "rounds"):
+            logits, old = run(self.feeds(ids))[self.logits], ids.copy()
+            for row, text in enumerate(texts):
+                for place in range(start[row], length):
+                    ids[row, place] = self._sample(logits[row, place - 1], seed, int(text), place)
+                (changed,) = np.nonzero(old[row] != ids[row])
+                start[row] = changed[0] + 1 if changed.size else length
+            if start.min() >= length:
+                return
+
+    def _sample(self, logits: Array, seed: int, text: int, place: int) -> int:
+        """A word by the logits (words,) at the place before."""
+        return int(np.argmax(logits + _noise(self.size, seed, text, place)))
+
+
+@dataclass(frozen=True)
+class Written:
+    """Texts that the model writes, if it is one of language: each word as likely as it says.
+
+    The first word of each is any. Where a model takes texts of one length only, all others are
+    sampled at once, again and again, with the noise of each place drawn once (Song et al.,
+    Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving, ICML 2021): after
+    so many ``rounds`` as many words are what it would have written one after the other, and those
+    behind them nearly.
+    """
+
+    rounds: int = 32
+    made_up: ClassVar[bool] = True
+
+    def batches(self, graph: Graph, count: int, seed: int) -> list[Mapping[str, Array]]:
+        """So many texts of the usual length, sampled by ``seed``.
+
+        Raises:
+            BadInput: the graph does not tell which word comes next, or knows it.
+            Unsupported: no sizes fit the model, or it cannot be run.
+        """
+        decoder = Decoder.of(graph)
+        run, length = decoder.running(), decoder.read.shape[1]
+        if not decoder.is_causal(run):
+            raise BadInput("self is for models that read what comes before a word, not behind it")
+        each = decoder.at_once
+        texts = np.arange(-(-count // each) * each if is_fixed(graph) else count)
+        ids = np.random.default_rng(seed).integers(0, decoder.size, (len(texts), length))
+        parts = [slice(start, start + each) for start in range(0, len(texts), each)]
+        for part in progress(parts, "what the model writes"):
+            decoder.write(run, texts[part], ids[part], seed, self.rounds)
+        return [decoder.feeds(ids[part]) for part in parts]
+
+    def __str__(self) -> str:
+        return "self"
+
+
+def writes(graph: Graph) -> bool:
+    """Whether a graph is a language model that writes texts within minutes.
+
+    Raises:
+        Unsupported: no sizes fit the model.
+    """
+    return graph.analysis(_writes)
+
+
+def _writes(graph: Graph) -> bool:
+    try:
+        decoder = Decoder.of(graph)
+    except BadInput:
+        return False
+    texts, length = decoder.read.shape
+    runs = length / 2 if decoder.is_open else min(WRITTEN.rounds, length)  # of whole texts
+    if _MANY * runs * macs(graph, decoder.shapes) / texts > _CHEAP:
+        return False
+    try:
+        return decoder.is_causal(decoder.running())
+    except RedirError:
+        return False
+
+
+def _noise(size: int, seed: int, text: int, place: int) -> Array:
+    """Gumbel noise for each word at a place of a text, always the same."""
+    key = np.array([seed % 2**64, text << 32 | place], np.uint64)
+    drawn = np.random.Generator(np.random.Philox(key=key)).standard_exponential(size, np.float32)
+    found: Array = -np.log(np.maximum(drawn, np.float32(_LEAST)))
+    return found
+
+
+def _logits(told: Array) -> Array:
+    """What is told of words as logits: a few models tell how likely each is."""
+    likely = told.min(initial=0) >= 0 and np.allclose(told.sum(-1), 1, atol=1e-3)
+    return np.log(np.maximum(told, _LEAST)) if likely else told
+
+
+WRITTEN = Written()
