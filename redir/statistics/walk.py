@@ -101,11 +101,15 @@ def walk(graph: Graph, batches: Batches, step: Step, what: str) -> None:
 def applied(graph: Graph, node: Node, operands: Sequence[list[Any]]) -> list[Sequence[Any]]:
     """What a node of ``graph`` gives on the operands of several runs.
 
-    Large ones go to onnxruntime, if it is there: the reference kernels take minutes for some.
+    Large ones go to onnxruntime, if it is there: the reference kernels take minutes for some. What
+    is the same array in all runs gives one that is: a table that is turned, say, is held once.
 
     Raises:
         Unsupported: there is no kernel.
     """
+    first, *others = operands
+    if others and all(a is b for arrays in others for a, b in zip(arrays, first, strict=True)):
+        return applied(graph, node, [first]) * len(operands)
     if sum(np.size(array) for array in operands[0]) < _LARGE:
         return [compute(node, arrays) for arrays in operands]
     given = {v: Value(v.type) for v in node.inputs if tensor_of(v) is None and not is_absent(v)}
