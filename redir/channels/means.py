@@ -7,7 +7,8 @@ in x / sqrt(mean(x^2) + e) g the numbers e and g do, which become e C / n and g 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -113,7 +114,8 @@ class _Flow:
     def _multiplied(self, node: Node, terms: Sequence[tuple[int, ...]]) -> bool:
         """A sum of products: constants take all of it, or each term has the same power of it."""
         powers = {term: self._power(node, term) for term in terms}
-        held = {term: self._constant(node, term) for term in terms}
+        several = {i for i, n in Counter(i for term in terms for i in term).items() if n > 1}
+        held = {term: self._constant(node, set(term) - several) for term in terms}
         met = [term for term, power in powers.items() if power]
         if not met:
             return True  # the powers of its factors cancel
@@ -129,9 +131,9 @@ class _Flow:
     def _power(self, node: Node, term: tuple[int, ...]) -> float:
         return sum(self.of.get(node.inputs[i], 0.0) for i in term)
 
-    def _constant(self, node: Node, term: tuple[int, ...]) -> int | None:
-        """The place of a constant in a product."""
-        tensors = {i: tensor_of(node.inputs[i]) for i in term}
+    def _constant(self, node: Node, places: Collection[int]) -> int | None:
+        """The place of a constant, of those that are factors of one term alone."""
+        tensors = {i: tensor_of(node.inputs[i]) for i in sorted(places)}
         floats = (i for i, t in tensors.items() if t is not None and t.array.dtype.kind == "f")
         return next(floats, None)
 

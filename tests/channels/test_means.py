@@ -117,3 +117,13 @@ def test_powers_that_cancel_need_no_constant() -> None:
     ratio = ops.Div(MEAN, ops.ReduceMax(X, ints(-1)))
     y = ops.Div(ops.MatMul(HIDDEN, const(np.ones((5, 1)))), ops.Add(ops.Div(ratio, MEAN), const(1)))
     assert check_on(EliminateDeadChannels(), of(y)) is not of(y)
+
+
+def test_a_scale_of_two_terms_takes_no_factor() -> None:
+    """It multiplies the mean that a BatchNormalization subtracts too."""
+    mean = ops.ReduceMean(HIDDEN, ints(-1))
+    row = [const([number]) for number in (2, 1, 3, 1)]
+    normed = ops.BatchNormalization(mean, *row)
+    assert check_on(EliminateDeadChannels(), read_out := of(normed)) is read_out
+    scaled = of(ops.Mul(normed, const(2)))
+    assert check_on(EliminateDeadChannels(), scaled) is not scaled
