@@ -214,15 +214,14 @@ def seen(mask, keys):
     """Which keys (batch, length, channels) a mask shows: scores of heads are broadcast with that.
 
     It may be 0 where a key is hidden, or say behind which key an example ends, and then before
-    which one it starts.
+    which one it starts, or where packed ones begin.
     """
     if mask.dim() > 1:
         return (mask > 0).reshape(mask.shape[0], 1, -1, mask.shape[-1])
-    places = torch.arange(keys.shape[1], device=keys.device)
-    ends, *starts = mask.reshape(-1, keys.shape[0], 1)
-    shown = places < ends
-    for start in starts:
-        shown = shown & (places >= start)
+    places, batch = torch.arange(keys.shape[1], device=keys.device), keys.shape[0]
+    shown = places < mask[:batch, None]
+    if mask.shape[0] == 2 * batch:
+        shown = shown & (places >= mask[batch:, None])
     return shown[:, None, None]
 
 

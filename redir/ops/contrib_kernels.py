@@ -76,7 +76,8 @@ def embed_norm(node: Node, *arrays: Any) -> Sequence[Any]:
     """A norm of the sum of rows of tables; also the lengths of the examples, and the sum."""
     ids, segments, words, places, kinds, gamma, beta, mask, positions = [*arrays, None, None][:9]
     where = np.arange(ids.shape[1])[None] if positions is None else positions
-    total = words[ids] + places[where] + (0 if segments is None else kinds[segments])
+    which = 0 if segments is None else segments
+    total = words[ids] + places[where] + (0 if kinds is None else kinds[which])
     mean = total.mean(-1, keepdims=True)
     epsilon = total.dtype.type(node.attrs.get("epsilon", 1e-12))
     normed, _ = _rooted(total - mean, epsilon, total.ndim - 1)
@@ -130,7 +131,7 @@ def attention(node: Node, *arrays: Any) -> Sequence[Any]:
     q, k, v = (_apart(p, size // heads) for p, size in zip(parts, sizes, strict=True))
     if past is not None:
         k, v = (np.concatenate([old, new], 2) for old, new in zip(past, (k, v), strict=True))
-    hidden = _hidden(node, mask, q.shape[2], k.shape[2], len(x), q.dtype)
+    hidden = _hidden(node, mask, q, k, 0 if past is None else past.shape[3])
     y, _ = _attended(node, q, k, v, hidden + (0 if added is None else added))
     return [_joined(y), np.stack([k, v])] if node.arity > 1 else [_joined(y)]
 
@@ -147,7 +148,7 @@ def multi_head(node: Node, *arrays: Any) -> Sequence[Any]:
     q, k, v = (_apart(a, a.shape[2] // heads) for a in (q, k, v))
     if past[0] is not None:
         k, v = (np.concatenate([old, new], 2) for old, new in zip(past, (k, v), strict=True))
-    hidden = _hidden(node, mask, q.shape[2], k.shape[2], len(q), q.dtype)
+    hidden = _hidden(node, mask, q, k, 0 if past[0] is None else past[0].shape[2])
     y, scores = _attended(node, q, k, v, hidden + (0 if added is None else added))
     return [_joined(y), k, v, scores][: node.arity]
 
@@ -162,25 +163,37 @@ def _attended(node: Node, q: Any, k: Any, v: Any, added: Any) -> tuple[Any, Any]
     return rows / rows.sum(-1, keepdims=True) @ v, scores
 
 
-def _hidden(node: Node, mask: Any, length: int, total: int, batch: int, dtype: Any) -> Any:
-    """What is added to scores, where keys are hidden: (batch, 1, length, total)."""
-    filler = dtype.type(node.attrs.get("mask_filter_value", -10000.0))
-    seen = np.ones((batch, 1, 1, total), bool)
-    places = np.arange(total)
+def _hidden(node: Node, mask: Any, q: Any, k: Any, before: int) -> Any:
+    """What is added to scores, where keys are hidden: (batch, 1, length, total).
+
+    If it is causal, a query sees no key behind its own place, and ``before`` keys are in front of
+    the first place; but the last one sees all, as onnxruntime has it where there are more keys.
+    """
+    filler = q.dtype.type(node.attrs.get("mask_filter_value", -10000.0))
+    places, seen = np.arange(k.shape[2]), np.ones((len(q), 1, 1, k.shape[2]), bool)
     if mask is not None and mask.ndim == 1:
-        ends = mask.reshape(-1, batch)
-        seen = (places < ends[0][:, None])[:, None, None]
-        if len(ends) > 1:
-            seen = seen & (places >= np.minimum(ends[1], total)[:, None])[:, None, None]
+        seen = _between(mask, places, len(q))[:, None, None]
     elif mask is not None and mask.ndim in {2, 3}:
         seen = (mask > 0)[:, None] if mask.ndim == 3 else (mask > 0)[:, None, None]  # noqa: PLR2004
     elif mask is not None:
         raise ValueError("a mask of four axes is not known")
-    added = np.where(seen, dtype.type(0), filler)
+    added = np.where(seen, q.dtype.type(0), filler)
     if not node.attrs.get("unidirectional"):
         return added
-    late = places > np.arange(length)[:, None] + total - length
-    return np.where(late, -dtype.type(np.finfo(np.float32).max), added)
+    late = places > np.arange(q.shape[2])[:, None] + before
+    late[-1] = False
+    return np.where(late, -q.dtype.type(np.finfo(np.float32).max), added)
+
+
+def _between(mask: Array, places: Array, batch: int) -> Array:
+    """Which places are before the end of an example, and not before its start, if it has one.
+
+    Where queries are packed, a mask holds the ends, and then where the examples begin.
+    """
+    seen = places < mask[:batch, None]
+    if len(mask) == 2 * batch:
+        seen &= places >= np.minimum(mask[batch:], len(places))[:, None]
+    return seen
 
 
 def grouped_query(node: Node, *arrays: Any) -> Sequence[Any]:

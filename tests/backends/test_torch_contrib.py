@@ -21,6 +21,8 @@ REFUSED = {  # by PyTorch
     "GroupQueryAttention, turned",
     "LayerNormalization",
     "MultiHeadAttention, causal",
+    "MultiHeadAttention, causal, fewer places",
+    "MultiHeadAttention, causal, more places",
     "MultiHeadAttention, past",
 }
 

@@ -111,6 +111,12 @@ CASES: dict[str, Case] = {
         np.array([[2, 3, 4, 5, 6]], np.int32),
         results=2,
     ),
+    "EmbedLayerNormalization, no segments": made(
+        "EmbedLayerNormalization",
+        RNG.integers(0, 7, (B, S)).astype(np.int32),
+        *(None, floats(7, 4), floats(ROOM, 4), floats(2, 4), floats(4), floats(4)),
+        results=2,
+    ),
     "RotaryEmbedding": made(
         "RotaryEmbedding", floats(B, S, W), np.array([2], np.int64), np.cos(ANGLES), np.sin(ANGLES)
     ),
@@ -144,6 +150,12 @@ CASES: dict[str, Case] = {
         *(floats(B, S, 6), floats(6, 3 * W), floats(3 * W), np.array([4, 5, 1, 2], np.int32)),
         num_heads=H,
     ),
+    "Attention, ends and more": made(
+        "Attention",
+        *(floats(B, S, 6), floats(6, 3 * W), floats(3 * W)),
+        np.array([4, 2, 0, 4, 6, 0, 4, 6], np.int32),
+        num_heads=H,
+    ),
     "Attention, sizes": made(
         "Attention",
         *(floats(B, S, 6), floats(6, 3 * W + H), floats(3 * W + H)),
@@ -172,6 +184,18 @@ CASES: dict[str, Case] = {
     ),
     "MultiHeadAttention, other places": made(
         "MultiHeadAttention", floats(B, 2, W), floats(B, S, W), floats(B, S, W), num_heads=H
+    ),
+    "MultiHeadAttention, causal, fewer places": made(
+        "MultiHeadAttention",
+        *(floats(B, S, W), floats(B, 3, W), floats(B, 3, W)),
+        num_heads=H,
+        unidirectional=1,
+    ),
+    "MultiHeadAttention, causal, more places": made(
+        "MultiHeadAttention",
+        *(floats(B, 3, W), floats(B, S, W), floats(B, S, W)),
+        num_heads=H,
+        unidirectional=1,
     ),
     "MultiHeadAttention, past": made(
         "MultiHeadAttention",

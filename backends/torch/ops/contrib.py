@@ -54,7 +54,7 @@ def _skip_norm(site: Site) -> Result:
 def _embed_norm(site: Site) -> Result:
     ids, words, places = (site.ref(k) for k in (0, 2, 3))
     where = site.ref(8) if site.has(8) else f"torch.arange({ids}.shape[1]{site.device()})"
-    kinds = f" + {site.ref(4)}[{site.ref(1)}]" if site.has(1) else ""
+    kinds = f" + {site.ref(4)}[{site.ref(1) if site.has(1) else 0}]" if site.has(4) else ""
     total = site.let(f"{words}[{ids}] + {places}[{where}]{kinds}")
     counted = f"{site.ref(7)}.sum(1)" if site.has(7) else f"{ids}.new_zeros({ids}.shape[0])"
     return [_normed(site, total, 5, 6), f"{counted}.to(torch.int32)", total][: site.node.arity]
@@ -107,10 +107,20 @@ def _attended(site: Site, parts: list[str], mask: int, added: int) -> str:
     causal = bool(site.attr("unidirectional", 0))
     if causal and terms:
         raise site.refused("a mask beside a causal one")
+    if causal and not _as_long(site):
+        raise site.refused("other places of keys than of causal queries")
     scale = f", scale={site.real('scale')}" if site.attr("scale") else ""
     options = f", attn_mask={' + '.join(terms)}" if terms else ", is_causal=True" * causal
     call = f"F.scaled_dot_product_attention({q}, {k}, {v}{options}{scale})"
     return f"{call}.transpose(1, 2).flatten(2)"
+
+
+def _as_long(site: Site) -> bool:
+    """Whether there are as many keys as queries."""
+    if site.node.op.name == "Attention":
+        return True
+    queries, keys = ((site.value(k).type.shape or (None,) * 3)[1] for k in (0, 1))
+    return queries is not None and queries == keys
 
 
 TABLE: dict[str, Emit] = {
