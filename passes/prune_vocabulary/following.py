@@ -9,6 +9,7 @@ import numpy as np
 
 from redir import ops
 from redir.channels.coupling import Coupling
+from redir.channels.sizes import taken
 from redir.ir import Graph, Node, Port, Value, width
 from redir.ir.tensor import Array
 from redir.ops import tensor_of
@@ -22,6 +23,7 @@ class Ids:
     tables: list[Node] = field(default_factory=list)
     compared: list[tuple[Node, int]] = field(default_factory=list)
     obstacle: str = ""
+    most: int = np.iinfo(np.int64).max  # that each type holds which ids have on their way
 
     @property
     def size(self) -> int:
@@ -49,6 +51,8 @@ def ids_of(graph: Graph, name: str = "") -> Ids | str:
     rows = [width((node.inputs[0], 0)) for node in ids.tables]
     if len(set(rows)) > 1:
         return f"input {ids.name!r} looks up tables of {min(rows)} and of {max(rows)} rows"
+    if ids.most < ids.size - 1:
+        return f"ids of input {ids.name!r} end at {ids.most}, below {ids.size} rows"
     return ids.obstacle or ids
 
 
@@ -56,6 +60,7 @@ def _followed(graph: Graph, name: str) -> Ids:
     """What the ids of an input reach."""
     found, start = Ids(name), graph.inputs[name]
     for value in (order := [start]):
+        found.most = min(found.most, np.iinfo(value.type.dtype).max)
         if value in graph.outputs.values():
             found.obstacle = found.obstacle or f"the graph gives out ids of input {name!r}"
         for node in graph.readers.get(value, ()):
@@ -134,7 +139,7 @@ def _obstacle(coupling: Coupling, port: Port, tables: Sequence[Node]) -> str | N
     tied, mine = {node for node, _ in links}, set(tables if axis == 0 else ())
     others = [n for n in coupling.graph.readers.get(value, ()) if n not in tied | mine]
     others += [value.node] if tensor_of(value) is None and value.node not in tied else []
-    asking = [n for n in others if n.op != ops.Shape or coupling.pins.get(port) is n]
+    asking = [n for n in others if n.op != ops.Shape or port in taken(coupling.graph, n)]
     return f"{asking[0]} needs what is of all ids" if asking else None
 
 

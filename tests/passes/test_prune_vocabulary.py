@@ -134,6 +134,21 @@ LEFT: dict[str, tuple[Graph, str]] = {
         of(embedded(), ops.Cast(ops.Equal(IDS, ops.ReduceMax(IDS)), to=1)),
         "ReduceMax reads ids",
     ),
+    "ids of a small type": (
+        of(
+            ops.Gather(const(np.ones((300, 2))), IDS),
+            ops.Cast(ops.Equal(ops.Cast(IDS, to=2), const(4, np.uint8)), to=1),
+        ),
+        "ids of input 'ids' end at 255, below 300 rows",
+    ),
+    "a size of a table": (
+        of(ops.Gather(HELD, IDS), ops.Cast(ops.Shape(HELD), to=1)),
+        "Shape needs what is of all ids",
+    ),
+    "a size of what is given out": (
+        of(y := tied(HELD), ops.Cast(ops.Shape(y), to=1)),
+        "Shape needs what is of all ids",
+    ),
     "tables of two sizes": (
         of(embedded(), ops.Gather(const(TABLE[:8]), IDS)),
         "tables of 8 and of 10 rows",
