@@ -1057,7 +1057,7 @@ USAGE = {
     "no output": Bad("compress good.onnx", "OUT"),
     "no pipeline": Bad("opt good.onnx", "-p/--pipeline"),
     "no second model": Bad("verify good.onnx", "B"),
-    "an argument too many": Bad("passes merge", "merge"),
+    "an argument too many": Bad("passes merge hash", "hash"),
     "an unknown option": Bad("compress good.onnx out.onnx --fast", "--fast"),
     "a preset and a pipeline": Bad(
         "compress good.onnx out.onnx --preset red -p merge", "--preset|--pipeline"
