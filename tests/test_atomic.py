@@ -148,6 +148,14 @@ sys.exit(cli.main(["demo"]))
 """
 PYTHON = "time.sleep(60)"
 LIBRARY = "session(load(Path(sys.argv[1]) / 'long.onnx'))({'x': np.ones((512, 512), np.float32)})"
+STARTING = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+except BaseException as stopped:
+    raise ImportError("initialization failed") from stopped
+"""
 LONG = """<ir_version: 9, opset_import: ["" : 17]>
 g (float[512, 512] x) => (float[512, 512] y) <int64 n = {100000}, bool go = {1}> {
   y = Loop (n, go, x) <body = b (int64 i, bool a, float[512, 512] s)
@@ -181,6 +189,14 @@ def test_a_signal_is_one_line_and_leaves_nothing(number: int, tmp_path: Path) ->
     name = signal.Signals(number).name
     said = f"redir: error: stopped by {name}; nothing was written\n"
     assert stopped(PYTHON, number, tmp_path) == (128 + number, said)
+    assert left(tmp_path) == []
+
+
+def test_a_signal_is_heard_while_a_library_starts(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text(STARTING)
+    work = f"sys.path.insert(0, {str(tmp_path)!r}); session(None)"
+    code, said = stopped(work, signal.SIGCONT, tmp_path)  # which stops nothing
+    assert (code, said.count("\n")) == (128 + signal.SIGTERM, 1)
     assert left(tmp_path) == []
 
 

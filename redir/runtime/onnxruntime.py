@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from redir import ops
-from redir.atomic import temporary_folder
+from redir.atomic import Stopped, temporary_folder
 from redir.backends.onnx import save, to_proto
 from redir.errors import MissingExtra, OutOfSteps, TooLarge, Unsupported
 from redir.ir import Graph, Node, Value, limits
@@ -36,7 +36,9 @@ def _onnxruntime() -> Any:
     """The package, imported when it is needed: that takes as long as a small model; or None."""
     try:
         import onnxruntime  # noqa: PLC0415
-    except ImportError:  # the extra is optional
+    except ImportError as error:  # the extra is optional
+        if isinstance(error.__cause__, Stopped):  # a signal, of which its own start made an error
+            raise error.__cause__ from None
         return None
     onnxruntime.disable_telemetry_events()  # what a user runs is nobody's business
     return onnxruntime
