@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +12,10 @@ from redir.ir import Graph, Node, Value
 from redir.ir.builtin import tensor_of
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
-from redir.layers.linear import CONVS, Linear, linear
+from redir.layers.linear import Linear, linear
+from redir.ops.links import axes_of
 from redir.statistics.norms import EPSILON
 
-_MEANS = (ops.LayerNormalization, ops.RMSNormalization, ops.ReduceMean)
 _LEAST = 1e-6  # that an output counts, also where its norm makes nothing of it
 
 
@@ -80,14 +81,25 @@ def behind(graph: Graph, layer: Linear) -> Behind:
         other = node.inputs[1 - node.inputs.index(before)]
         node = _reader(graph, value)
     low, high = _bounds(node)
-    return Behind(scale, shift, total, other, low, high, _is_normed(graph, value))
+    return Behind(scale, shift, total, other, low, high, _is_normed(graph, value, layer.y_axis))
 
 
-def _is_normed(graph: Graph, value: Value) -> bool:
-    """Whether a mean over channels, of the value or of what is computed of it, reads a value."""
-    readers = [node for node in graph.readers.get(value, ()) if node.op not in CONVS]
-    behind = [n for node in readers for v in node.outputs for n in graph.readers.get(v, ())]
-    return any(node.op in _MEANS for node in readers) or any(n.op == ops.ReduceMean for n in behind)
+def _is_normed(graph: Graph, value: Value, axis: int) -> bool:
+    """Whether a mean along an axis, of a value or of numbers made of its own, reads the value."""
+    readers = graph.readers.get(value, ())
+    made = [v for node in readers if node.has("elementwise") for v in node.outputs]
+    behind = [node for v in made for node in graph.readers.get(v, ())]
+    return any(axis % (value.rank or 1) in _averaged(node) for node in (*readers, *behind))
+
+
+def _averaged(node: Node) -> Collection[int]:
+    """The axes of the first operand along which a node takes means."""
+    rank = node.inputs[0].rank
+    if rank and node.op == ops.ReduceMean:
+        return axes_of(node, rank) or ()
+    if rank and node.op in (ops.LayerNormalization, ops.RMSNormalization):
+        return range(int(node.attrs.get("axis", -1)) % rank, rank)
+    return ()
 
 
 def _reader(graph: Graph, value: Value) -> Node | None:

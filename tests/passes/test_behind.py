@@ -59,6 +59,13 @@ def test_errors_of_what_a_norm_divides_by_much_count_less() -> None:
     assert found(ops.Relu(total)).counts(rows) is None
 
 
+def test_a_mean_along_another_axis_is_no_norm_over_channels() -> None:
+    total = ops.Add(X, PRODUCT)
+    pooled = ops.ReduceMean(ops.Relu(total), ints(1), keepdims=1)
+    for y in (pooled, ops.Mul(total, pooled), ops.ReduceMean(total, ints(1))):
+        assert not found(y).normed
+
+
 def test_a_sample_without_spread_counts_as_a_finite_number() -> None:
     total = ops.Add(X, PRODUCT)
     flows = found(ops.LayerNormalization(total, const(np.ones(4)), axis=-1))
