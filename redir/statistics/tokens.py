@@ -24,14 +24,16 @@ _AXES = 2  # examples, and the tokens of each
 _POSITIONS = {"position", "positions"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Read:
     """What a graph reads of texts: by input, the ids of words, places, marks of what counts.
 
     ``words`` have the size of the table that they are looked up in. All are of one ``shape``:
-    examples, and tokens of each.
+    examples, and tokens of each. ``sizes`` are the shapes of all inputs then.
     """
 
+    graph: Graph
+    sizes: Shapes
     shape: tuple[int, int]
     words: Mapping[str, int]
     places: frozenset[str]
@@ -39,8 +41,13 @@ class Read:
     kinds: frozenset[str]
 
     @classmethod
-    def of(cls, graph: Graph, shapes: Shapes) -> Read:
-        """That of a graph at some shapes; one that reads no text has no words."""
+    def of(cls, graph: Graph) -> Read:
+        """That of a graph; one that reads no text has no words.
+
+        Raises:
+            Unsupported: no sizes fit the model.
+        """
+        shapes = next(fitting_shapes(graph))
         wanted = Inputs(graph, shapes).wanted()
         texts = {n: w for n, w in wanted.items() if len(shapes[n]) == _AXES}
         whole = {n: w for n, w in texts.items() if graph.inputs[n].type.dtype.kind in "iu"}
@@ -53,16 +60,34 @@ class Read:
         words = {n: size for n, size in words.items() if n in alike}
         marks = frozenset(n for n in alike if texts[n].flag)
         kinds = frozenset(alike & tables.keys() - marks - large.keys())
-        return cls((shape[0], shape[1]), words, frozenset(places & alike), marks, kinds)
+        both = shape[0], shape[1]
+        return cls(graph, shapes, both, words, frozenset(places & alike), marks, kinds)
 
-    def is_open(self, graph: Graph) -> bool:
-        """Whether a graph takes texts of any length."""
-        return all(graph.inputs[name].type.size(1) is None for name in self.words)
+    @property
+    def others(self) -> frozenset[str]:
+        """The inputs that are not of a text."""
+        known = self.words.keys() | self.places | self.marks | self.kinds
+        return frozenset(self.sizes.keys() - known)
 
-    def sized(
-        self, graph: Graph, shapes: Shapes, examples: int, length: int
-    ) -> Mapping[str, tuple[int, ...]]:
+    @property
+    def is_open(self) -> bool:
+        """Whether the graph takes texts of any length."""
+        return all(self.graph.inputs[name].type.size(1) is None for name in self.words)
+
+    def filled(self, given: Mapping[str, Array], within: Array) -> Mapping[str, Array]:
+        """Arrays for all inputs: the ``given`` ones, and what stands beside words in a text.
+
+        ``within`` (examples, tokens) says where the words are of a text, and not behind its end.
+        """
+        found, along = dict(given), np.arange(within.shape[1])
+        for names, array in ((self.places, along), (self.marks, within), (self.kinds, 0)):
+            found.update({name: np.broadcast_to(array, within.shape) for name in names})
+        inputs = self.graph.inputs
+        return {name: found[name].astype(inputs[name].type.dtype) for name in self.sizes}
+
+    def sized(self, examples: int, length: int) -> Mapping[str, tuple[int, ...]]:
         """Shapes for so many texts of a length, where these are open."""
+        graph, shapes = self.graph, self.sizes
         dims = (graph.inputs[next(iter(self.words))].type.shape or ())[:_AXES]
         new = dict(zip(dims, (examples, length), strict=True))
 
@@ -100,49 +125,43 @@ class Tokens:
             BadInput: the graph reads no ids, or the file has others.
             Unsupported: no sizes fit the model.
         """
-        shapes = next(fitting_shapes(graph))
-        read = Read.of(graph, shapes)
+        read = graph.analysis(Read.of)
         if not read.words:
             raise BadInput("tokens are for models that look up ids of words, and this does not")
         rng, (_, longest) = np.random.default_rng(seed), read.shape
-        if is_fixed(graph) or not read.is_open(graph):
-            return list(self._padded(graph, shapes, read, count, rng))
+        if is_fixed(graph) or not read.is_open:
+            return list(self._padded(read, count, rng))
         found, left = list[Mapping[str, Array]](), count * longest
         while left > 0:
             length = int(min(_SHORT + rng.geometric(1 / _MEAN), longest))
             texts = min(_AT_ONCE, -(-left // length))
-            found.append(self._filled(graph, shapes, read, np.full(texts, length), rng))
+            found.append(self._filled(read, np.full(texts, length), rng))
             left -= texts * length
         return found
 
     def _padded(
-        self, graph: Graph, shapes: Shapes, read: Read, count: int, rng: np.random.Generator
+        self, read: Read, count: int, rng: np.random.Generator
     ) -> Iterator[Mapping[str, Array]]:
         """Batches of the one length that a graph takes, with what comes behind texts masked."""
         texts, length = read.shape
-        each = texts if is_fixed(graph) else count
+        each = texts if is_fixed(read.graph) else count
         for _ in range(-(-count // each)):
             lengths = np.minimum(_SHORT + rng.geometric(1 / _MEAN, each), length)
             ends = lengths if read.marks else np.full(each, length)
-            yield self._filled(graph, shapes, read, ends, rng)
+            yield self._filled(read, ends, rng)
 
-    def _filled(
-        self, graph: Graph, shapes: Shapes, read: Read, lengths: Array, rng: np.random.Generator
-    ) -> Mapping[str, Array]:
+    def _filled(self, read: Read, lengths: Array, rng: np.random.Generator) -> Mapping[str, Array]:
         """Arrays for all inputs, of texts ``lengths`` (examples,) long."""
-        whole = int(lengths.max()) if read.is_open(graph) else read.shape[1]
-        shape, along = (len(lengths), whole), np.arange(whole)
-        within = along < lengths.reshape(-1, 1)
-        found = dict[str, Array]()
-        for name, size in read.words.items():
-            found[name] = np.where(within, self._drawn(rng, shape, size, lengths), 0)
-        for names, array in ((read.places, along), (read.marks, within), (read.kinds, 0)):
-            found.update({name: np.broadcast_to(array, shape) for name in names})
-        others = {n: s for n, s in read.sized(graph, shapes, *shape).items() if n not in found}
-        if others:
-            found.update(Inputs(graph, {**shapes, **others}).normal(int(rng.integers(2**31))))
-        typed = {n: a.astype(graph.inputs[n].type.dtype) for n, a in found.items()}
-        return {name: typed[name] for name in shapes}
+        whole = int(lengths.max()) if read.is_open else read.shape[1]
+        within = np.arange(whole) < lengths.reshape(-1, 1)
+        given = {
+            name: np.where(within, self._drawn(rng, within.shape, size, lengths), 0)
+            for name, size in read.words.items()
+        }
+        if read.others:
+            drawn = Inputs(read.graph, read.sized(*within.shape)).normal(int(rng.integers(2**31)))
+            given.update({name: drawn[name] for name in read.others})
+        return read.filled(given, within)
 
     def _drawn(
         self, rng: np.random.Generator, shape: tuple[int, ...], size: int, lengths: Array
@@ -163,7 +182,7 @@ def reads_text(graph: Graph) -> bool:
         Unsupported: no sizes fit the model.
     """
     integers = any(value.type.dtype.kind in "iu" for value in graph.inputs.values())
-    return integers and bool(Read.of(graph, next(fitting_shapes(graph))).words)
+    return integers and bool(graph.analysis(Read.of).words)
 
 
 TOKENS = Tokens()

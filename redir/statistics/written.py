@@ -14,7 +14,6 @@ from redir.ir import Graph
 from redir.ir.tensor import Array
 from redir.progress import progress
 from redir.runtime.onnxruntime import Run
-from redir.runtime.open_sizes import Shapes, fitting_shapes
 from redir.statistics.tokens import Read
 from redir.statistics.walk import is_fixed, running
 
@@ -35,7 +34,6 @@ class Decoder:
     """
 
     graph: Graph
-    shapes: Shapes
     read: Read
     words: str
     logits: str
@@ -48,16 +46,14 @@ class Decoder:
             BadInput: it reads anything but text, or tells of no next word.
             Unsupported: no sizes fit the model.
         """
-        shapes = next(fitting_shapes(graph))
-        read = Read.of(graph, shapes)
-        others = shapes.keys() - read.words.keys() - read.places - read.marks - read.kinds
-        if len(read.words) != 1 or others:
+        read = graph.analysis(Read.of)
+        if len(read.words) != 1 or read.others:
             raise BadInput("self is for models that read one text and nothing else")
         ((words, size),) = read.words.items()
         told = [n for n, v in graph.outputs.items() if v.rank == _AXES and v.type.size(2) == size]
         if len(told) != 1:
             raise BadInput(f"self is for models that tell which of {size} words comes next")
-        return cls(graph, shapes, read, words, told[0])
+        return cls(graph, read, words, told[0])
 
     @property
     def size(self) -> int:
@@ -67,7 +63,7 @@ class Decoder:
     @property
     def is_open(self) -> bool:
         """Whether it takes texts of any length."""
-        return self.read.is_open(self.graph)
+        return self.read.is_open
 
     @property
     def at_once(self) -> int:
@@ -83,12 +79,7 @@ class Decoder:
 
     def feeds(self, ids: Array) -> Mapping[str, Array]:
         """Arrays for all inputs, of texts without padding."""
-        read, along = self.read, np.arange(ids.shape[1])
-        found = {self.words: ids}
-        for names, array in ((read.places, along), (read.marks, 1), (read.kinds, 0)):
-            found.update({name: np.broadcast_to(array, ids.shape) for name in names})
-        inputs = self.graph.inputs
-        return {name: found[name].astype(inputs[name].type.dtype) for name in self.shapes}
+        return self.read.filled({self.words: ids}, np.ones(ids.shape, bool))
 
     def is_causal(self, run: Run) -> bool:
         """Whether the last word of a text moves no logits before it.
@@ -188,7 +179,7 @@ def _writes(graph: Graph) -> bool:
         return False
     texts, length = decoder.read.shape
     runs = length / 2 if decoder.is_open else min(WRITTEN.rounds, length)  # of whole texts
-    if _MANY * runs * macs(graph, decoder.shapes) / texts > _CHEAP:
+    if _MANY * runs * macs(graph, decoder.read.sizes) / texts > _CHEAP:
         return False
     try:
         return decoder.is_causal(decoder.running())
