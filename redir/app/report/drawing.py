@@ -17,7 +17,10 @@ _LEAST, _TINY = 1e-3, 1e-9  # that there is beyond them: as a share of the numbe
 
 @dataclass(frozen=True)
 class Dot:
-    """A point at ``x``, ``y``, with a bar from ``low`` to ``high``, and what is said of it."""
+    """A point at ``x``, ``y``, with a bar from ``low`` to ``high``, and what is said of it.
+
+    Numbers are those of the axes, or places in the picture.
+    """
 
     x: float
     y: float
@@ -59,17 +62,6 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Point:
-    """What a dot is made of: ``x`` along, and ``y`` between ``low`` and ``high``."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    label: str
-
-
-@dataclass(frozen=True)
 class Axes:
     """What a curve is called, and what its axes measure; ``level`` is the original's."""
 
@@ -80,7 +72,7 @@ class Axes:
     level_text: str = ""
 
 
-def chart(points: Sequence[Point], axes: Axes) -> Chart | None:
+def chart(points: Sequence[Dot], axes: Axes) -> Chart | None:
     """The curve through points, None if there are none."""
     if not points:
         return None

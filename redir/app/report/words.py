@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from redir.app.report.drawing import Axes, Chart, Densities, Point, chart, densities
+from redir.app.report.drawing import Axes, Chart, Densities, Dot, chart, densities
 from redir.pipeline.compress import COUNTS
 
 Held = Mapping[str, Any]
@@ -225,16 +225,14 @@ def curves(held: Held) -> list[Chart]:
     found = chart(*_quality(known, held, NAMES[along]))
     times = [(x, p, p["time"]) for x, p in known if p["time"]]
     spread = [
-        Point(100 * x, 100 * t["ratio"], 100 * t["low"], 100 * t["high"], _asked(p))
+        Dot(100 * x, 100 * t["ratio"], 100 * t["low"], 100 * t["high"], _asked(p))
         for x, p, t in times
     ]
     axes = Axes("Time", "% of the time", f"% of the {NAMES[along]} left", 100.0, "original")
     return [each for each in (found, chart(spread, axes)) if each is not None]
 
 
-def _quality(
-    known: Sequence[tuple[float, Held]], held: Held, along: str
-) -> tuple[list[Point], Axes]:
+def _quality(known: Sequence[tuple[float, Held]], held: Held, along: str) -> tuple[list[Dot], Axes]:
     """The points of accuracy, or else of the deviation, and their axes."""
     level, below = held["accuracy"], f"% of the {along} left"
     if level is None:
@@ -243,7 +241,7 @@ def _quality(
         axes = Axes("Accuracy", "accuracy, %", below, 100 * level, "original")
         name, factor = "accuracy", 100.0
     points = [
-        Point(100 * x, y, y, y, _asked(p))
+        Dot(100 * x, y, y, y, _asked(p))
         for x, p in known
         if p[name] is not None
         for y in [factor * p[name]]
