@@ -200,6 +200,18 @@ def may_shrink(groups: Groups) -> bool:
     )
 
 
+def check_laws(case: Case) -> None:
+    """The first and the last channels of each family are exchanged, merged and dropped alike."""
+    for groups in families(case):
+        for g, h in alike(groups)[:1] + alike(groups)[-1:]:
+            check_exchange(case, groups, g, h)
+            if may_shrink(groups) and may_add_up(case, groups):
+                check_merge(case, groups, g, h)
+        for gone in list(groups)[:1] + list(groups)[-1:]:
+            if may_shrink(groups):
+                check_drop(case, groups, gone)
+
+
 def may_add_up(case: Case, groups: Groups) -> bool:
     """Whether no port is summed over and read otherwise too."""
     return not any(plain for p, plain in summed(case).items() for g in groups.values() if p in g)
@@ -275,14 +287,7 @@ def test_channels_that_are_linked_are_exchanged_dropped_and_merged_alike(
 ) -> None:
     """The three laws in one, since to draw a node takes longer than to try them on it."""
     case = data.draw(cases(KINDS[kind]))
-    for groups in families(case):
-        for g, h in alike(groups)[:1] + alike(groups)[-1:]:
-            check_exchange(case, groups, g, h)
-            if may_shrink(groups) and may_add_up(case, groups):
-                check_merge(case, groups, g, h)
-        for gone in list(groups)[:1] + list(groups)[-1:]:
-            if may_shrink(groups):
-                check_drop(case, groups, gone)
+    check_laws(case)
 
 
 # Known breaches
