@@ -91,7 +91,7 @@ def _of_preset(name: str) -> Iterator[str]:
     for step in preset(name).passes:
         yield from _wrapped(f"{step}: {_summary(kinds[step.name])}", 1)
     yield from ("", "example", f"  redir compress model.onnx small.onnx --preset {name}", "")
-    yield "docs/passes.md has a section on each pass"
+    yield "docs/passes.md leads to a section on each pass"
 
 
 def _of_pass(name: str, kind: type[Pass]) -> Iterator[str]:
@@ -170,7 +170,7 @@ def _where(name: str) -> str:
     """Where there is more to read."""
     point = plugins("redir.passes")[name]
     if point.module.startswith("redir.passes"):
-        return f"docs/passes.md has a section on {name}"
+        return f"docs/passes.md leads to the section on {name}"
     return f"{name} is in {point.module}, of the package {point.dist.name if point.dist else '?'}"
 
 
