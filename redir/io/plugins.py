@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -11,20 +12,49 @@ from redir.errors import BadPipeline
 
 
 @cache  # to look through all that is installed takes 10 ms
+def _claims(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """What is installed in a group under each name, the same thing once."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for point in sorted(entry_points(group=group), key=lambda p: (p.name, _owner(p), p.value)):
+        found.setdefault(point.name, {}).setdefault(point.value, point)
+    return {name: tuple(points.values()) for name, points in found.items()}
+
+
+def _owner(point: EntryPoint) -> str:
+    """The package that an entry point is of, as package indexes spell it."""
+    return re.sub(r"[-_.]+", "-", point.dist.name).lower() if point.dist else "?"
+
+
 def plugins(group: str) -> Mapping[str, EntryPoint]:
-    """What is installed in a group of entry points, such as ``redir.passes``, by name."""
-    return {point.name: point for point in sorted(entry_points(group=group), key=lambda p: p.name)}
+    """What is installed in a group of entry points, such as ``redir.passes``, by name.
+
+    ``plugin`` refuses a name that several packages claim; here it is that of the first.
+    """
+    return {name: points[0] for name, points in _claims(group).items()}
+
+
+def forget() -> None:
+    """Look anew at what is installed, where that has changed while redir runs."""
+    _claims.cache_clear()
+    loaded.cache_clear()
 
 
 def plugin(group: str, name: str, what: str) -> Any:
     """What is installed under ``name`` in a group of entry points; ``what`` says what it is.
 
     Raises:
-        BadPipeline: there is no such thing, or it cannot be loaded.
+        BadPipeline: there is no such thing, or several packages claim the name, or it cannot be
+            loaded.
     """
     points = plugins(group)
     if name not in points:
         raise BadPipeline(f"no {what} is called {name!r}; there are {', '.join(points)}")
+    claims = _claims(group).get(name, ())
+    if len(claims) > 1:
+        named = " and ".join(f"{_owner(point)} ({point.value})" for point in claims)
+        raise BadPipeline(
+            f"{what} {name!r} is claimed by {named}: one of them has to be uninstalled"
+        )
     return loaded(points[name], what)
 
 

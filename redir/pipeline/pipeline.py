@@ -6,12 +6,12 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from redir.check.guarantees import Guarantee
 from redir.errors import BadPipeline, Broken
-from redir.io.plugins import loaded, plugin, plugins
+from redir.io.plugins import plugin, plugins
 from redir.ir import Graph, expect_graph
 from redir.runtime.open_sizes import Shapes
 
@@ -169,7 +169,20 @@ def check_promises(step: Pass, before: Graph, after: Graph, *, numeric: bool = T
 
 def available() -> dict[str, type[Pass]]:
     """Every pass that is installed, by name: redir's own and those of other packages."""
-    return {name: loaded(point, "pass") for name, point in plugins(_GROUP).items()}
+    return {name: _installed(name) for name in plugins(_GROUP)}
+
+
+def _installed(name: str) -> type[Pass]:
+    """The pass of that name.
+
+    Raises:
+        BadPipeline: there is none, or more than one, or what is called so is none.
+    """
+    found: type[Pass] = plugin(_GROUP, name, "pass")
+    if not (isinstance(found, type) and issubclass(found, Pass) and is_dataclass(found)):
+        where = plugins(_GROUP)[name].value
+        raise BadPipeline(f"{where}, installed as the pass {name!r}, is no dataclass of redir.Pass")
+    return found
 
 
 def fields_of(kind: type[Pass] | Pass) -> dict[str, Field[Any]]:
@@ -206,7 +219,7 @@ def _wrong(rest: str) -> str:
 
 
 def _pass(name: str, options: str) -> Pass:
-    kind: type[Pass] = plugin(_GROUP, name, "pass")
+    kind = _installed(name)
     hints = typing.get_type_hints(kind)
     given: dict[str, Any] = {}
     for option in filter(None, (o.strip() for o in options.split(","))):

@@ -100,8 +100,8 @@ def test_the_criterion_of_the_documentation_has_a_name_once_it_is_installed(
         (tmp_path / "site" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "site" / file).write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    request.addfinalizer(plugins.plugins.cache_clear)
-    plugins.plugins.cache_clear()
+    request.addfinalizer(plugins.forget)
+    plugins.forget()
     done = redir(f"compress good.onnx out.onnx -p prune{{criterion={name},macs=0.8}} --json -")
     assert done.code == 0
     assert done.json["passes"][0]["changed"]
