@@ -14,7 +14,7 @@ MYPY := ../$(BIN)/mypy --config-file ../pyproject.toml --strict
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
 
-# Both stamps lie inside .venv, so that making it anew drops them.
+# The stamps lie inside .venv, so that making it anew drops them.
 .venv/dev.stamp: pyproject.toml constraints.txt
 	@echo "Setting up .venv, which takes minutes the first time."
 	$(PYTHON) -m venv --clear .venv
@@ -23,6 +23,10 @@ help:  ## list the targets
 
 .venv/torch.stamp: .venv/dev.stamp
 	$(PIP_INSTALL) -e '.[dev,ort,cli,plot,images,report,dask,torch]'
+	touch $@
+
+.venv/docs.stamp: .venv/dev.stamp
+	$(PIP_INSTALL) -e '.[dev,ort,cli,plot,images,report,dask,docs]'
 	touch $@
 
 demo: .venv/dev.stamp  ## compress the model that ships with redir
@@ -61,8 +65,9 @@ types: .venv/dev.stamp  ## mypy --strict over code, tests and examples
 	test "$$checked" -eq "$$found" || { echo "mypy checked $$checked of $$found files" >&2; exit 1; }
 	cd .typing && $(MYPY) tests $$(find docs/examples -maxdepth 1 -name '*.py')
 
-docs: .venv/dev.stamp  ## run every snippet of the documentation
-	$(PYTEST) tests/test_docs.py
+docs: .venv/docs.stamp  ## run every snippet of the documentation, and make the site in build/docs
+	$(PYTEST) tests/test_docs.py tests/test_links.py
+	$(BIN)/python -m sphinx -qEW --keep-going -b html -c docs . build/docs
 
 bench: .venv/torch.stamp  ## measure on real models
 	$(PYTEST) -m bench tests/benchmarks -s

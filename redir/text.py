@@ -1,12 +1,14 @@
 """Reading the textual form: it is a subset of Python, so ``ast`` is the parser.
 
-@graph('main', opset={'': 17})
-def main(x: float32[batch, 3]):
-    w: float32[3, 2] = Const(value=Tensor(float32[3, 2], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
-    y: float32[batch, 2] = MatMul(x, w)
-    return {'y': y}
+Such as::
 
-source(y, name='last', doc='what the file said of the node')
+    @graph('main', opset={'': 17})
+    def main(x: float32[batch, 3]):
+        w: float32[3, 2] = Const(value=Tensor(float32[3, 2], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+        y: float32[batch, 2] = MatMul(x, w)
+        return {'y': y}
+
+    source(y, name='last', doc='what the file said of the node')
 """
 
 from __future__ import annotations

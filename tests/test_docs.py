@@ -26,7 +26,7 @@ from tests.helpers import const
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "redir/demo/digits.onnx"
-WHOLE = {"pytorch"}  # pages that say something about the network of the demo
+WHOLE = TORCH = {"pytorch"}  # pages that say something about the network of the demo; need torch
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -75,14 +75,14 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Latency, "_measured", lambda *_: 0.4)
     monkeypatch.setattr(Drawn, "batches", lambda _, graph, __, seed: few(graph, 8, seed))
     monkeypatch.chdir(tmp_path)
+    if page.stem in TORCH:
+        pytest.importorskip("torch", reason="the page is about torch")
     return tmp_path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 @pytest.mark.usefixtures("folder")
 def test_python_snippets_run(page: Path) -> None:
-    if page.stem == "pytorch":
-        pytest.importorskip("torch", reason="the page is about torch")
     names: dict[str, object] = {"__name__": "snippet"}
     for text in blocks(page, "python"):
         exec(compile(text, str(page), "exec"), names)  # noqa: S102 - our own documentation

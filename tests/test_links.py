@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,3 +56,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_links_to_other_sites_are_addresses(page: Path) -> None:
     outer = [urlsplit(t) for t in targets(page) if urlsplit(t).scheme]
     assert [u.geturl() for u in outer if u.scheme != "https" or "." not in u.netloc] == []
+
+
+def test_the_contents_lead_to_each_page() -> None:
+    listed = {(DOCS / target).resolve() for target in targets(DOCS / "index.md")}
+    assert [named(page) for page in PAGES if page not in listed] == ["README.md"]
+
+
+def test_the_reference_names_modules() -> None:
+    heads = re.findall(r"^## `(.*)`$", prose(DOCS / "reference.md"), re.MULTILINE)
+    assert [head for head in heads if find_spec(head) is None] == []

@@ -98,8 +98,8 @@ def verify(  # noqa: PLR0913 - three tolerances, and what to draw
     Sizes that are open and not given are chosen so that the model fits.
 
     Without tolerances, ``b`` may be as far from the float64 reference of ``a`` as eight times ``a``
-    itself, and 64 units in the last place of the output's magnitude. With any, |b - a| may be at
-    most atol + rtol |a| + error times the largest |a| of the output.
+    itself, and 64 units in the last place of the output's magnitude. With any, ``|b - a|`` may be
+    at most ``atol + rtol |a|`` and ``error`` times the largest ``|a|`` of the output.
 
     Raises:
         BadInput: the two have different inputs or outputs, a shape does not fit them, or one is

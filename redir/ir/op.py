@@ -68,28 +68,31 @@ class Link:
 class Op:
     """Everything redir knows of an operator: the one place to add a new one.
 
-    infer(node) gives the output types; evaluate(node, *arrays) the output arrays; links(node)
-    how axes are tied; narrow(node, inputs, kept) the node on operands of which only the channels
-    ``kept`` are left; repeatable(node) whether two evaluations agree and have no effect;
-    implied(node) the attributes that shapes say and that only a file writes down; form(node) the
-    operator itself, or an ``opaque`` one where the node has what it does not understand;
-    odd(node) the attribute that its schema does not allow, None if there is none;
-    agreed(node, arrays, results) whether every runtime gives these results: see ``ops.agreement``;
-    step(node) what it may turn into where a last bit tips it, None where it does not jump: see
-    ``ops.steps``; needs(node, *arrays) the bytes that its outputs will take;
-    misfit(node, inputs) why the node cannot run on operands of other sizes, empty if it can;
-    wants(node, inputs, wanted) the numbers that it wants of each operand, by those that are wanted
-    of its results: see ``ops.wants``; sizes(node) a ``Size`` for each number of its result, where
-    it moves such: see ``ops.told``; bounded whether the results are finite unless all that it
-    reads is infinite; multiply_adds(node) how many it makes, None of one that does not multiply;
-    terms(node) the places of the operands that it adds up, each with those that it multiplies it
-    by, and has(node, trait) what holds of these: see ``ops.traits``; power(node, place) how the
-    result grows with an operand: see ``ops.powers``; body(node) the graph that a
-    node stands for, if it is a call of a local function.
+    ``infer(node)`` gives the output types; ``evaluate(node, *arrays)`` the output arrays;
+    ``links(node)`` how axes are tied; ``narrow(node, inputs, kept)`` the node on operands of which
+    only the channels ``kept`` are left; ``repeatable(node)`` whether two evaluations agree and have
+    no effect; ``implied(node)`` the attributes that shapes say and that only a file writes down;
+    ``form(node)`` the operator itself, or an ``opaque`` one where the node has what it does not
+    understand; ``odd(node)`` the attribute that its schema does not allow, None if there is none;
+    ``agreed(node, arrays, results)`` whether every runtime gives these results: see
+    ``ops.agreement``; ``step(node)`` what it may turn into where a last bit tips it, None where it
+    does not jump: see ``ops.steps``; ``needs(node, *arrays)`` the bytes that its outputs will take;
+    ``misfit(node, inputs)`` why the node cannot run on operands of other sizes, empty if it can;
+    ``wants(node, inputs, wanted)`` the numbers that it wants of each operand, by those that are
+    wanted of its results: see ``ops.wants``; ``sizes(node)`` a ``Size`` for each number of its
+    result, where it moves such: see ``ops.told``; ``bounded`` whether the results are finite unless
+    all that it reads is infinite; ``multiply_adds(node)`` how many it makes, None of one that does
+    not multiply; ``terms(node)`` the places of the operands that it adds up, each with those that
+    it multiplies it by, and ``has(node, trait)`` what holds of these: see ``ops.traits``;
+    ``power(node, place)`` how the result grows with an operand: see ``ops.powers``; ``body(node)``
+    the graph that a node stands for, if it is a call of a local function.
+
     ``attributes`` are those that it understands, in any version up to ``newest``: a node that has
     another one, not at its default, or that is of a newer version, is opaque.
+
     ``stated`` are the types of the results, if their file's word is all that is known of them;
     ``table(name, version, domain)`` finds the operator again where it is unpickled.
+
     Two versions of an operator are equal: patterns match the operator, not its version. An opaque
     one is carried through as it is, and equals none of its name that is not.
     """
