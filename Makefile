@@ -6,6 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := redir frontends passes backends
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+PLUGIN := ../docs/examples/redir_plugin
 PYTEST := $(BIN)/python -m pytest
 MYPY := ../$(BIN)/mypy --config-file ../pyproject.toml --strict
 
@@ -52,18 +53,18 @@ format: .venv/dev.stamp  ## let ruff mend what it can
 
 # mypy follows no package-dir: it is given a tree of links, and must have checked every file.
 types: .venv/dev.stamp  ## mypy --strict over code, tests and examples
-	@rm -rf .typing/redir .typing/tests .typing/docs
+	@rm -rf .typing/redir .typing/tests .typing/docs .typing/redir_shifts
 	@for file in $$(find $(CODE) -name '*.py'); do \
 		link=".typing/redir/$${file#redir/}"; \
 		mkdir -p "$${link%/*}"; \
 		ln -s "$(CURDIR)/$$file" "$$link"; \
 	done
-	@ln -s ../tests ../docs .typing
+	@ln -s ../tests ../docs $(PLUGIN)/src/redir_shifts .typing
 	cd .typing && $(MYPY) -p redir | tee package.log
 	@checked=$$(sed -n 's/.* in \([0-9]*\) source file.*/\1/p' .typing/package.log); \
 	found=$$(find $(CODE) -name '*.py' | wc -l); \
 	test "$$checked" -eq "$$found" || { echo "mypy checked $$checked of $$found files" >&2; exit 1; }
-	cd .typing && $(MYPY) tests $$(find docs/examples -maxdepth 1 -name '*.py')
+	cd .typing && $(MYPY) tests redir_shifts docs/examples/redir_plugin/show.py $$(find docs/examples -maxdepth 1 -name '*.py')
 
 docs: .venv/docs.stamp  ## run every snippet of the documentation, and make the site in build/docs
 	$(PYTEST) tests/test_docs.py tests/test_links.py

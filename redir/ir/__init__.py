@@ -3,7 +3,7 @@
 from redir.ir.graph import WIDEST, Graph, Node, Value, expect_graph, width
 from redir.ir.interpreter import evaluate
 from redir.ir.op import Attr, Kept, Link, Op, Port, Size
-from redir.ir.rewriter import rewrite, transform
+from redir.ir.rewriter import map_constants, rewrite, transform
 from redir.ir.source import Source
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Value",
     "evaluate",
     "expect_graph",
+    "map_constants",
     "rewrite",
     "transform",
     "width",

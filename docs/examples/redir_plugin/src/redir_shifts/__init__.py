@@ -1,0 +1,1 @@
+"""Passes of redir for hardware that shifts and adds where others multiply."""
