@@ -85,7 +85,8 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 def test_python_snippets_run(page: Path) -> None:
     names: dict[str, object] = {"__name__": "snippet"}
     for text in blocks(page, "python"):
-        exec(compile(text, str(page), "exec", dont_inherit=True), names)  # noqa: S102 - our own documentation
+        code = compile(text, str(page), "exec", dont_inherit=True)
+        exec(code, names)  # noqa: S102 - our own documentation
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -85,9 +85,9 @@ def test_the_criterion_of_the_documentation_has_a_name_once_it_is_installed(
     redir: Redir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """As pip leaves it: a package, and a folder that says what it is and adds."""
-    page = (Path(__file__).parents[2] / "docs/write-a-pass.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2] / "docs/write-a-criterion.md"
     source, points = re.findall(
-        r"^## A criterion.*?```python\n(.*?)```.*?```toml\n(.*?)```", page, re.DOTALL | re.MULTILINE
+        r"```python\n(.*?)```.*?```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
     )[0]
     ((group, named),) = tomllib.loads(points)["project"]["entry-points"].items()
     ((name, where),) = named.items()
