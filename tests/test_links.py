@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 TOP = sorted(ROOT.glob("*.md"))
-PAGES = [*TOP, *sorted(DOCS.rglob("*.md"))]
+PAGES = [*TOP, *sorted(page for page in DOCS.rglob("*.md") if "/." not in page.as_posix())]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
