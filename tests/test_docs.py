@@ -126,7 +126,9 @@ def test_the_demo_images_are_images_that_the_model_takes() -> None:
 
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-COMMANDS = tuple("compress plan sweep report opt stats verify groups passes demo".split())
+COMMANDS = tuple(
+    "compress plan sweep report opt stats verify groups passes demo completion".split()
+)
 
 
 def sections() -> dict[str, str]:
@@ -144,7 +146,7 @@ def options(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
 def test_each_command_has_its_section(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    listed = re.findall(r"^    (\w+)\b", capsys.readouterr().out, re.MULTILINE)
     assert listed == list(sections()) == list(COMMANDS)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from redir.app import demo, tables
+from redir.app.completion import add_completion
 from redir.app.compress import add_compress
 from redir.app.console import (
     dump,
@@ -53,6 +54,7 @@ def add_commands(commands: Any) -> None:
     for add in (_add_opt, _add_stats, _add_verify, _add_groups, add_passes):
         add(commands)
     add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
+    add_completion(commands)
 
 
 # opt
