@@ -23,11 +23,11 @@ from redir.ir import Graph
 from redir.runtime import onnxruntime
 from redir.statistics.sources import Auto, Drawn
 from tests.helpers import const
+from tests.pages import DOCS, ROOT, named
 
-ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "redir/demo/digits.onnx"
-WHOLE = TORCH = {"pytorch"}  # pages that say something about the network of the demo; need torch
-DOCS = sorted(page for page in (ROOT / "docs").rglob("*.md") if "/." not in page.as_posix())
+WHOLE = {"fine-tune"}  # pages that say something about the network of the demo
+TORCH = {"fine-tune", "from-torch-pruning", "pytorch", "start-pytorch"}
 PAGES = [ROOT / "README.md", *DOCS]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -81,7 +81,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 @pytest.mark.usefixtures("folder")
 def test_python_snippets_run(page: Path) -> None:
     names: dict[str, object] = {"__name__": "snippet"}
@@ -90,7 +90,7 @@ def test_python_snippets_run(page: Path) -> None:
         exec(code, names)  # noqa: S102 - our own documentation
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 @pytest.mark.usefixtures("folder")
 def test_commands_run(page: Path) -> None:
     for call in commands(page):

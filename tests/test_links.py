@@ -11,16 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-TOP = sorted(ROOT.glob("*.md"))
-PAGES = [*TOP, *sorted(page for page in DOCS.rglob("*.md") if "/." not in page.as_posix())]
+from tests.pages import DOCS, ROOT, TOP, named
+
+PAGES = [*TOP, *DOCS]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-
-
-def named(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
 
 
 @cache
@@ -59,10 +54,10 @@ def test_links_to_other_sites_are_addresses(page: Path) -> None:
 
 
 def test_the_contents_lead_to_each_page() -> None:
-    listed = {(DOCS / target).resolve() for target in targets(DOCS / "index.md")}
+    listed = {(ROOT / "docs" / target).resolve() for target in targets(ROOT / "docs/index.md")}
     assert [named(page) for page in PAGES if page not in listed] == ["README.md"]
 
 
 def test_the_reference_names_modules() -> None:
-    heads = re.findall(r"^## `(.*)`$", prose(DOCS / "reference.md"), re.MULTILINE)
+    heads = re.findall(r"^## `(.*)`$", prose(ROOT / "docs/reference.md"), re.MULTILINE)
     assert [head for head in heads if find_spec(head) is None] == []

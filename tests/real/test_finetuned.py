@@ -1,4 +1,4 @@
-"""A trained network recovers from pruning when it keeps its norms, as docs/pytorch.md says."""
+"""A trained network recovers from pruning when it keeps its norms: docs/recipes/fine-tune.md."""
 
 from __future__ import annotations
 
