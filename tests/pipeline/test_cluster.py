@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from redir.backends.onnx import to_proto
 from redir.errors import BadInput, Lost, MissingExtra, Skipped
 from redir.io import models
 from redir.ir import Graph, Value, limits
-from redir.pipeline import sweep
+from redir.pipeline import Pipeline, sweep
 from redir.pipeline.compress import chosen
 from redir.pipeline.executors import Cluster, Pool, cluster
 from redir.pipeline.presets import PRESETS
@@ -27,16 +28,24 @@ from tests.helpers import const, placeholder
 from tests.pipeline import deeds
 
 distributed = pytest.importorskip("distributed", reason="it is the cluster")
-RATIOS = [round(0.3 + 0.1 * number, 2) for number in range(7)]
+FEW = [round(0.3 + 0.1 * number, 2) for number in range(7)]
+MANY = [round(0.25 + 0.06 * number, 2) for number in range(12)]
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # dask's sockets
+
+
+@contextmanager
+def processes(count: int) -> Iterator[str]:
+    """The scheduler of so many processes."""
+    options = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options, silence_logs=50) as found:
+        yield found.scheduler_address
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The scheduler of two processes."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options, silence_logs=50) as found:
-        yield found.scheduler_address
+    with processes(2) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -93,27 +102,30 @@ def kill_one(address: str) -> None:
 
 
 def swept(
-    graph: Graph, pipeline: str, executor: tasks.Executor, midway: Callable[[], None]
+    graph: Graph,
+    pipelines: Sequence[Pipeline],
+    executor: tasks.Executor,
+    midway: Callable[[], None],
 ) -> list[bytes]:
-    """The models of seven ratios; ``midway`` happens once three of them are there."""
-    pipelines = [chosen(pipeline=pipeline, macs=ratio) for ratio in RATIOS]
+    """The models of a sweep; ``midway`` happens once three of them are there."""
     with tasks.using(executor):
         points = Sweep(graph, pipelines).points()
         found = dict(islice(((p.place, p.result.graph) for p in points), 3))
         midway()
         found.update((p.place, p.result.graph) for p in points)
-    assert sorted(found) == list(range(len(RATIOS)))
+    assert sorted(found) == list(range(len(pipelines)))
     return [to_proto(found[place]).SerializeToString() for place in sorted(found)]
 
 
-def check_sweep(graph: Graph, pipeline: str, address: str) -> None:
+def check_sweep(graph: Graph, pipeline: str, ratios: Sequence[float], address: str) -> None:
     """Check that a sweep is the same here, in processes and on a cluster that loses a worker."""
-    here = swept(graph, pipeline, tasks.Serial(), lambda: None)
+    pipelines = [chosen(pipeline=pipeline, macs=ratio) for ratio in ratios]
+    here = swept(graph, pipelines, tasks.Serial(), lambda: None)
     with Pool(2, 2**34) as pool:
-        assert swept(graph, pipeline, pool, lambda: None) == here
+        assert swept(graph, pipelines, pool, lambda: None) == here
     with Cluster(address, 2**34) as found:
-        assert swept(graph, pipeline, found, partial(kill_one, address)) == here
-    assert len(set(here)) > len(RATIOS) // 2
+        assert swept(graph, pipelines, found, partial(kill_one, address)) == here
+    assert len(set(here)) > len(ratios) // 2
 
 
 def residual() -> Graph:
@@ -130,12 +142,14 @@ def residual() -> Graph:
 
 def test_a_sweep_is_the_same_everywhere(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(sweep, "_LARGE", 0)
-    check_sweep(residual(), "factorize{statistics=drawn,examples=4}", address)
+    check_sweep(residual(), "factorize{statistics=drawn,examples=4}", FEW, address)
 
 
 @pytest.mark.nightly
-def test_that_of_a_resnet_too(shared: Path, address: str) -> None:
-    check_sweep(models.load(shared / "models/cifar10-resnet20-bn.onnx"), PRESETS["best"], address)
+def test_that_of_a_resnet_too_on_three_workers(shared: Path) -> None:
+    graph = models.load(shared / "models/cifar10-resnet20-bn.onnx")
+    with processes(3) as address:
+        check_sweep(graph, PRESETS["best"], MANY, address)
 
 
 # What is refused
