@@ -13,7 +13,15 @@ from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import runnable
-from redir.runtime.onnxruntime import Run, Session, is_huge, mixes_bytes, runner, session
+from redir.runtime.onnxruntime import (
+    Run,
+    Session,
+    is_huge,
+    mixes_bytes,
+    runner,
+    session,
+    stored_bytes,
+)
 from redir.runtime.open_sizes import Shapes
 
 Feeds = Mapping[str, Array]
@@ -21,7 +29,7 @@ Feeds = Mapping[str, Array]
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """``graph`` on ``feeds``, run by what ``make`` makes of it.
+    """``graph`` on ``feeds``, run by what ``make`` makes of it and of what becomes of it.
 
     ``awake`` tells of ports which of their channels are not constant over the feeds, once that was
     looked at, and ``known`` are outputs that were computed before, by the place of their feeds.
@@ -55,13 +63,14 @@ class Observed:
 
         if feeds is None:
             feeds = list(runnable(graph, trying, samples, seed, input_shapes))
-        found = cls(graph, feeds, lambda _: run, known=known)
+        found = cls(graph, feeds, session if isinstance(run, Session) else runner, known=known)
+        vars(found)["run"] = run
         _ = found.outputs
         return found
 
     def successor(self, graph: Graph) -> Observed:
         """What became of the graph, on the same inputs, in onnxruntime too if this runs there."""
-        return Observed(graph, self.feeds, session if isinstance(self.run, Session) else runner)
+        return Observed(graph, self.feeds, self.make)
 
     @cached_property
     def run(self) -> Run:
@@ -71,6 +80,11 @@ class Observed:
             Unsupported: onnxruntime refuses the graph, and has to run it.
         """
         return self.make(self.graph)
+
+    def unload(self) -> None:
+        """Give back what a large model takes as it runs; to run it once more takes seconds."""
+        if stored_bytes(self.graph) >= _LARGE:
+            vars(self).pop("run", None)
 
     @property
     def fast(self) -> Session:
@@ -105,6 +119,9 @@ class Observed:
         run = reference(self.graph)
         with limits.counting():
             return [attempt(run, given) for given in self.feeds]
+
+
+_LARGE = 2**28  # bytes of constants
 
 
 def reference(graph: Graph) -> Run:

@@ -123,6 +123,7 @@ def compare(a: Observed, b: Observed, bounds: Bounds | None = None) -> Verdict:
         pairs = list(zip(a.outputs, b.outputs, strict=True))
     except Unsupported as why:
         return Verdict("fail", f"only the first of the two runs: {why}")
+    b.unload()  # what follows needs the memory
     same = all(_same(old, new) for old, new in pairs)
     references = [None] * len(pairs) if same else a.references
     figures, reason, ties = *_figures(pairs, references, bounds), 0.0

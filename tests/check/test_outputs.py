@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from redir import ops
 from redir.check import observed, outputs
+from redir.check.observed import Observed
 from redir.check.outputs import Verdict, verify
 from redir.errors import BadInput
 from redir.ir import Graph, Node, Value
@@ -241,6 +243,20 @@ def test_constants_of_a_large_model_are_moved_a_few_at_a_time(
     monkeypatch.setattr(outputs, "_LARGE", 1)
     assert verify(*pair) == usual
     assert usual.verdict == ("pass" if head.any() else "vacuous")
+
+
+@pytest.mark.parametrize("large", [2**20, 0])
+def test_what_became_of_a_large_model_is_not_held_in_onnxruntime(
+    monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(observed, "_LARGE", large)
+    a = Observed.of(linear(W))
+    b = a.successor(linear(2 * W))
+    ran = weakref.ref(b.run)
+    outputs.compare(a, b)
+    assert (ran() is None) == (large == 0)
+    assert b.fast(a.feeds[0])["y"].shape == b.outputs[0]["y"].shape
 
 
 @pytest.mark.parametrize(("scale", "verdict"), [(1e-9, "vacuous"), (1, "fail")])
