@@ -42,7 +42,7 @@ def expected_kernels(shares: Array, draws: int, numbers: int) -> float:
 
 def _logarithms(shares: Array, numbers: int) -> tuple[Array, int]:
     """How probable each logarithm of the chance of a kernel is, and the least, both in steps."""
-    from scipy.signal import fftconvolve  # noqa: PLC0415 - takes a second, and few commands count
+    from scipy import fft  # noqa: PLC0415 - slow, and few commands count
 
     place = np.log(shares[shares > 0]) / _STEP
     left = np.floor(place).astype(np.int64)
@@ -51,7 +51,10 @@ def _logarithms(shares: Array, numbers: int) -> tuple[Array, int]:
     single += np.bincount(left + 1 - low, shares[shares > 0] * rest, int(-low) + 2)
     mass = single
     for _ in range(numbers - 1):
-        mass = np.maximum(fftconvolve(mass, single), 0.0)
+        size = mass.size + single.size - 1
+        enough = fft.next_fast_len(size, real=True)
+        product = fft.rfft(mass, enough) * fft.rfft(single, enough)
+        mass = np.maximum(fft.irfft(product, enough)[:size], 0.0)
     return mass, low * numbers
 
 

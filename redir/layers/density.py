@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from redir.ir.tensor import Array
+from redir.layers.peaks import peaks_of
 
 RULES = ("silverman", "scott", "median-gap")
 _STEPS = 16  # grid steps in one bandwidth: keeps the density within 1e-3 of its peak
@@ -145,11 +146,9 @@ def cells(weights: Array, curve: Density, contrast: float = 0.0) -> Cells:
     lies beyond the weights of its cell, pulled by those next to it, is moved to the nearest of
     them: that is nearer to all of them.
     """
-    from scipy.signal import find_peaks  # noqa: PLC0415 - takes a second, and few commands hash
-
     top = float(curve.values.max())
     noise = 1e-9 * top  # ripples of the arithmetic
-    peaks, _ = find_peaks(curve.values, prominence=max(contrast * top, noise))
+    peaks = peaks_of(curve.values, max(contrast * top, noise))
     if not peaks.size:
         peaks = np.array([int(curve.values.argmax())])
     valleys = np.array([a + int(curve.values[a:b].argmin()) for a, b in pairwise(peaks)], np.int64)
