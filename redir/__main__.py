@@ -1,10 +1,19 @@
-"""``python -m redir``: the command line, for the Python that runs it."""
+"""``python -m redir``: the command line, for the Python that runs it.
+
+The processes that it starts import this again, by whatever name: so what takes long waits.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from redir.app.cli import main
+
+def main() -> int:
+    """Run the command that was given: see ``redir.app.cli.main``."""
+    from redir.app import cli  # noqa: PLC0415 - as above
+
+    return cli.main()
+
 
 if __name__ == "__main__":  # not in the processes that it starts
     sys.exit(main())

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, TypeVar
 
-import networkx as nx
-
 Box = TypeVar("Box", bound=Hashable)
 
 
@@ -61,6 +59,8 @@ def placed(boxes: Sequence[Box], wires: Sequence[Wire[Box]]) -> Lanes[Box]:
 
 def _columns(boxes: Sequence[Box], wires: Sequence[Wire[Box]]) -> dict[Box, int]:
     """The layers: a box from which nothing leads is as early, each other one as late as can be."""
+    import networkx as nx  # noqa: PLC0415 - slow, and only drawings need it
+
     graph: nx.DiGraph[Box] = nx.DiGraph()
     graph.add_nodes_from(boxes)
     graph.add_edges_from((wire.source, box) for wire in wires for box in wire.targets)

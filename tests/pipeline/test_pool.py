@@ -252,6 +252,11 @@ def test_nothing_is_left_of_a_run_that_is_ended(
     assert said.count(b"\n") == (code > 0)
 
 
+def test_what_processes_import_again_is_next_to_nothing() -> None:
+    script = "import sys, redir.__main__; sys.exit('redir.app' in sys.modules)"
+    assert not subprocess.run([sys.executable, "-c", script], check=False).returncode
+
+
 STARTING = """
 import os, signal, sys, threading, time
 from pathlib import Path

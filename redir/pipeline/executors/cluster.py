@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -41,7 +40,7 @@ class Cluster:
         self._memory, self._named = memory, f"--scheduler {address}"
         found = _distributed()
         try:
-            asyncio.run(asyncio.wait_for(_identity(address), _CONNECTS))
+            _asked(address)
             self._client = found.Client(address, timeout=_CONNECTS, set_as_default=False)
         except Exception as error:  # whatever is raised over an address that is none
             raise BadInput(f"{self._named}: {_line(error)}") from error
@@ -142,6 +141,13 @@ def _dask() -> Any:
     import dask  # noqa: PLC0415 - as above, and it comes with that
 
     return dask
+
+
+def _asked(address: str) -> None:
+    """Ask what is at ``address`` whether it is a scheduler, and do not wait long."""
+    import asyncio  # noqa: PLC0415 - takes longer than all else here, and few have a cluster
+
+    asyncio.run(asyncio.wait_for(_identity(address), _CONNECTS))
 
 
 async def _identity(address: str) -> None:
