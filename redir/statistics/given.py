@@ -137,7 +137,8 @@ def _cut(held: Mapping[str, Array], graph: Graph) -> Sequence[Mapping[str, Array
     Raises:
         BadInput: there are fewer.
     """
-    size = min((n for v in graph.inputs.values() if (n := v.type.size(0))), default=None)
+    needed = (v for name, v in graph.inputs.items() if name not in graph.defaults)
+    size = min((n for v in needed if (n := v.type.size(0))), default=None)
     count = min(len(a) for a in held.values())
     if count < (size or 1):
         raise BadInput(f"{count} examples are too few: the model takes {size or 1} at once")

@@ -14,7 +14,7 @@ from redir.errors import BadInput, BadPipeline, MissingExtra, Skipped
 from redir.io import image_files
 from redir.io.image_files import Album
 from redir.ir import Graph, Value
-from redir.ir.tensor import TensorType
+from redir.ir.tensor import Tensor, TensorType
 from redir.pipeline import Pipeline
 from redir.statistics import source
 from tests.helpers import placeholder
@@ -29,6 +29,13 @@ def reading(*shape: int | str, dtype: str = "float32") -> Graph:
 
 
 MODEL = reading("n", 3, 4, 4)
+
+
+def with_weight() -> Graph:
+    """A model of images whose weight, of nine channels, may be overridden."""
+    x, weight = placeholder("n", 3, 4, 4), placeholder(9, 3, 1, 1)
+    held = Tensor(np.ones((9, 3, 1, 1), np.float32))
+    return Graph({"x": x, "w": weight}, {"y": ops.Conv(x, weight)}, defaults={"w": held})
 
 
 def saved(path: Path, pixels: np.ndarray) -> None:
@@ -48,6 +55,11 @@ def folder(tmp_path: Path) -> Path:
 def taken(path: Path, count: int = 9, seed: int = 0, how: str = "bytes") -> np.ndarray:
     (batch,) = source(str(path), how).batches(MODEL, count, seed)
     return batch["x"]
+
+
+def test_a_weight_that_may_be_overridden_is_no_batch(folder: Path) -> None:
+    (batch,) = source(str(folder), "bytes").batches(with_weight(), 2, 0)
+    assert batch["x"].shape == (2, 3, 4, 4)
 
 
 def zipped(folder: Path) -> Path:
