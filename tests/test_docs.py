@@ -29,6 +29,10 @@ DIGITS = ROOT / "redir/demo/digits.onnx"
 WHOLE = {"fine-tune"}  # pages that say something about the network of the demo
 TORCH = {"fine-tune", "from-torch-pruning", "pytorch", "start-pytorch"}
 PAGES = [ROOT / "README.md", *DOCS]
+SHARED = ROOT.parent / "shared" / "models"
+LENT = {"detector.onnx": "det-yunet-n-320.onnx", "sharper.onnx": "sr-subpixel-x3-op10.onnx"}
+LARGE = {"evaluate"}  # pages about models that take their time
+MODULES = {"evaluate": ["found.py"]}  # that a page says its Python is in
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -37,15 +41,22 @@ def blocks(page: Path, kind: str) -> list[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
+    """The commands of a page, but for those on models that are not there."""
     lines = "".join(blocks(page, "console")).splitlines()
     calls = [shlex.split(line.removeprefix("$ ").removeprefix(".venv/bin/")) for line in lines]
-    return [call for call in calls if call[0] == "redir"]
+    missing = LENT.keys() - lent()
+    return [call for call in calls if call[0] == "redir" and not missing.intersection(call)]
 
 
-def zipped(path: Path) -> None:
+def lent() -> list[str]:
+    """The models beside the repository that are there, as pages call them."""
+    return [name for name, model in LENT.items() if (SHARED / model).exists()]
+
+
+def zipped(path: Path, count: int) -> None:
     """Write the first images of the demo as files in a zip archive."""
     with np.load(ROOT / "redir/demo/digits.npz") as bank, zipfile.ZipFile(path, "w") as archive:
-        for number, image in enumerate(bank["image"][:8, 0]):
+        for number, image in enumerate(bank["image"][:count, 0]):
             file = io.BytesIO()
             Image.fromarray(np.uint8(255 * image)).save(file, "PNG")
             archive.writestr(f"{number}.png", file.getvalue())
@@ -68,7 +79,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     network = models.load(str(DIGITS)) if page.stem in WHOLE else begun()
     models.save(network, str(tmp_path / "model.onnx"))
     shutil.copy(ROOT / "redir/demo/digits.npz", tmp_path / "images.npz")
-    zipped(tmp_path / "photos.zip")
+    zipped(tmp_path / "photos.zip", 1 if page.stem in LARGE else 8)
+    for name in lent():
+        shutil.copy(SHARED / LENT[name], tmp_path / name)
+    for name in MODULES.get(page.stem, ()):
+        (tmp_path / name).write_text("".join(blocks(page, "python")), encoding="utf-8")
     with np.load(tmp_path / "images.npz") as bank:
         np.savez(tmp_path / "inputs.npz", image=bank["image"])
     few = Drawn().batches

@@ -26,7 +26,7 @@ FLOORS = (  # the rooms of each, from the ground up; those of one floor do not i
     ("redir.check",),
     ("redir.cost",),
     ("redir.statistics",),
-    ("redir.importance",),
+    ("redir.importance", "redir.evaluation"),
     ("redir.pipeline", "redir.training"),
     ("redir.passes",),
     ("redir.testing", "redir.app"),

@@ -29,12 +29,13 @@ import numpy.typing as npt
 from PIL import Image
 
 import redir
+from redir.evaluation import accuracy
 from redir.importance import Criterion, Evidence, Family, Labelled, criterion
 from redir.importance.shapley import Shapley, Values
 from redir.io.plugins import plugins
 from redir.ir import Graph
 from redir.passes import Prune
-from redir.runtime.onnxruntime import Run, accuracy, runner
+from redir.runtime.onnxruntime import Run, runner
 
 Array = npt.NDArray[Any]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

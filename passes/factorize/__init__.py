@@ -11,6 +11,7 @@ from redir.cost import Sizes, macs, total
 from redir.cost.forms import no_dearer
 from redir.cost.models import BRIEF, BYTES, LATENCY, MACS, CostModel
 from redir.errors import BadPipeline
+from redir.evaluation import Judge
 from redir.ir import Graph
 from redir.passes.factorize.alone import Expand, LowRank, Narrower, Pivoted, Reduce, Spatial
 from redir.passes.factorize.budget import COUNTED, sharing
@@ -40,8 +41,9 @@ class Factorize(Studying, Planning):
     ``macs``, ``params`` or ``bytes`` is the share of the model's that may be left (half of the
     multiply-adds if no target is given). ``speed`` is how many times as fast it should be in
     onnxruntime here; ``error`` how far outputs may go, as a share of their spread; ``max_drop`` how
-    many points of accuracy may be lost on the labelled data of the .npz file ``eval``: then the
-    model becomes as small as that lets it.
+    many points of accuracy may be lost on the labelled data of the .npz file ``eval``, or of
+    another ``metric``, in points of a share or in its unit: then the model becomes as small as that
+    lets it.
 
     A kernel becomes k x 1 then 1 x k (``spatial``: Jaderberg et al., BMVC 2014), 1 x 1 then k x k
     (``reduce``), k x k then 1 x 1 (``expand``), or kernels of single channels and sums of
@@ -67,6 +69,7 @@ class Factorize(Studying, Planning):
     error: float = 0.0
     max_drop: float = 0.0
     eval: str = ""
+    metric: str = ""
     forms: str = "all"
     align: int = 0
     plan: str | Plan = ""
@@ -86,6 +89,8 @@ class Factorize(Studying, Planning):
             raise BadPipeline("factorize: a plan says all: it goes with no target and no forms")
         if bool(self.max_drop) != bool(self.eval):
             raise BadPipeline("factorize: max_drop and eval, labelled data, need each other")
+        if self.metric and not self.eval:
+            raise BadPipeline("factorize: metric is for max_drop and eval")
         if self.align < 0:
             raise BadPipeline(f"factorize: align is 0 or more: {self.align}")
         self._forms()
@@ -192,8 +197,12 @@ class Factorize(Studying, Planning):
         if target == "speed":
             time = partial(self._time, found.original, place=place)
             return hastened(planned, lambda plan: time(found.unsolved(plan)), 1 / value)
-        error = target == "error"
-        return furthest(planned, within(found, value) if error else losing(found, value, self.eval))
+        if target == "error":
+            return furthest(planned, within(found, value))
+        return furthest(planned, losing(found, value, self._judge(found)))
+
+    def _judge(self, found: Study) -> Judge:
+        return Judge.of(found.original, self.eval, self.metric, self.preprocess)
 
     def _saving(self, found: Study) -> Saving:
         """What forms save of what is asked for: a count, or a share of the whole.

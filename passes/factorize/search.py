@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isinf
 
-from redir.io import arrays
+from redir.errors import BadInput
+from redir.evaluation import Judge
 from redir.passes.factorize.budget import nearest
 from redir.passes.factorize.study import Choices, Study
 from redir.progress import progress
-from redir.runtime.onnxruntime import accuracy, runner
 
+_ROUNDING = 1e-9  # of points, which are differences
 _ROUNDS = 7  # of bisection: shares are found to within 1 %
 _MOST = 0.98  # of the multiply-adds, that may be saved
 _TIMINGS = 3  # of the whole
@@ -59,8 +61,15 @@ def within(study: Study, error: float) -> Good:
     return lambda plan: max(study.moved(plan).values(), default=0) <= error**2
 
 
-def losing(study: Study, drop: float, path: str) -> Good:
-    """Whether at most ``drop`` points of accuracy on labelled data are lost."""
-    given, labels = arrays.labelled(path, study.original)
-    least = accuracy(runner(study.original), given, labels) - drop / 100
-    return lambda plan: accuracy(runner(study.solved(plan)), given, labels) >= least
+def losing(study: Study, drop: float, judge: Judge) -> Good:
+    """Whether what a ``judge`` finds is worse by at most ``drop``.
+
+    Raises:
+        BadInput: what the original gets has no bound, as PSNR against itself.
+    """
+    if isinf(judge.before):
+        raise BadInput(
+            f"{judge.examples.path}: {judge.metric.name} of the original is infinite: max_drop "
+            "needs targets for it"
+        )
+    return lambda plan: judge(study.solved(plan)).lost <= drop + _ROUNDING

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from redir.app.options import add_command
+from redir.evaluation import METRICS
 from redir.io.plugins import plugins
 from redir.pipeline.presets import PRESETS
 
@@ -25,6 +26,7 @@ _NAMES: Mapping[str, Callable[[], list[str]]] = {  # of what is installed, by wh
     "print_ir_after": lambda: [*plugins("redir.passes"), "all"],
     "cost": lambda: [*plugins("redir.costs")],
     _STATISTICS: lambda: [*plugins("redir.statistics")],
+    "metric": lambda: [*METRICS],
     "name": lambda: [*plugins("redir.passes"), *PRESETS],
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -34,6 +33,7 @@ from redir.app.report.facts import Steps, facts, run_of
 from redir.channels.coupling import Coupling, blocked
 from redir.cost.models import LATENCY
 from redir.errors import BadInput, Broken
+from redir.evaluation import Judged
 from redir.io import outputs
 from redir.ir import Graph
 from redir.layers.palette import unpacked
@@ -99,14 +99,14 @@ def _compress(options: argparse.Namespace) -> int:
     _say_pinned(options, result.graph)
     say_counted(options, graph, result.sizes)
     say_saturated(options, graph)
-    accuracy = judge(result.graph)
-    target = result.target(pipeline, accuracy)
+    judged = judge(result.graph) if judge else None
+    target = result.target(pipeline, judged)
     save(result.graph, options.out, notes=options.notes)
     if _is_told(options):
         summary = facts(graph, result, steps)
-        _tell(options, summary, accuracy, target)
+        _tell(options, summary, judged, target)
     if not options.quiet and "-" not in (options.json, options.out):
-        tables.write_result(result, accuracy, target)
+        tables.write_result(result, judged, target)
     _warn(options, result)
     _say_steps(options, pipeline, target)
     return 0
@@ -120,12 +120,13 @@ def _is_told(options: argparse.Namespace) -> bool:
 def _tell(
     options: argparse.Namespace,
     summary: dict[str, Any],
-    accuracy: Mapping[str, float] | None,
+    judged: Judged | None,
     target: compress.Target | None,
 ) -> None:
     """Write what was found as JSON and as a report, if these are wanted."""
-    if accuracy is not None:
-        summary["accuracy"] = dict(accuracy)
+    if judged is not None:
+        summary["eval"] = judged.as_dict()
+        summary |= {"accuracy": judged.accuracy} if judged.accuracy else {}
     if target is not None:
         summary["target"] = asdict(target)
     summary["run"] = run_of(options)

@@ -16,6 +16,7 @@ from redir.channels import families
 from redir.cost import open_layers
 from redir.errors import BadInput, RedirError, visible, visible_lines
 from redir.io import models
+from redir.io.plugins import find_here
 from redir.ir import Graph
 from redir.pipeline import Pipeline
 from redir.runtime import onnxruntime
@@ -36,8 +37,7 @@ def loaded(options: argparse.Namespace, model: str) -> Graph:
     """The graph of a file, a factory or standard input."""
     if model == "-":
         return _standard_input()
-    if models.is_factory(model) and "" not in sys.path:
-        sys.path.insert(0, "")  # a module may be in the current folder, as for ``python -m``
+    find_here(model)
     return models.load(model, overridable_initializers=options.overridable_initializers)
 
 

@@ -9,6 +9,7 @@ from importlib.resources.abc import Traversable
 from redir.app import api
 from redir.app.tables import COLUMNS, Row
 from redir.cost import total
+from redir.evaluation import accuracy
 from redir.io import arrays, models
 from redir.ir import Graph
 from redir.pipeline import Pipeline
@@ -35,7 +36,7 @@ def table() -> tuple[Row, list[Row]]:
     rows: list[Row] = []
     for name, after in _models(folder, graph).items():
         cost, run = total(after), onnxruntime.session(after, exact=False)
-        right, time = onnxruntime.accuracy(run, images, labels), 1.0
+        right, time = accuracy(run, images, labels), 1.0
         if after is not graph:
             time = onnxruntime.pair_ratio(before, run, some)
         counts = (getattr(cost, c) for c in COLUMNS)

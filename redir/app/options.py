@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from redir.app.jobs import add_jobs
 from redir.errors import BadInput
-from redir.io import arrays
+from redir.evaluation import Judge
+from redir.evaluation.judge import is_album
+from redir.io.plugins import find_here
 from redir.ir import Graph
-from redir.ir.tensor import Array
 from redir.pipeline import Pipeline, compress
 from redir.pipeline.presets import PRESETS
-from redir.runtime.onnxruntime import accuracy, runner
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,7 +75,7 @@ TARGETS: Mapping[str, tuple[str, str]] = {
     "multiplications": ("R", "leave this share of the products with distinct weights, by hashing"),
     "speed": ("X", "become this many times as fast in onnxruntime here"),
     "error": ("E", "become as small as outputs within this share of their spread allow"),
-    "max_drop": ("D", "become as small as D points of accuracy on the --eval data allow"),
+    "max_drop": ("D", "become as small as D points of the --metric of the --eval data allow"),
 }
 HOW: Mapping[str, tuple[Any, str, str]] = {
     "statistics": (
@@ -115,7 +114,12 @@ def add_pipeline(command: argparse.ArgumentParser, number: Any = float) -> None:
     add_shapes(command)
     add_jobs(command)
     command.add_argument(
-        "--eval", metavar="FILE.npz", help="measure accuracy on these inputs and labels"
+        "--eval", metavar="DATA", help="measure what is lost on a FILE.npz, or images"
+    )
+    command.add_argument(
+        "--metric",
+        metavar="M",
+        help="top1 (default), top5, psnr, cosine, mse, miou or package.module:function",
     )
 
 
@@ -168,12 +172,19 @@ def chosen(options: argparse.Namespace, usual: str = "exact") -> Pipeline:
 
 def targets(options: argparse.Namespace) -> dict[str, Any]:
     """Those that were given."""
+    if options.metric:
+        find_here(options.metric)
     found = {name: getattr(options, name) for name in {**TARGETS, **HOW}}
     given = {name: value for name, value in found.items() if value is not None}
     given |= _examples(given.pop("examples", None))
+    if options.eval and is_album(options.eval) and given.keys() == {"preprocess"}:
+        given.clear()  # it is for the images to judge by alone
     for name in (name for name in given if name in TARGETS and not given[name] > 0):
         raise BadInput(f"{_flag(name)} {given[name]}: expected more than 0")
-    return given | ({"eval": options.eval or ""} if "max_drop" in given else {})
+    if "max_drop" not in given:
+        return given
+    judged = {"eval": options.eval or "", "metric": options.metric}
+    return given | {name: value for name, value in judged.items() if value is not None}
 
 
 def _examples(given: str | None) -> dict[str, Any]:
@@ -199,23 +210,16 @@ def add_shapes(command: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Judge:
-    """Compares the accuracy of others with that ``before``, if there is ``data`` to judge by."""
+def judging(options: argparse.Namespace, graph: Graph) -> Judge | None:
+    """What compares others with ``graph`` on the data of ``--eval``, if there are any.
 
-    data: tuple[Mapping[str, Array], Array] | None = None
-    before: float | None = None
-
-    def __call__(self, after: Graph) -> Mapping[str, float] | None:
-        """The accuracy before and after."""
-        if self.data is None or self.before is None:
-            return None
-        return {"before": self.before, "after": accuracy(runner(after), *self.data)}
-
-
-def judging(options: argparse.Namespace, graph: Graph) -> Judge:
-    """What compares the accuracy of others with that of ``graph`` on the data of ``--eval``."""
+    Raises:
+        BadInput: the data or the metric cannot be used.
+    """
     if not options.eval:
-        return Judge()
-    data = arrays.labelled(options.eval, graph)
-    return Judge(data, accuracy(runner(graph), *data))
+        if options.metric:
+            raise BadInput(f"--metric {options.metric} judges outputs on data: --eval names none")
+        return None
+    judge = Judge.of(graph, options.eval, options.metric or "", options.preprocess or "")
+    _ = judge.before  # which may be refused
+    return judge

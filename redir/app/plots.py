@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from redir.atomic import replacing
 from redir.errors import BadInput
+from redir.evaluation.scales import Scale, scale
 from redir.figures import empty
 
 if TYPE_CHECKING:
@@ -56,13 +57,15 @@ def curve(summary: Mapping[str, Any], along: str) -> Figure:
 
 
 def _quality(axes: Axes, shares: Sequence[float], summary: Mapping[str, Any]) -> None:
-    kind = "deviation" if summary["accuracy"] is None else "accuracy"
-    found = [(s, p[kind]) for s, p in zip(shares, summary["points"], strict=True)]
-    known = [(share, value) for share, value in found if value is not None]
+    judged = summary["eval"]
+    of = scale(judged["metric"]) if judged else Scale("deviation")
+    found = [p["eval" if judged else "deviation"] for p in summary["points"]]
+    known = [(s, of.factor * v) for s, v in zip(shares, found, strict=True) if v is not None]
     axes.plot([share for share, _ in known], [value for _, value in known], "o-")
-    axes.set_ylabel(kind)
-    if kind == "accuracy":
-        axes.axhline(summary["accuracy"], color="grey", linestyle="--", label="original")
+    axes.set_ylabel(of.axis)
+    if judged and judged["before"] is not None:
+        level = of.factor * judged["before"]
+        axes.axhline(level, color="grey", linestyle="--", label="original")
         axes.legend()
 
 

@@ -13,6 +13,9 @@ from typing import Any
 from redir.app import tables
 from redir.app.console import dump
 from redir.errors import BadInput
+from redir.evaluation import Judged
+from redir.evaluation.judge import bounded
+from redir.evaluation.scales import Scale
 from redir.ir import Graph
 from redir.pipeline import Pipeline
 from redir.pipeline.compress import Result, Target
@@ -25,7 +28,7 @@ def point(
     result: Result,
     target: Target,
     pipeline: Pipeline,
-    accuracy: Mapping[str, float] | None,
+    judged: Judged | None,
     missed: str | None,
 ) -> dict[str, Any]:
     """What one value of a target came to; its file and key are for others to say."""
@@ -36,7 +39,8 @@ def point(
         **held["after"],
         "deviation": held["deviation"],
         "time": held["time"],
-        "accuracy": accuracy and accuracy["after"],
+        "eval": judged and bounded(judged.after),
+        "accuracy": judged and judged.accuracy and judged.accuracy["after"],
         "file": None,
         "missed": missed,
         "pipeline": str(pipeline),
@@ -44,16 +48,16 @@ def point(
     }
 
 
-def row(held: Held) -> tables.Row:
-    """A point in the table."""
-    reached, moved, accuracy = held["reached"], held["deviation"], held["accuracy"]
+def row(held: Held, of: Scale | None = None) -> tables.Row:
+    """A point in the table, with what was judged of it on a scale, if it was."""
+    reached, moved = held["reached"], held["deviation"]
     return (
         f"{held['asked']:g}",
         "-" if reached is None else f"{reached:.3g}",
         *(held[count] for count in tables.COLUMNS),
         "-" if moved is None else f"{moved:.1e}",
         "-" if held["time"] is None else tables.share_of(held["time"]),
-        "-" if accuracy is None else f"{100 * accuracy:.2f}%",
+        of.text(held["eval"]) if of else "-",
     )
 
 
@@ -111,9 +115,17 @@ def _read(path: Path) -> Sequence[Held]:
 def keys(graph: Graph, pipelines: Sequence[Pipeline], data: str | None, how: str) -> list[str]:
     """What tells runs apart: the model, the pipeline, the ``data`` to judge by, and ``how`` else.
 
-    Statistics of a file or folder are told apart by its name alone.
+    Statistics of a file or folder are told apart by its name alone, and a folder of images to judge
+    by by the names and sizes of what is in it.
     """
-    read = hashlib.sha256(Path(data).read_bytes()).hexdigest() if data else ""
+    read = hashlib.sha256(_content(Path(data))).hexdigest() if data else ""
     whole = [version("redir"), repr(graph), read, how]
     texts = ("\0".join([*whole, str(pipeline)]) for pipeline in pipelines)
     return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_dir():
+        return path.read_bytes()
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    return "\n".join(f"{each}: {each.stat().st_size}" for each in files).encode()

@@ -12,7 +12,6 @@ from redir.app import plots, tables
 from redir.app.console import load, note, own_files, save, say_counted, with_source
 from redir.app.options import (
     TARGETS,
-    Judge,
     add_command,
     add_model,
     add_pipeline,
@@ -26,6 +25,9 @@ from redir.app.report import command as report
 from redir.app.report.facts import run_of
 from redir.cost import Cost, example_shapes, total
 from redir.errors import BadInput, Broken
+from redir.evaluation import Judge, Judged
+from redir.evaluation.metrics import USUAL
+from redir.evaluation.scales import scale
 from redir.io import outputs
 from redir.ir import Graph
 from redir.pipeline import Pipeline
@@ -37,7 +39,7 @@ from redir.pipeline.compress import (
     statistics_of,
     times_as_dict,
 )
-from redir.pipeline.sweep import Sweep
+from redir.pipeline.sweep import Sweep, unjudged
 from redir.progress import progress
 from redir.runtime.open_sizes import parsed_shapes
 
@@ -98,17 +100,22 @@ def _sweep(options: argparse.Namespace) -> int:
     sizes, judge = example_shapes(graph, shapes), judging(options, graph)
     head = {**_head(name, pipelines, total(graph, sizes), judge), "run": run_of(options)}
     points = Points(head, options.json)
-    sweep = Sweep(graph, pipelines, judge, options.seed, shapes)
+    sweep = Sweep(graph, pipelines, judge or unjudged, options.seed, shapes)
     _Run(options, sweep, files, points).go()
     say_counted(options, graph, sizes)
     return _told(options, points)
 
 
-def _head(name: str, pipelines: Sequence[Pipeline], before: Cost, judge: Judge) -> dict[str, Any]:
+def _head(
+    name: str, pipelines: Sequence[Pipeline], before: Cost, judge: Judge | None
+) -> dict[str, Any]:
     """What is known before there are points."""
     statistics = statistics_of(pipelines[0])
     counts = asdict(before)
-    return {"target": name, "statistics": statistics, "before": counts, "accuracy": judge.before}
+    found = judge and judge.as_dict()
+    right = found["before"] if found and found["metric"] == USUAL else None
+    head = {"target": name, "statistics": statistics, "before": counts}
+    return {**head, "accuracy": right, "eval": found}
 
 
 def _target(options: argparse.Namespace) -> tuple[str, Sequence[float]]:
@@ -182,12 +189,12 @@ class _Run:
         options = self.options
         if options.json in {None, "-"}:
             return [""] * len(self.files)
-        how = f"{options.seed} {options.timing} {options.input}"
+        how = (
+            f"{options.seed} {options.timing} {options.input} {options.metric} {options.preprocess}"
+        )
         return keys(self.sweep.graph, self.sweep.pipelines, options.eval, how)
 
-    def _add(
-        self, place: int, result: Result, found: Mapping[str, float] | None, key: str | None
-    ) -> None:
+    def _add(self, place: int, result: Result, found: Judged | None, key: str | None) -> None:
         """Say what a run came to, write its model, and keep its point."""
         pipeline, file = self.sweep.pipelines[place], self.files[place]
         target = result.target(pipeline, found)
@@ -217,8 +224,9 @@ def _told(options: argparse.Namespace, points: Points) -> int:
 
 
 def _write(summary: Mapping[str, Any]) -> None:
-    before, accuracy = summary["before"], summary["accuracy"]
-    right = "-" if accuracy is None else f"{100 * accuracy:.2f}%"
+    before, held = summary["before"], summary["eval"]
+    of = held and scale(held["metric"])
+    right, title = (of.text(held["before"]), of.title) if of else ("-", "accuracy")
     original = ("original", "", *(before[c] for c in tables.COLUMNS), "", "", right)
-    head = (summary["target"], "reached", *tables.COLUMNS, "deviation", "time", "accuracy")
-    tables.write_table(head, [original, *map(row, summary["points"])])
+    head = (summary["target"], "reached", *tables.COLUMNS, "deviation", "time", title)
+    tables.write_table(head, [original, *(row(point, of) for point in summary["points"])])

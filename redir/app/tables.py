@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from redir.cost import Cost, Layer
 from redir.errors import visible
+from redir.evaluation import Judged
 from redir.pipeline.compress import Result, Target
 
 try:
@@ -74,9 +75,7 @@ def ratio(after: int | None, before: int | None) -> str:
     return f"{100 * after / before:.1f}%" if before and after is not None else "-"
 
 
-def write_result(
-    result: Result, accuracy: Mapping[str, float] | None, target: Target | None
-) -> None:
+def write_result(result: Result, judged: Judged | None, target: Target | None) -> None:
     """Write what a run gave: the costs before and after, the target, and each of its passes."""
     head, rows = costs([("before", result.before), ("after", result.after)])
     pairs = [(getattr(result.after, c), getattr(result.before, c)) for c in COLUMNS]
@@ -85,9 +84,9 @@ def write_result(
     if (times := result.times) is not None:
         more["ms"] = [f"{1000 * s:.3f}" for s in (times.before, times.after)]
         more["ms"].append(share_of(asdict(times)))
-    if accuracy:
-        more["accuracy"] = [f"{100 * accuracy[k]:.2f}%" for k in ("before", "after")]
-        more["accuracy"].append(f"{100 * (accuracy['after'] - accuracy['before']):+.2f}")
+    if judged:
+        both, of = (judged.before, judged.after), judged.scale
+        more[of.title] = [*map(of.text, both), of.change(*both)]
     write_table(
         (*head, *more), [(*row, *(m[i] for m in more.values())) for i, row in enumerate(rows)]
     )

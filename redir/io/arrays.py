@@ -15,7 +15,8 @@ from redir.errors import BadInput, TooLarge
 from redir.ir import Graph, limits
 from redir.ir.tensor import Array, TensorType, Type
 
-_LABELS = ("label", "labels", "y")
+LABELS = ("label", "labels", "y")
+"""Names of arrays that say the classes of examples."""
 
 
 def read(path: str | Path) -> dict[str, Array]:
@@ -81,6 +82,21 @@ def examples(path: str | Path, graph: Graph) -> dict[str, Array]:
     return arrays
 
 
+def parted(path: str | Path, graph: Graph) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The inputs of ``graph`` in a file, any number of examples, and what else is there.
+
+    Raises:
+        BadInput: an input is missing or of another type, or there is none.
+    """
+    held = read(path)
+    found = {name: array for name, array in held.items() if name in graph.inputs}
+    others = {name: array for name, array in held.items() if name not in graph.inputs}
+    if not found:
+        raise BadInput(f"{path}: it holds {sorted(held)}, and the model reads {_names(graph)}")
+    _check(path, found, graph, free=1)
+    return found, others
+
+
 def labelled(path: str | Path, graph: Graph, free: int = 0) -> tuple[dict[str, Array], Array]:
     """The inputs in a file, and the labels of its examples: (examples,) whole numbers.
 
@@ -90,7 +106,7 @@ def labelled(path: str | Path, graph: Graph, free: int = 0) -> tuple[dict[str, A
         BadInput: the labels are missing, no whole numbers, or not as many as the examples.
     """
     arrays = read(path)
-    name = next((k for k in _LABELS if k in arrays and k not in graph.inputs), None)
+    name = next((k for k in LABELS if k in arrays and k not in graph.inputs), None)
     if name is None:
         raise BadInput(f"{path}: expected an array 'label' beside the inputs, not {sorted(arrays)}")
     labels = arrays.pop(name)

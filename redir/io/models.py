@@ -17,7 +17,7 @@ from redir.atomic import replacing
 from redir.backends import onnx as onnx_backend
 from redir.errors import BadInput, RedirError
 from redir.frontends import onnx as onnx_frontend
-from redir.io import arrays
+from redir.io import arrays, plugins
 from redir.ir import Graph, expect_graph, limits
 from redir.ir.printer import show
 from redir.ir.tensor import Array, Tensor, TensorType
@@ -124,9 +124,7 @@ def _tuple(args: Any) -> tuple[Any, ...]:
 
 def is_factory(name: str) -> bool:
     """Whether a model is named as ``package.module:factory``."""
-    module, colon, factory = name.partition(":")
-    parts = [*module.split("."), *factory.split(".")]
-    return bool(colon) and all(part.isidentifier() for part in parts)
+    return plugins.is_named(name)
 
 
 def _torch() -> Any:
@@ -136,15 +134,7 @@ def _torch() -> Any:
 
 def _from_factory(name: str) -> tuple[Any, ...]:
     """What the factory ``package.module:factory`` gives."""
-    module, _, factory = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in factory.split("."):
-            found = getattr(found, part)
-    except ImportError as error:
-        raise BadInput(f"{name}: {module} cannot be imported: {error}") from error
-    except AttributeError:
-        raise BadInput(f"{name}: {module} has no {factory}") from None
+    found = plugins.imported(name)
     made = found() if callable(found) else None
     if not isinstance(made, tuple) or not 2 <= len(made) <= 4:  # noqa: PLR2004 - of from_torch
         raise BadInput(f"{name}: expected a function that returns (module, example_args)")

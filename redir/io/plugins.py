@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from redir.errors import BadPipeline
+from redir.errors import BadInput, BadPipeline
 
 
 @cache  # to look through all that is installed takes 10 ms
@@ -72,3 +74,34 @@ def loaded(point: EntryPoint, what: str) -> Any:
         raise BadPipeline(
             f"{what} {point.name!r} cannot be loaded from {point.value}: {reason}"
         ) from error
+
+
+def is_named(name: str) -> bool:
+    """Whether something is named as ``package.module:function``."""
+    module, colon, function = name.partition(":")
+    parts = [*module.split("."), *function.split(".")]
+    return bool(colon) and all(part.isidentifier() for part in parts)
+
+
+def find_here(name: str) -> None:
+    """Let a module that is named be in the current folder, as for ``python -m``."""
+    if is_named(name) and "" not in sys.path:
+        sys.path.insert(0, "")
+
+
+def imported(name: str) -> Any:
+    """What ``package.module:function`` names.
+
+    Raises:
+        BadInput: the module cannot be imported, or has no such thing.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in function.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        raise BadInput(f"{name}: {module} cannot be imported: {error}") from error
+    except AttributeError:
+        raise BadInput(f"{name}: {module} has no {function}") from None
+    return found

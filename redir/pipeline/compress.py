@@ -12,6 +12,7 @@ from redir.check.outputs import Outcome, Verdict, finite
 from redir.cost import Cost, example_shapes, total
 from redir.cost.models import CostModel, cost_model
 from redir.errors import BadPipeline, MissingExtra, Unsupported
+from redir.evaluation import Judged
 from redir.ir import Graph
 from redir.pipeline import runner
 from redir.pipeline.instruments import Outputs, Step
@@ -135,20 +136,20 @@ class Result:
         """Whether any pass found anything to do."""
         return any(step.changed for step in self.steps)
 
-    def target(self, pipeline: Pipeline, accuracy: Mapping[str, float] | None) -> Target | None:
+    def target(self, pipeline: Pipeline, judged: Judged | None) -> Target | None:
         """The target that was asked of ``pipeline``, if one was."""
         for name, value in pipeline.asked.items():
-            return Target(name, value, self._reached(name, accuracy), statistics_of(pipeline))
+            return Target(name, value, self._reached(name, judged), statistics_of(pipeline))
         return None
 
-    def _reached(self, name: str, accuracy: Mapping[str, float] | None) -> float | None:
+    def _reached(self, name: str, judged: Judged | None) -> float | None:
         if name in COUNTS:
             before, after = (getattr(c, COUNTS[name]) for c in (self.before, self.after))
             return after / before if before else 1.0
         if name == "speed" and self.times:
             return 1 / self.times.ratio
-        if name == "max_drop" and accuracy:
-            return 100 * (accuracy["before"] - accuracy["after"])
+        if name == "max_drop" and judged:
+            return judged.lost
         return None
 
 

@@ -21,7 +21,7 @@ _LARGE = 10**6  # multiply-adds from which on a run takes longer than the start 
 _TIMES, _BESIDE = 8, 2**29  # bytes that a run takes: times those of the model, and beside them
 
 
-def _unjudged(_: Graph) -> None:
+def unjudged(_: Graph) -> None:
     """Nothing is judged."""
 
 
@@ -43,7 +43,7 @@ class Sweep:
 
     graph: Graph
     pipelines: Sequence[Pipeline]
-    judge: Callable[[Graph], Any] = _unjudged
+    judge: Callable[[Graph], Any] = unjudged
     seed: int = 0
     input_shapes: Shapes | None = None
 

@@ -367,29 +367,3 @@ def _seconds(run: Run, feeds: Mapping[str, Array]) -> float:
 
 
 _FINE = time.get_clock_info("thread_time").resolution < 1e-5  # noqa: PLR2004 - much less than a run
-
-
-def accuracy(run: Run, images: Mapping[str, Array], labels: Array, batch: int = 100) -> float:
-    """The share of examples whose largest output is at the label; arrays are (examples, ...).
-
-    They run in batches, and in smaller ones where these take more memory than a run may.
-
-    Raises:
-        TooLarge: one example does.
-    """
-    while batch > 1:
-        try:
-            return _accuracy(run, images, labels, batch)
-        except TooLarge:
-            batch //= 2
-    return _accuracy(run, images, labels, batch)
-
-
-def _accuracy(run: Run, images: Mapping[str, Array], labels: Array, batch: int) -> float:
-    right = 0
-    for start in range(0, len(labels), batch):
-        part = {name: array[start : start + batch] for name, array in images.items()}
-        scores = next(iter(run(part).values()))
-        guesses = np.asarray(scores).reshape(len(labels[start : start + batch]), -1).argmax(1)
-        right += int((guesses == labels[start : start + batch]).sum())
-    return right / len(labels)

@@ -9,6 +9,8 @@ COUNTS = {"parameters": 100, "distinct": 90, "macs": 5000, "multiplications": 40
 LESS = {"parameters": 40, "distinct": 39, "macs": 2000, "multiplications": 1900, "bytes": 160}
 TIME = {"before": 2e-3, "after": 1e-3, "ratio": 0.5, "low": 0.4, "high": 0.6, "verdict": "faster"}
 
+JUDGED = {"metric": "top1", "better": "higher", "against": "targets", "before": 0.9}
+
 
 def _part(text: str, inputs: int | None, outputs: int | None, *kernel: int) -> dict[str, Any]:
     density = {"low": -1.0, "high": 2.0, "shares": [0.25, 0.75]}
@@ -53,7 +55,7 @@ def compressed(text: str = "conv") -> dict[str, Any]:
         "reason": text,
         "deviation": 0.25,
         "active": 0.5,
-        "accuracy": {"before": 0.9, "after": 0.875},
+        "eval": {**JUDGED, "after": 0.875},
         "target": {"name": "macs", "asked": 0.4, "reached": 0.4, "statistics": text},
         "operators": {"before": {text: 3, "Relu": 1}, "after": {"Relu": 1}},
         "layers": [
@@ -70,14 +72,14 @@ def compressed(text: str = "conv") -> dict[str, Any]:
 
 def swept(text: str = "conv") -> dict[str, Any]:
     """What ``redir sweep --json`` gives, with ``text`` for each name."""
-    held = {"asked": 0.4, "reached": 0.4, "deviation": 0.25, "accuracy": 0.875, "time": TIME}
+    held = {"asked": 0.4, "reached": 0.4, "deviation": 0.25, "eval": 0.875, "time": TIME}
     missed = {**held, "asked": 0.1, "reached": None, "deviation": None, "time": None}
     told = {"pipeline": text, "key": None}
     return {
         "target": text,
         "statistics": text,
         "before": COUNTS,
-        "accuracy": 0.9,
+        "eval": JUDGED,
         "points": [
             {**LESS, **held, **told, "file": f"{text}.onnx", "missed": None},
             {**COUNTS, **held, **told, "asked": 0.9, "file": None, "missed": None},

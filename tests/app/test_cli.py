@@ -1165,7 +1165,9 @@ FILES = {
     "to evaluate without labels": Bad(EVAL + "e.npz", "e.npz|label", arrays("e.npz", x=examples())),
     "to evaluate on labels alone": Bad(EVAL + "e.npz", "e.npz|label", arrays("e.npz", label=ZEROS)),
     "to evaluate on too few labels": Bad(
-        EVAL + "e.npz", "e.npz|3 labels", arrays("e.npz", x=examples(), label=ZEROS[:3])
+        EVAL + "e.npz",
+        "e.npz|6 examples|'label' is [3]",
+        arrays("e.npz", x=examples(), label=ZEROS[:3]),
     ),
     "to evaluate on one label": Bad(
         EVAL + "e.npz", "e.npz|label", arrays("e.npz", x=examples(), label=3)

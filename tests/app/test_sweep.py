@@ -135,7 +135,7 @@ def test_sweep_draws_the_curve(redir: Redir, ending: str) -> None:
 
 
 def point(macs: int, time: dict[str, float] | None) -> dict[str, object]:
-    return {"macs": macs, "accuracy": 0.9, "deviation": 0.1, "time": time}
+    return {"macs": macs, "eval": 0.9, "deviation": 0.1, "time": time}
 
 
 def drawn(axes: Any) -> list[list[float]]:
@@ -146,12 +146,15 @@ def drawn(axes: Any) -> list[list[float]]:
 def test_the_curve_has_what_was_measured() -> None:
     pytest.importorskip("matplotlib", reason="it draws the curve")
     points = [point(30, {"ratio": 0.5, "low": 0.4, "high": 0.7}), point(60, None)]
-    figure = plots.curve({"before": {"macs": 100}, "accuracy": 0.95, "points": points}, "macs")
+    figure = plots.curve(
+        {"before": {"macs": 100}, "eval": {"metric": "top1", "before": 0.95}, "points": points},
+        "macs",
+    )
     quality, time = figure.axes
-    assert drawn(quality) == [[0.3, 0.9], [0.6, 0.9]]
-    assert (quality.get_ylabel(), quality.get_xlabel()) == ("accuracy", "macs left")
+    assert drawn(quality) == [[0.3, 90], [0.6, 90]]
+    assert (quality.get_ylabel(), quality.get_xlabel()) == ("accuracy, %", "macs left")
     assert drawn(time) == [[0.3, 0.5]]
-    alone = plots.curve({"before": {"macs": 100}, "accuracy": None, "points": points[1:]}, "macs")
+    alone = plots.curve({"before": {"macs": 100}, "eval": None, "points": points[1:]}, "macs")
     assert [axes.get_ylabel() for axes in alone.axes] == ["deviation"]
 
 

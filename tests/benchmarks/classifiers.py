@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from redir.evaluation import accuracy
 from redir.io.models import load
 from redir.ir import Graph
 from redir.ir.tensor import Array
-from redir.runtime.onnxruntime import Run, accuracy
+from redir.runtime.onnxruntime import Run
 
 SHARED = Path(__file__).parents[3] / "shared"
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)

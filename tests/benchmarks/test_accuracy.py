@@ -9,10 +9,11 @@ import pytest
 import redir
 from redir import cost
 from redir.app import tables
+from redir.evaluation import accuracy
 from redir.io.models import load, save
 from redir.ir.tensor import Array
 from redir.pipeline import Pipeline
-from redir.runtime.onnxruntime import accuracy, session
+from redir.runtime.onnxruntime import session
 from tests.benchmarks.classifiers import classifier
 
 POINTS = 0.3  # of accuracy, in per cent, that may be lost at the default bandwidth

@@ -16,13 +16,14 @@ from redir import ops
 from redir.channels.coupling import Coupling
 from redir.channels.removal import silenced
 from redir.errors import BadInput
+from redir.evaluation import accuracy
 from redir.importance import Evidence, Family, Labelled, families
 from redir.importance.masks import Masked
 from redir.importance.shapley import Shapley
 from redir.ir import Graph
 from redir.ir.tensor import Array
 from redir.passes.prune import Prune
-from redir.runtime.onnxruntime import accuracy, runner
+from redir.runtime.onnxruntime import runner
 from redir.testing import graphs
 from tests.helpers import const, placeholder
 

@@ -14,7 +14,8 @@ import numpy as np
 from redir_shifts.costs import additions
 
 import redir
-from redir.runtime.onnxruntime import accuracy, runner
+from redir.evaluation import accuracy
+from redir.runtime.onnxruntime import runner
 
 DEMO = Path(redir.__file__).parent / "demo"
 ROUNDED = "fold-constants,fold-batchnorm,shift-weights{terms=%d}"

@@ -14,6 +14,7 @@ from redir.app.report import words
 from redir.app.report.drawing import CHART, DENSITY
 from redir.app.report.schema import Kind, checked
 from redir.errors import BadInput, MissingExtra, visible
+from redir.evaluation.scales import scale
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -81,6 +82,7 @@ def _compressed(held: Mapping[str, Any]) -> dict[str, Any]:
         "costs": words.costs(held["before"], held["after"]),
         "asked": words.asked(held["target"]),
         "verdict": words.verdict(held),
+        "judged": words.judged_by(held),
         "operators": words.operators(held["operators"]),
         "counted": [words.NAMES[name] for name in names],
         "layers": (rows := words.layers(held["layers"], names)),
@@ -91,7 +93,8 @@ def _compressed(held: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _swept(held: Mapping[str, Any]) -> dict[str, Any]:
-    return {"curves": words.curves(held), "names": words.counts(held)}
+    judged, names = words.judged_by(held), words.counts(held)
+    return {"curves": words.curves(held), "names": names, "judged": judged}
 
 
 _MAKING: Mapping[Kind, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
@@ -162,13 +165,16 @@ def _bare(value: float | None) -> Any:
     return _number(value, lambda number: f"{_up(100 * number, 0.1):.1f}")
 
 
-def _accuracy(value: float | None) -> Any:
-    return _number(value, lambda number: f"{100 * number:.2f}\u202f%")
+def _judged(value: float | None, held: Mapping[str, Any] | None) -> Any:
+    """A number of the metric that ``held`` names, if there is one."""
+    return _number(held, lambda judged: scale(judged["metric"]).text(value, "\u202f"))
 
 
-def _points(value: float) -> Any:
-    """A difference of shares, in points."""
-    return _number(value, lambda number: f"{100 * number:+.2f} points".replace("-", "\u2212"))
+def _change(held: Mapping[str, Any]) -> Any:
+    """By how much the number of a metric is another, in points or its own unit."""
+    of, numbers = scale(held["metric"]), (held["before"], held["after"])
+    unit = {"%": " points", "": ""}.get(of.unit, f"\u202f{of.unit}") if None not in numbers else ""
+    return _number(of, lambda of: of.change(*numbers).replace("-", "\u2212") + unit)
 
 
 def _small(value: float | None) -> Any:
@@ -224,8 +230,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "count": _count,
     "percent": _percent,
     "bare": _bare,
-    "accuracy": _accuracy,
-    "points": _points,
+    "judged": _judged,
+    "change": _change,
     "small": _small,
     "milliseconds": _milliseconds,
     "seconds": _seconds,

@@ -93,6 +93,12 @@ _FAMILY: Shape = {
     "pins": Each(_PIN),
 }
 _RUN: Shape = {"command": str, "model": str, "out": Maybe(str), "versions": Named(str)}
+_METRIC: Mapping[str, Shape] = {
+    "metric": str,
+    "better": str,
+    "against": str,
+    "before": Maybe(float),
+}
 _COMPRESS: Shape = {
     "before": _COUNTS,
     "after": _COUNTS,
@@ -103,7 +109,7 @@ _COMPRESS: Shape = {
     "reason": Maybe(str),
     "deviation": Maybe(float),
     "active": Maybe(float),
-    "accuracy": Maybe({"before": float, "after": float}),
+    "eval": Maybe({**_METRIC, "after": Maybe(float)}),
     "target": Maybe({"name": str, "asked": float, "reached": Maybe(float), "statistics": str}),
     "operators": Maybe({"before": Named(int), "after": Named(int)}),
     "layers": Maybe(Each(_LAYER)),
@@ -122,7 +128,7 @@ _POINT: Shape = {
     "bytes": int,
     "deviation": Maybe(float),
     "time": Maybe(_TIME),
-    "accuracy": Maybe(float),
+    "eval": Maybe(float),
     "file": Maybe(str),
     "missed": Maybe(str),
     "pipeline": Maybe(str),
@@ -131,7 +137,7 @@ _SWEEP: Shape = {
     "target": str,
     "statistics": str,
     "before": _COUNTS,
-    "accuracy": Maybe(float),
+    "eval": Maybe(_METRIC),
     "points": Each(_POINT),
     "run": Maybe(_RUN),
 }

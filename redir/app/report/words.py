@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from redir.app.report.drawing import Axes, Chart, Densities, Dot, chart, densities
+from redir.evaluation.scales import SCALES, Scale, scale
 from redir.pipeline.compress import COUNTS
 
 Held = Mapping[str, Any]
@@ -181,6 +182,26 @@ def verdict(held: Held) -> str:
     )
 
 
+class Judged(NamedTuple):
+    """What is said of a metric; the title of one that redir has is ``known``."""
+
+    title: str
+    known: bool
+    told: str
+
+
+def judged_by(held: Held) -> Judged | None:
+    """The metric that judged, if one did."""
+    judged = held["eval"]
+    if judged is None:
+        return None
+    title = scale(judged["metric"]).title
+    better = "lower" if judged["better"] == "lower" else "higher"
+    by = "outputs of the original" if judged["against"] == "original" else "targets of the data"
+    told = f"The {title} is taken against the {by}; {better} is better."
+    return Judged(title, judged["metric"] in SCALES, told)
+
+
 def loading(out: str | None, inputs: Sequence[str]) -> str | None:
     """Python that loads a model from the file ``out``, if it is one."""
     match PurePath(out or "").suffix:
@@ -233,18 +254,18 @@ def curves(held: Held) -> list[Chart]:
 
 
 def _quality(known: Sequence[tuple[float, Held]], held: Held, along: str) -> tuple[list[Dot], Axes]:
-    """The points of accuracy, or else of the deviation, and their axes."""
-    level, below = held["accuracy"], f"% of the {along} left"
-    if level is None:
-        name, factor, axes = "deviation", 1.0, Axes("Deviation", "deviation", below)
-    else:
-        axes = Axes("Accuracy", "accuracy, %", below, 100 * level, "original")
-        name, factor = "accuracy", 100.0
+    """The points of what was judged, or else of the deviation, and their axes."""
+    judged, below = held["eval"], f"% of the {along} left"
+    of = scale(judged["metric"]) if judged else Scale("deviation")
+    level = judged["before"] if judged else None
+    told = ("original",) if level is not None else ()
+    title = of.title[:1].upper() + of.title[1:]
+    axes = Axes(title, of.axis, below, level and of.factor * level, *told)
     points = [
         Dot(100 * x, y, y, y, _asked(p))
         for x, p in known
-        if p[name] is not None
-        for y in [factor * p[name]]
+        if (found := p["eval" if judged else "deviation"]) is not None
+        for y in [of.factor * found]
     ]
     return points, axes
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from redir.errors import TooLarge
+from redir.evaluation import accuracy
 from redir.ir.tensor import Array
-from redir.runtime.onnxruntime import accuracy
 
 SCORES = np.random.default_rng(0).normal(size=(70, 5)).astype(np.float32)
 LABELS = np.where(np.arange(70) % 7 < 4, SCORES.argmax(1), SCORES.argmin(1))
