@@ -111,7 +111,11 @@ _LINE = 2000  # characters of an error, which may quote a name of any length
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        "redir", description="Make trained neural networks smaller, without training data."
+        "redir",
+        description="Make trained neural networks smaller, without training data.",
+        epilog="example: redir compress model.onnx half.onnx --macs 0.5\n"
+        "each command has more to say: redir compress --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"redir {version('redir')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Command)

@@ -53,7 +53,7 @@ def add_commands(commands: Any) -> None:
         add(commands)
     for add in (_add_opt, _add_stats, _add_verify, _add_groups, add_passes):
         add(commands)
-    add_command(commands, "demo", _demo, "Compress the model that ships with redir.")
+    add_command(commands, "demo", _demo, "Compress the model that ships with redir.", "redir demo")
     add_completion(commands)
 
 
@@ -61,7 +61,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_opt(commands: Any) -> None:
-    command = add_command(commands, "opt", _opt, "Run passes, and show what each of them does.")
+    command = add_command(
+        commands,
+        "opt",
+        _opt,
+        "Run passes, and show what each of them does.",
+        "redir opt model.onnx out.onnx -p fold-batchnorm,merge --explain",
+    )
     add_model(command)
     command.add_argument(
         "out",
@@ -73,7 +79,7 @@ def _add_opt(commands: Any) -> None:
     command.add_argument(
         "-p",
         "--pipeline",
-        metavar="PIPELINE",
+        metavar="SPEC",
         required=True,
         help="passes to run, separated by commas",
     )
@@ -83,7 +89,8 @@ def _add_opt(commands: Any) -> None:
         "--verify-each",
         choices=("off", "structure", "numeric"),
         default="off",
-        help="check what each pass promises; structure does not run the model (default: off)",
+        metavar="HOW",
+        help="check each pass: off (default), structure, numeric",
     )
     command.add_argument(
         "--print-ir-after", metavar="PASS|all", help="print the model as text after a pass"
@@ -143,7 +150,13 @@ def _instruments(
 
 
 def _add_stats(commands: Any) -> None:
-    command = add_command(commands, "stats", _stats, "Count what a model stores and computes.")
+    command = add_command(
+        commands,
+        "stats",
+        _stats,
+        "Count what a model stores and computes, layer by layer.",
+        "redir stats model.onnx --input x=1x3x224x224",
+    )
     add_model(command)
     add_shapes(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
@@ -167,7 +180,13 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _add_verify(commands: Any) -> None:
-    command = add_command(commands, "verify", _verify, "Compare the outputs of two models.")
+    command = add_command(
+        commands,
+        "verify",
+        _verify,
+        "Compare the outputs of two models.",
+        "redir verify model.onnx small.onnx --error 0.05",
+    )
     command.add_argument("a", metavar="A", help=f"the original: {MODEL}")
     command.add_argument("b", metavar="B", help="the model to compare with it")
     command.add_argument("--inputs", metavar="FILE.npz", help="the inputs to run on, by name")
@@ -178,7 +197,7 @@ def _add_verify(commands: Any) -> None:
         type=int,
         default=3,
         metavar="N",
-        help="how many inputs to draw where none are given (default: 3)",
+        help="how many inputs to draw (default: 3)",
     )
     command.add_argument(
         "--rtol", type=float, metavar="R", help="allow a difference of R times each number"
@@ -190,7 +209,7 @@ def _add_verify(commands: Any) -> None:
         "--error",
         type=float,
         metavar="E",
-        help="allow a difference of E times the largest number of the output",
+        help="allow E times the largest number of the output",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -230,7 +249,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _add_groups(commands: Any) -> None:
     summary = "Show which channels belong together, what pins them, and why."
-    command = add_command(commands, "groups", _groups, summary)
+    command = add_command(
+        commands, "groups", _groups, summary, "redir groups model.onnx --svg groups.svg"
+    )
     add_model(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.add_argument(

@@ -19,6 +19,7 @@ from redir.io.plugins import plugins
 from redir.pipeline.presets import PRESETS
 
 _PLAIN = re.compile(r"[\w.+-]+")  # a word that no shell reads as anything else
+_EXAMPLE = 'eval "$(redir completion bash)"'
 _PIPELINE = "pipeline"  # names behind commas, too
 _STATISTICS = "statistics"
 _NAMES: Mapping[str, Callable[[], list[str]]] = {  # of what is installed, by where it is asked for
@@ -83,7 +84,7 @@ class Told:
 def add_completion(commands: Any) -> None:
     """Add the command to the parsers of commands."""
     summary = "Print a script by which a shell completes commands, options and names of passes."
-    command = add_command(commands, "completion", partial(_completion, commands), summary)
+    command = add_command(commands, "completion", partial(_completion, commands), summary, _EXAMPLE)
     command.add_argument("shell", metavar="SHELL", choices=tuple(_SHELLS), help="bash, zsh or fish")
 
 

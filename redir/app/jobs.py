@@ -22,7 +22,7 @@ def add_jobs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="work on a dask.distributed cluster instead, as in tcp://host:8786",
+        help="a dask cluster instead, as in tcp://host:8786",
     )
     command.add_argument(
         "--memory",

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from redir.app.help import screen
 from redir.app.jobs import add_jobs
 from redir.errors import BadInput
 from redir.evaluation import Judge
@@ -25,7 +26,11 @@ class Parser(argparse.ArgumentParser):
 
 
 class Command(Parser):
-    """Refuses what it does not know itself, and so names its own help."""
+    """Refuses what it does not know itself, and so names its own help, which fits a screen."""
+
+    def format_help(self) -> str:
+        """All that ``--help`` prints."""
+        return screen(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse what no option takes."""
@@ -35,14 +40,18 @@ class Command(Parser):
         return known, unknown
 
 
-def add_command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    """Add the command ``name``, which ``run`` runs with its options."""
-    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+def add_command(
+    commands: Any, name: str, run: Any, summary: str, example: str
+) -> argparse.ArgumentParser:
+    """Add the command ``name``, which ``run`` runs with its options, as in the ``example``."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, epilog=f"example: {example}"
+    )
     command.set_defaults(run=run)
     return command
 
 
-MODEL = "a .onnx, .pt2 or .redir file; package.module:factory; or - to read text from stdin"
+MODEL = "a .onnx, .pt2 or .redir file, package.module:name, or -"
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
@@ -58,68 +67,72 @@ def add_overridable(command: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="bytes of memory that the model may need (default: 16 times its size, at least 1 GiB)",
+        help="memory for the model (default: 16 times its size)",
     )
     command.add_argument(
         "--overridable-initializers",
         choices=("input", "constant"),
         default="input",
-        help="how to read an initializer that is also an input (default: input)",
+        metavar="HOW",
+        help="initializers that are inputs: input (default), constant",
     )
 
 
 TARGETS: Mapping[str, tuple[str, str]] = {
     "macs": ("R", "leave this share of the multiply-adds, as in 0.5"),
     "params": ("R", "leave this share of the parameters"),
-    "bytes": ("R", "leave this share of the bytes, weights being stored in palettes"),
-    "multiplications": ("R", "leave this share of the products with distinct weights, by hashing"),
+    "bytes": ("R", "leave this share of the bytes, with weights in palettes"),
+    "multiplications": ("R", "the same of products with distinct weights, by hashing"),
     "speed": ("X", "become this many times as fast in onnxruntime here"),
-    "error": ("E", "become as small as outputs within this share of their spread allow"),
-    "max_drop": ("D", "become as small as D points of the --metric of the --eval data allow"),
+    "error": ("E", "outputs move by at most this share of their spread"),
+    "max_drop": ("D", "lose at most D points of the --metric of --eval data"),
 }
 HOW: Mapping[str, tuple[Any, str, str]] = {
     "statistics": (
         str,
         "SOURCE",
-        "what flows: auto (default), synthetic, drawn, FILE.npz, or a FOLDER or FILE.zip of images",
+        "auto (default), synthetic, drawn, self, tokens, FILE.npz, a FOLDER or FILE.zip of images",
     ),
     "preprocess": (
         str,
         "HOW",
-        "what becomes of images: imagenet, unit, symmetric, bytes, mean=M, std=S, bgr, joined by +",
+        "imagenet, unit, symmetric, bytes, mean=M+std=S, ...+bgr",
     ),
     "examples": (
         str,
         "N|FILE.npz",
-        "how many inputs flow (default: 256; for hash and palettize 32), or labelled ones",
+        "how many inputs (default: 256, or 32), or labelled ones",
     ),
-    "forms": (str, "FORMS", "what layers may become, joined by +: see redir passes (default: all)"),
-    "align": (int, "N", "make ranks multiples of N (default: what suits each layer)"),
-    "ignore": (str, "GLOB", "leave alone the layers of these names"),
-    "plan": (str, "FILE", "do what this file of redir plan --json says, edited or not"),
+    "forms": (str, "FORMS", "what layers may become, joined by + (default: all)"),
+    "align": (int, "N", "ranks are multiples of N (default: what suits a layer)"),
+    "ignore": (str, "GLOB", "leave alone the layers of these names, as in head*"),
+    "plan": (str, "FILE", "do what this file of redir plan --json says"),
 }
-COST = "what a change must not increase: macs (default), multiplications, bytes or latency"
+COST = "what may not rise: macs (default), bytes, latency, ..."
 
 
 def add_pipeline(command: argparse.ArgumentParser, number: Any = float) -> None:
     """Take what is to be done to a model; ``number`` reads how far a target goes."""
     command.add_argument(
-        "--preset", choices=PRESETS, help="passes by name (default: exact, or as the target needs)"
+        "--preset",
+        choices=PRESETS,
+        metavar="NAME",
+        help=", ".join(PRESETS).replace("exact", "exact (default)"),
     )
     command.add_argument(
-        "-p", "--pipeline", metavar="PIPELINE", help="passes to run instead, separated by commas"
+        "-p", "--pipeline", metavar="SPEC", help="passes instead, with commas: see redir passes"
     )
     command.add_argument("--cost", metavar="COST", help=COST)
     _add_targets(command, number)
     add_shapes(command)
     add_jobs(command)
     command.add_argument(
-        "--eval", metavar="DATA", help="measure what is lost on a FILE.npz, or images"
+        "--eval", metavar="DATA", help="on this FILE.npz, or images in a FOLDER or FILE.zip"
     )
     command.add_argument(
         "--metric",
         metavar="M",
-        help="top1 (default), top5, psnr, cosine, mse, miou or package.module:function",
+        help="top1 (default), top5, psnr, cosine, mse, miou, mod:fn",
     )
 
 
@@ -141,7 +154,7 @@ def add_timing(command: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="seed of the random inputs that models are checked on (default: 0)",
+        help="of the random inputs to check on (default: 0)",
     )
     command.add_argument(
         "--no-timing", dest="timing", action="store_false", help="do not measure times"
@@ -206,7 +219,7 @@ def add_shapes(command: argparse.ArgumentParser) -> None:
         metavar="NAME=SHAPE",
         action="append",
         default=[],
-        help="the shape of an input whose sizes are open, as in x=1x3x640x640; may be repeated",
+        help="the shape of an input, as in x=1x3x640x640; repeatable",
     )
 
 

@@ -28,7 +28,7 @@ _NAMES = r"(?:``\w+``(?:,| or| and)? )*"  # options that a sentence begins with
 def add_passes(commands: Any) -> None:
     """Add the command to the parsers of commands."""
     summary = "List the passes and presets, or say what one of them does."
-    command = add_command(commands, "passes", _passes, summary)
+    command = add_command(commands, "passes", _passes, summary, "redir passes merge")
     command.add_argument("name", metavar="NAME", nargs="?", help="a pass or a preset to explain")
     command.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -43,6 +43,7 @@ from redir.pipeline.sweep import Sweep, unjudged
 from redir.progress import progress
 from redir.runtime.open_sizes import parsed_shapes
 
+EXAMPLE = "redir sweep model.onnx --macs 0.4:0.8:0.2 --eval images.npz"
 _MOST = 100  # points
 _ROUNDING = 1e-6  # of a step
 
@@ -50,13 +51,13 @@ _ROUNDING = 1e-6  # of a step
 def add_sweep(commands: Any) -> None:
     """Add the command to the parsers of commands."""
     summary = "Compress to several values of a target, and show what each costs and loses."
-    command = add_command(commands, "sweep", _sweep, summary)
+    command = add_command(commands, "sweep", _sweep, summary, EXAMPLE)
     add_model(command)
     command.add_argument(
         "out",
         metavar="OUT",
         nargs="?",
-        help="write the models to files of this name, with the target for {}, as in small-{}.onnx",
+        help="write the models, with the target for {}: small-{}.onnx",
     )
     add_pipeline(command, span)
     command.add_argument("--json", metavar="FILE|-", help="write the points as JSON; - for stdout")

@@ -17,7 +17,9 @@ from redir.io import outputs
 def add_report_command(commands: Any) -> None:
     """Add the command to the parsers of commands."""
     summary = "Make the report of redir compress or redir sweep again, from its JSON."
-    command = add_command(commands, "report", _report, summary)
+    command = add_command(
+        commands, "report", _report, summary, "redir report report.json report.html"
+    )
     command.add_argument("json", metavar="FILE.json", help="what --json of compress or sweep wrote")
     command.add_argument(
         "out",
