@@ -11,11 +11,12 @@ _Item = TypeVar("_Item")
 
 
 class Level(NamedTuple):
-    """Of ``what``, so many of ``total`` are ``done``."""
+    """Of ``what``, so many of ``total`` are ``done``; where ``alike``, each takes about as long."""
 
     what: str
     done: int
     total: int
+    alike: bool = True
 
 
 Levels = tuple[Level, ...]
@@ -38,15 +39,18 @@ def heard(hear: Hear) -> Iterator[None]:
         hear(())
 
 
-def progress(items: Collection[_Item], what: str) -> Iterator[_Item]:
-    """The items, one after the other, saying how far it is with them."""
+def progress(items: Collection[_Item], what: str, *, alike: bool = True) -> Iterator[_Item]:
+    """The items, one after the other, saying how far it is with them.
+
+    Where they are ``alike``, each is expected to take about as long as those before it.
+    """
     hear, above = _hear.get(), _levels.get()
     if hear is None:
         yield from items
         return
     try:
         for done, item in enumerate(items):
-            _levels.set((*above, Level(what, done, len(items))))
+            _levels.set((*above, Level(what, done, len(items), alike)))
             hear(_levels.get())
             yield item
     finally:

@@ -48,7 +48,7 @@ ROOMS_OF = {  # where a package may be imported
     "PIL": ("redir.io.image_files", "redir.statistics.preprocessing"),
     "jinja2": ("redir.app.report.pages",),
     "markupsafe": ("redir.app.report.pages",),
-    "rich": ("redir.app.tables",),
+    "rich": ("redir.app.tables", "redir.app.bars"),
     "dask": ("redir.pipeline.executors.cluster",),
     "distributed": ("redir.pipeline.executors.cluster",),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redir.progress import Levels, heard, progress
+from redir.progress import Level, Levels, heard, progress
 
 
 def loops() -> None:
@@ -18,8 +18,8 @@ def test_the_whole_is_told_before_its_parts() -> None:
     told = list[Levels]()
     with heard(told.append):
         loops()
-    outer = [(("outer", done, 2),) for done in range(2)]
-    inner = [[(*level, ("inner", done, 3)) for done in range(2)] for level in outer]
+    outer = [(Level("outer", done, 2),) for done in range(2)]
+    inner = [[(*level, Level("inner", done, 3)) for done in range(2)] for level in outer]
     assert told == [outer[0], *inner[0], outer[0], outer[1], *inner[1], outer[1], (), ()]
 
 
@@ -33,7 +33,7 @@ def test_an_error_ends_all_levels() -> None:
         failing()
     with heard(told.append):
         list(progress(range(1), "other"))
-    assert (("other", 0, 1),) in told
+    assert (Level("other", 0, 1),) in told
 
 
 def test_where_nobody_hears_items_are_items() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from redir.app import tables
 from redir.app.console import (
     dump,
+    hint,
     load,
     note,
     own_files,
@@ -44,7 +45,13 @@ from redir.runtime.open_sizes import parsed_shapes
 
 def add_compress(commands: Any) -> None:
     """Add the command to the parsers of commands."""
-    command = add_command(commands, "compress", _compress, "Write a smaller model.")
+    command = add_command(
+        commands,
+        "compress",
+        _compress,
+        "Write a smaller model; without a target or a preset no output changes.",
+        "redir compress model.onnx half.onnx --macs 0.5 --report half.html",
+    )
     add_model(command)
     command.add_argument(
         "out", metavar="OUT", help="a .onnx, .py or .redir file, or - to print text"
@@ -109,6 +116,8 @@ def _compress(options: argparse.Namespace) -> int:
         tables.write_result(result, judged, target)
     _warn(options, result)
     _say_steps(options, pipeline, target)
+    if options.out != "-" and result.changed:
+        hint(options, f"next: redir verify {options.model} {options.out} --inputs FILE.npz")
     return 0
 
 

@@ -19,11 +19,14 @@ from redir.io import models
 from redir.io.plugins import find_here
 from redir.ir import Graph
 from redir.pipeline import Pipeline
+from redir.progress import progress
 from redir.runtime import onnxruntime
 from redir.runtime.open_sizes import Shapes
 from redir.statistics.given import Images
 from redir.statistics.sources import AUTO
 from redir.text import parse
+
+READING = "reading the model"
 
 
 def load(options: argparse.Namespace, model: str) -> Graph:
@@ -38,7 +41,9 @@ def loaded(options: argparse.Namespace, model: str) -> Graph:
     if model == "-":
         return _standard_input()
     find_here(model)
-    return models.load(model, overridable_initializers=options.overridable_initializers)
+    how = options.overridable_initializers
+    (graph,) = [models.load(m, overridable_initializers=how) for m in progress([model], READING)]
+    return graph
 
 
 def say_overridable(options: argparse.Namespace, *graphs: Graph) -> None:
@@ -83,14 +88,20 @@ def save(graph: Graph, out: str, *, notes: bool = True) -> None:
     if out == "-":
         print(graph, end="")
     else:
-        models.save(graph, out, notes=notes)
+        for path in progress([out], "writing the model"):
+            models.save(graph, path, notes=notes)
         WRITTEN[out] = None
 
 
 def say(text: str) -> None:
     """Print lines on standard error."""
-    STATUS.wipe()
-    print(visible_lines(text), file=sys.stderr)
+    STATUS.say(lambda: print(visible_lines(text), file=sys.stderr))
+
+
+def hint(options: argparse.Namespace, text: str) -> None:
+    """Name the next step, to a person at a terminal."""
+    if sys.stderr.isatty():
+        note(options, text)
 
 
 def own_files(options: argparse.Namespace, graph: Graph) -> set[Path]:

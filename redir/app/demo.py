@@ -14,6 +14,7 @@ from redir.io import arrays, models
 from redir.ir import Graph
 from redir.pipeline import Pipeline
 from redir.pipeline.presets import PRESETS, preset
+from redir.progress import progress
 from redir.runtime import onnxruntime
 
 SMALLEST = "palettize{error=0.08}"  # behind the exact passes
@@ -50,5 +51,6 @@ def _models(folder: Traversable, graph: Graph) -> Mapping[str, Graph]:
         best = preset("best").given(**_BEST, statistics=str(statistics))
         given = {name: best if name == "best" else preset(name) for name in _SHOWN}
         given[SMALLEST] = Pipeline.parse(f"{PRESETS['exact']},{SMALLEST}")
-        made = {n: api.compress(graph, pipeline=p, check=False) for n, p in given.items()}
+        steps = progress(given.items(), "pipelines", alike=False)
+        made = {n: api.compress(graph, pipeline=p, check=False) for n, p in steps}
     return {"original": graph, **made}

@@ -8,7 +8,7 @@ from typing import Any
 
 from redir.app import tables
 from redir.app.api import plan_by
-from redir.app.console import dump, load, own_files, say_counted, with_source
+from redir.app.console import dump, hint, load, own_files, say_counted, with_source
 from redir.app.options import add_command, add_model, add_pipeline, chosen
 from redir.cost import example_shapes
 from redir.errors import Broken
@@ -21,7 +21,9 @@ from redir.runtime.open_sizes import parsed_shapes
 def add_plan(commands: Any) -> None:
     """Add the command to the parsers of commands."""
     summary = "Show what would become of each layer, and write nothing."
-    command = add_command(commands, "plan", _plan, summary)
+    command = add_command(
+        commands, "plan", _plan, summary, "redir plan model.onnx --macs 0.5 --json plan.json"
+    )
     add_model(command)
     add_pipeline(command)
     command.add_argument("--json", metavar="FILE|-", help="write the plan as JSON; - for stdout")
@@ -39,6 +41,8 @@ def _plan(options: argparse.Namespace) -> int:
         dump(plan.as_dict(), options.json)
     if options.json != "-":
         _write(plan)
+    how = f"--plan {options.json}" if options.json not in {None, "-"} else "and the same options"
+    hint(options, f"next: redir compress {options.model} OUT {how}")
     why = missed(plan.before, plan.after, plan.target)
     if why:
         raise Broken(why)

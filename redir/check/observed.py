@@ -11,6 +11,7 @@ from redir.errors import Unsupported
 from redir.ir import Graph, Port, limits
 from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array
+from redir.progress import progress
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import runnable
 from redir.runtime.onnxruntime import (
@@ -118,7 +119,7 @@ class Observed:
         """
         run = reference(self.graph)
         with limits.counting():
-            return [attempt(run, given) for given in self.feeds]
+            return [attempt(run, given) for given in progress(self.feeds, "runs")]
 
 
 _LARGE = 2**28  # bytes of constants

@@ -58,7 +58,8 @@ def run(
     _refuse_nan(graph)
     tell, count = progress or (lambda *_: None), len(pipeline.passes)
     records: list[Ran] = []
-    for step, place in told(list(pipeline.placed(graph, shapes)), "passes"):
+    placed = list(pipeline.placed(graph, shapes))
+    for step, place in told(placed, "passes", alike=False):
         tell(str(step), len(records), count)
         start = time.perf_counter()
         with one_thread("blas"):

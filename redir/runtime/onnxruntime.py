@@ -23,6 +23,7 @@ from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array, TensorType
 from redir.ops import tensor_of
 from redir.ops.agreement import traps
+from redir.progress import progress
 from redir.text import tensors
 
 Run = Callable[[Mapping[str, Array]], dict[str, Any]]
@@ -306,7 +307,8 @@ def time_pairs(a: Run, b: Run, feeds: Mapping[str, Array], pairs: int = 15) -> T
     There are fewer ``pairs``, at least nine, where they take more than five seconds.
     """
     found, spent = list[tuple[float, float]](), 0.0
-    for pair in _timed(a, b, feeds, feeds, pairs):
+    runs = zip(progress(range(pairs), "timed runs"), _timed(a, b, feeds, feeds, pairs), strict=True)
+    for _, pair in runs:
         found.append(pair)
         spent += sum(pair)
         if spent > _LONG and len(found) >= _FEWEST:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
+import time
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from redir import ops
-from redir.app import status
+from redir.app import bars, status
 from redir.app.cli import main
 from redir.app.console import note
 from redir.io import models
@@ -41,11 +43,22 @@ def _overwritten(line: str) -> str:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal on which bars are drawn, each time there is something new."""
+    pytest.importorskip("rich", reason="rich draws bars")
+    monkeypatch.setattr(status, "_beat", lambda _: None)
     monkeypatch.setattr(status, "_OFTEN", 0)
     monkeypatch.setattr(status, "_SOON", 0)
-    monkeypatch.setenv("COLUMNS", "80")
+    for name, value in {"COLUMNS": "80", "LINES": "24", "TERM": "xterm", "NO_COLOR": ""}.items():
+        monkeypatch.setenv(name, value)
     return Terminal()
+
+
+@pytest.fixture
+def terminal(drawn: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """The same, with a line of text in place of bars."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    return drawn
 
 
 def test_it_says_how_far_a_run_is(terminal: Terminal) -> None:
@@ -66,7 +79,7 @@ def test_notes_take_its_place(terminal: Terminal) -> None:
     with redirect_stderr(terminal), status.showing(LOUD):
         for _ in progress(range(2), "a long name of models"):
             note(LOUD, "hello")
-            assert status.STATUS.shown == ""
+            assert status.STATUS.screen.shown == ""  # type: ignore[attr-defined]
     assert terminal.seen() == ["redir: hello", "redir: hello", ""]
 
 
@@ -109,6 +122,118 @@ def test_commands_show_passes_and_what_they_are_at(
     with redirect_stderr(terminal):
         assert main(["sweep", "x.onnx", *asked.split()]) == 0
     shown = terminal.getvalue()
-    assert "redir: models 2/2, passes 1/" in shown
+    assert re.search(r"redir: models 2/2(?: \(\d+ s left\))?, passes 1/", shown)
     assert all(part in shown for part in ("what flows", "forms", "effects of errors", "solving"))
     assert [line for line in terminal.seen() if line.startswith("redir: models")] == []
+
+
+# bars, by rich
+
+ERASED = "\x1b[2K"  # a line, in which nothing stands any more
+
+
+def test_bars_say_how_far_each_level_is_and_are_gone(drawn: Terminal) -> None:
+    with redirect_stderr(drawn), status.showing(LOUD):
+        for _ in progress(range(2), "models"):
+            next(progress(range(9), "layers"))
+    shown = drawn.getvalue()
+    assert re.search(r"models.*2/2.*\n.*layers.*1/9", shown)
+    assert shown.rpartition("1/9")[2].count(ERASED) >= 2
+
+
+def test_notes_stand_above_bars(drawn: Terminal) -> None:
+    with redirect_stderr(drawn), status.showing(LOUD):
+        for _ in progress(range(2), "models"):
+            note(LOUD, "hello")
+    before, _, after = drawn.getvalue().partition("redir: hello\n")
+    assert before.endswith(ERASED)
+    assert "models" in after
+
+
+@pytest.mark.parametrize("how", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
+def test_a_terminal_that_wants_no_colours_gets_a_line(
+    drawn: Terminal, how: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in how.items():
+        monkeypatch.setenv(name, value)
+    with redirect_stderr(drawn), status.showing(LOUD):
+        list(progress(range(2), "models"))
+    assert "\x1b" not in drawn.getvalue()
+    assert "models 1/2" in drawn.getvalue()
+
+
+def test_without_rich_there_is_a_line(drawn: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bars, "Console", None)
+    with redirect_stderr(drawn), status.showing(LOUD):
+        list(progress(range(2), "models"))
+    assert "\x1b" not in drawn.getvalue()
+
+
+# how long still
+
+
+class Clock:
+    """A clock that tests set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(time, "monotonic", found)
+    return found
+
+
+def test_what_is_alike_says_how_long_it_still_takes(terminal: Terminal, clock: Clock) -> None:
+    with redirect_stderr(terminal), status.showing(LOUD):
+        for _ in progress(range(40), "models"):
+            clock.now += 3
+    assert "models 1/40\r" in terminal.getvalue()
+    assert "models 2/40 (2 min left)" in terminal.getvalue()
+    assert "models 40/40 (3 s left)" in terminal.getvalue()
+
+
+def test_a_step_that_takes_longer_counts_down(terminal: Terminal, clock: Clock) -> None:
+    with redirect_stderr(terminal), status.showing(LOUD):
+        models = progress(range(3), "models")
+        next(models)
+        clock.now += 30
+        next(models)
+        clock.now += 10
+        status.STATUS.draw()
+    assert "models 2/3 (50 s left)" in terminal.getvalue()
+
+
+def test_what_is_not_alike_says_nothing_of_time(terminal: Terminal, clock: Clock) -> None:
+    with redirect_stderr(terminal), status.showing(LOUD):
+        for _ in progress(range(4), "passes", alike=False):
+            clock.now += 3
+    assert "left" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s left"), (59, "59 s left"), (90, "2 min left"), (7500, "2 h 5 min left")],
+)
+def test_times_are_in_words(seconds: float, words: str) -> None:
+    assert status.told(seconds) == words
+
+
+def test_a_step_that_takes_long_is_shown_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, terminal: Terminal
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(status, "_SOON", 0.05)
+    monkeypatch.setattr(status, "_OFTEN", 0.01)
+    with redirect_stderr(terminal), status.showing(LOUD):
+        step = progress(range(2), "models")
+        next(step)
+        end = time.monotonic() + 10
+        while "models 1/2" not in terminal.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+    assert "models 1/2" in terminal.getvalue()
