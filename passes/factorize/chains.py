@@ -16,7 +16,8 @@ from redir.layers.linear import linear
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.gone import Gone
-from redir.passes.factorize.narrower import Narrower, counting, narrower
+from redir.passes.factorize.narrower import Narrower, narrower
+from redir.passes.factorize.saved import Savings
 from redir.passes.factorize.solving import rebuilt
 from redir.passes.factorize.study import Saving, Study, counted
 from redir.progress import progress
@@ -61,8 +62,8 @@ class Chain:
             return not isinstance(form, Gone)
         layer = linear(self.node)
         assert not isinstance(layer, str)
-        here, counts = replace(form, layer=layer), counting(Sizes(self.graph, {}))
-        return not isinstance(narrower(self.graph.analysis(Coupling), here, counts), str)
+        here, savings = replace(form, layer=layer), Savings(Sizes(self.graph, {}))
+        return not isinstance(narrower(self.graph.analysis(Coupling), here, savings), str)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.solving import Seen
 from redir.statistics.judge import Judge
 from redir.statistics.rest import Made, Rest
+from redir.statistics.stretches import Stretches
 from redir.statistics.walk import Held, far, walk
 
 _NOISE = 0.01  # of the variance of a layer's result
@@ -59,11 +60,12 @@ def effects(
     """
     layers, found = {judge.twins[node]: node for node in ways}, dict[Node, Effect]()
     graph, plain, sizes = judge.graph, judge.plain, _sizes(judge)
+    stretches = Stretches(graph)
 
     def step(twin: Node, _: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
         if (node := layers.get(twin)) is not None:
             rng = np.random.default_rng([seed, len(found)])
-            (form, errors), was, rest = ways[node], seen[node], Rest.behind(graph, twin, held)
+            (form, errors), was, rest = ways[node], seen[node], Rest.behind(stretches, twin, held)
             noisy = _noisy(node, sizes.type(twin.outputs[0]), was.spread, rng)
             noise = far(plain, rest.outputs(judge.on(node, noisy))) / _NOISE
             ranks, ends = _ranks(errors), [gone[node]] if node in gone else []

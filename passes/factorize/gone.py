@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from redir.layers.linear import Linear
 from redir.ops import is_absent, tensor_of
 from redir.passes.factorize.factors import Factors, Single
 from redir.passes.factorize.forms import Factoring, Flow, aimed
-from redir.passes.factorize.narrower import Counts, less
+from redir.passes.factorize.saved import Savings
 from redir.statistics.moments import Moments
 
 _AIMS = 10  # times that a target which depends on the mean is set anew
@@ -88,7 +89,9 @@ def mean(layer: Linear, bias: Array) -> Value:
     return ops.constant(bias.reshape(shape).astype(layer.array.dtype))
 
 
-def gone(graph: Graph, forms: Mapping[Node, Factoring], ignore: str, counts: Counts) -> list[Gone]:
+def gone(
+    graph: Graph, forms: Mapping[Node, Factoring], ignore: str, savings: Savings
+) -> list[Gone]:
     """The layers that may become their mean: of those that meet, the one that saves most.
 
     ``forms`` has another form of each. None may go that ``ignore`` names.
@@ -99,7 +102,7 @@ def gone(graph: Graph, forms: Mapping[Node, Factoring], ignore: str, counts: Cou
         needed = _needed(graph, node) if meets is not None else frozenset()
         kept = any(n.matches(ignore) for n in needed)
         if meets is not None and not kept and all(n.repeatable for n in needed):
-            saved = less(counts(graph), counts(_without(graph, plain.layer)))
+            saved = savings.of(needed, partial(_without, graph, plain.layer))
             form = Gone(plain.layer, frozenset(), plain.scale, plain.ends, needed, saved)
             other = best.get(meets)
             if other is None or sum(form.saved.values()) > sum(other.saved.values()):

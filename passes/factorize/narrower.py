@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 import numpy as np
-from scipy import linalg
 
 from redir.channels.coupling import Coupling
 from redir.channels.removal import without
-from redir.cost import Sizes, macs, parameters
-from redir.ir import Graph, Node
+from redir.ir import Node
 from redir.ir.tensor import Array
+from redir.passes.factorize.eliminating import eliminated
 from redir.passes.factorize.factors import Factors, Single
-from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS, Factoring
+from redir.passes.factorize.forms import Factoring
+from redir.passes.factorize.saved import Savings
 from redir.statistics.moments import Moments
-
-_STEPS = 512  # in which channels are taken out: one at a time, or a few where there are more
-_SMALL = 1e-6  # of the mean energy of a channel, given to each: there may be too few samples
-
-Counts: TypeAlias = "Callable[[Graph], Mapping[str, int]]"
-"""What a graph costs, by price."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +68,10 @@ class Narrower(Factoring):
 
 @lru_cache(maxsize=64)  # a plan is made of the same moments again and again
 def _ranked(form: Narrower, moments: Moments) -> tuple[Array, Array]:
-    return _eliminated(moments.gram, form.weights)
+    return eliminated(moments.gram, form.weights)
 
 
-def narrower(coupling: Coupling, form: Factoring, counts: Counts) -> Narrower | str:
+def narrower(coupling: Coupling, form: Factoring, savings: Savings) -> Narrower | str:
     """The layer of another form with fewer channels, or why it cannot have fewer."""
     layer = form.layer
     if prod(layer.kernel) > 1:
@@ -92,52 +86,15 @@ def narrower(coupling: Coupling, form: Factoring, counts: Counts) -> Narrower | 
         return "its channels are pinned"
     if any(node is not layer.node for node in _readers(coupling, groups)):
         return "others read its channels too"
-    after = counts(without(coupling, coupling.group(port)[:1].tolist()))
-    return Narrower(layer, frozenset(), form.scale, form.ends, less(counts(coupling.graph), after))
+    one = coupling.group(port)[:1].tolist()
+    held = {p for p in coupling.ports if one[0] in coupling.group(p)}
+    values = {value for value, _ in held}
+    nodes = [n for n in coupling.graph.nodes if not values.isdisjoint((*n.inputs, *n.outputs))]
+    saved = savings.of(nodes, lambda: without(coupling, one), held)
+    return Narrower(layer, frozenset(), form.scale, form.ends, saved)
 
 
 def _readers(coupling: Coupling, groups: set[int]) -> Iterator[Node]:
     """What adds up over channels of some groups."""
     sums = ((node, link.a) for node, link in coupling.links if link.kind == "summed")
     return (n for n, port in sums if not groups.isdisjoint(coupling.group(port).tolist()))
-
-
-def counting(sizes: Sizes) -> Counts:
-    """What counts what a graph costs, by price, at the shapes of ``sizes``."""
-
-    @lru_cache(maxsize=2)  # one graph is compared with others
-    def counted(graph: Graph) -> Mapping[str, int]:
-        return {MULTIPLY_ADDS: macs(graph, sizes.shapes), PARAMETERS: parameters(graph)}
-
-    return counted
-
-
-def less(before: Mapping[str, int], after: Mapping[str, int]) -> Mapping[str, int]:
-    """What is saved, by price."""
-    return {price: count - after[price] for price, count in before.items()}
-
-
-def _eliminated(gram: Array, weights: Array) -> tuple[Array, Array]:
-    """The order in which channels go, and by how much each adds to the error.
-
-    ``gram`` (channels, channels) is of what is read, ``weights`` are (channels, outputs). With the
-    inverse of the gram, what a channel adds is w^2 / inverse, and both follow in a step.
-    """
-    count = len(gram)
-    energy = float(np.trace(gram)) / count or 1.0
-    inverse = linalg.inv(gram + _SMALL * energy * np.eye(count))
-    left, few = np.arange(count), max(1, count // _STEPS)
-    order, errors = list[int](), list[float]()
-    while left.size:
-        counts = np.square(weights).sum(1) / inverse.diagonal()
-        gone = np.argsort(counts, kind="stable")[:few]
-        stays = np.delete(np.arange(left.size), gone)
-        across = inverse[np.ix_(stays, gone)]
-        factor = linalg.inv(inverse[np.ix_(gone, gone)])
-        error = float(np.sum(weights[gone] * (factor @ weights[gone])))
-        order += left[gone].tolist()
-        errors += [max(error, 0.0) / gone.size] * gone.size
-        weights = weights[stays] - across @ (factor @ weights[gone])
-        inverse = inverse[np.ix_(stays, stays)] - across @ factor @ across.T
-        left = left[stays]
-    return np.array(order), np.array(errors)

@@ -16,8 +16,9 @@ from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
 from redir.passes.factorize.gone import gone
-from redir.passes.factorize.narrower import counting, narrower
+from redir.passes.factorize.narrower import narrower
 from redir.passes.factorize.pivoted import Pivoted
+from redir.passes.factorize.saved import Savings
 from redir.passes.factorize.uneven import Uneven
 from redir.passes.factorize.wide import FEATURES, Wide
 
@@ -54,12 +55,12 @@ def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Fac
     each = {node: factorings(sizes, node, ignore) for node in graph.nodes}
     ways = {node: list(found) for node, found in each.items() if not isinstance(found, str)}
     coupling, plain = graph.analysis(Coupling), {node: first for node, (first, *_) in ways.items()}
-    counts = counting(sizes)
-    for end in gone(graph, plain, ignore, counts):
+    savings = Savings(sizes)
+    for end in gone(graph, plain, ignore, savings):
         ways[end.layer.node].append(end)
     thinned = set[int]()
     for node, form in plain.items():
-        less = narrower(coupling, form, counts)
+        less = narrower(coupling, form, savings)
         if not isinstance(less, str):
             layer = form.layer
             ways[node].append(less)

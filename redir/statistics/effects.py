@@ -15,6 +15,7 @@ from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array
 from redir.statistics.rest import Rest
 from redir.statistics.sources import Source
+from redir.statistics.stretches import Stretches
 from redir.statistics.walk import Batches, Held, cut, far, outputs, walk
 
 Options: TypeAlias = Mapping[Value, Sequence[Option[Array]]]
@@ -52,11 +53,11 @@ def effects(graph: Graph, options: Options, batches: Batches) -> Options:
         Unsupported: the graph cannot be run.
     """
     plain, found = outputs(graph, batches), dict[Value, Sequence[Option[Array]]]()
-    readers = _first_readers(graph, options)
+    readers, stretches = _first_readers(graph, options), Stretches(graph)
 
     def step(node: Node, _: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
         for value in readers.get(node, ()):
-            rest, (itself, *others) = Rest.behind(graph, node, held), options[value]
+            rest, (itself, *others) = Rest.behind(stretches, node, held), options[value]
             made = ((o, rest.outputs_with({value: ops.constant(o.what)})) for o in others)
             found[value] = [itself, *(_seen(o, far(plain, moved)) for o, moved in made)]
         return None

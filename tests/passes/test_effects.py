@@ -18,6 +18,7 @@ from redir.pipeline import Place
 from redir.statistics import source
 from redir.statistics.judge import judge
 from redir.statistics.rest import Rest
+from redir.statistics.stretches import Stretches
 from redir.statistics.walk import walk
 from tests.helpers import const, placeholder
 
@@ -53,7 +54,7 @@ def test_the_rest_of_a_graph_computes_the_same(place: int) -> None:
     made, layer = list[dict[str, Array]](), LAYERS[place]
 
     def step(node: Node, _: object, held: object) -> None:
-        rest = [Rest.behind(GRAPH, node, held)] * (node is layer)  # type: ignore[arg-type]
+        rest = [Rest.behind(Stretches(GRAPH), node, held)] * (node is layer)  # type: ignore[arg-type]
         made.extend(r.outputs(lambda x: node.on((x, *node.inputs[1:])).outputs[0]) for r in rest)
 
     walk(GRAPH, BATCHES, step, "what flows")
