@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from math import prod
@@ -18,6 +18,7 @@ from redir.layers.palette import unpacked, unpacking
 from redir.ops import tensor_of
 from redir.ops.multiply_adds import dims
 from redir.runtime.open_sizes import Shapes
+from redir.tasks import executor, mapped
 
 _MOST_PHASES = 4096  # places that strides tell apart; beyond, each product counts
 _PLAIN = {"ConvInteger": ops.Conv, "QLinearConv": ops.Conv, "QLinearMatMul": ops.MatMul}
@@ -87,9 +88,13 @@ def layers(graph: Graph, shapes: Shapes | None = None, *, values: bool = True) -
     defaults = _defaults(whole)
     shapes = example_shapes(graph) if shapes is None else shapes
     pairs = Sizes(whole, shapes).nodes()
-    found = (_layer(node, at, defaults, packed, seen, values=values) for node, at in pairs)
-    nothing = Cost() if values else replace(Cost(), distinct=None, multiplications=None)
-    return tuple(layer for layer in found if layer.cost != nothing)
+    found = [_part(node, at, defaults, packed, seen) for node, at in pairs]
+    plain = [layer for layer, _ in found]
+    if values:
+        looks = _looked([weights for _, weights in found])
+        plain = [_with_values(layer, *seen) for layer, seen in zip(plain, looks, strict=True)]
+    nothing = Cost() if values else _UNSEEN
+    return tuple(layer for layer in plain if layer.cost != nothing)
 
 
 def macs(graph: Graph, shapes: Shapes | None = None) -> int:
@@ -149,27 +154,98 @@ def _held(value: Value) -> Tensor | None:
     return held.values if isinstance(held, SparseTensor) else held
 
 
-def _layer(
+@dataclass(frozen=True)
+class _Weights:
+    """What is looked at of a layer: the tensors that are ``stored`` for it, and the ``node`` alone.
+
+    It makes so many multiply-adds.
+    """
+
+    stored: tuple[Tensor, ...]
+    node: Node
+    macs: int
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of tensors that were not looked at before."""
+        return sum(t.nbytes for t in self.stored if not t.is_counted)
+
+
+_Seen = tuple[tuple[int, ...], int]  # distinct values of the tensors, and multiplications
+
+
+def _part(
     node: Node,
     at: Node,
     defaults: Mapping[Value, Tensor],
     packed: Mapping[Value, list[Tensor]],
     seen: set[int],
-    *,
-    values: bool,
-) -> Layer:
+) -> tuple[Layer, _Weights]:
+    """A layer without what its weights tell, and these."""
     stored = _stored(node, defaults, seen)
     parts = [t for v in node.inputs for t in packed.get(v, ()) if not _counted(t, seen)]
     apart = {id(tensor_of(v)) for v in node.inputs if v in packed}
     macs = _macs(at)
-    cost = Cost(
+    cost = replace(
+        _UNSEEN,
         parameters=sum(t.size for t in stored),
-        distinct=sum(t.distinct for t in stored) if values else None,
         macs=macs,
-        multiplications=(_multiplications(at, macs) if macs else 0) if values else None,
         bytes=sum(t.nbytes for t in (*parts, *(t for t in stored if id(t) not in apart))),
     )
-    return Layer(node.name, str(node.op), cost, node)
+    return Layer(node.name, str(node.op), cost, node), _Weights(tuple(stored), at, macs)
+
+
+_UNSEEN = Cost(distinct=None, multiplications=None)
+
+
+def _with_values(layer: Layer, distinct: tuple[int, ...], multiplications: int) -> Layer:
+    cost = replace(layer.cost, distinct=sum(distinct), multiplications=multiplications)
+    return replace(layer, cost=cost)
+
+
+def _looked(found: Sequence[_Weights]) -> list[_Seen]:
+    """What the weights of each tell: those of a large model side by side."""
+    known = dict[int, _Seen]()
+    if not executor().is_here and sum(weights.nbytes for weights in found) >= _LARGE:
+        large = [w for w in found if w.nbytes >= _WORTH and not w.node.bodies]
+        items = [(w.stored, _alone(w.node), w.macs) for w in large]
+        made = mapped(_elsewhere, items, "weights", memory=_memory)
+        known = dict(zip(map(id, large), made, strict=True))
+        for weights in large:
+            for tensor, distinct in zip(weights.stored, known[id(weights)][0], strict=True):
+                tensor.count(distinct)
+    return [known.get(id(weights)) or _values(weights) for weights in found]
+
+
+_LARGE = 2**28  # bytes that it takes seconds to look at
+_WORTH = 2**20  # bytes that are worth being sent to another process
+_Item = tuple[tuple[Tensor, ...], Graph, int]
+
+
+def _alone(node: Node) -> Graph:
+    """A node as a graph, which can be sent, that reads what flows into it."""
+    flows = {i: v for i, v in enumerate(node.inputs) if v.node is None or v.node.inputs}
+    inputs = {i: Value(v.type) for i, v in flows.items()}
+    alone = node.on(inputs.get(i, v) for i, v in enumerate(node.inputs))
+    return Graph({str(i): v for i, v in inputs.items()}, {"": alone.outputs[0]})
+
+
+def _memory(item: _Item) -> int:
+    """Some copies, one of them sorted."""
+    return 3 * sum(tensor.nbytes for tensor in item[0])
+
+
+def _elsewhere(item: _Item) -> _Seen:
+    stored, alone, macs = item
+    node = alone.outputs[""].node
+    assert node is not None
+    return _values(_Weights(stored, node, macs))
+
+
+def _values(weights: _Weights) -> _Seen:
+    macs = weights.macs
+    count = _multiplications(weights.node, macs) if macs else 0
+    return tuple(t.distinct for t in weights.stored), count
 
 
 def _counted(tensor: Tensor, seen: set[int]) -> bool:

@@ -214,6 +214,15 @@ class Tensor:
         """How many values there are among the numbers."""
         return self._fact("distinct", self._distinct)
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is known how many values there are."""
+        return "distinct" in vars(self)
+
+    def count(self, distinct: int) -> None:
+        """Say how many values there are, where that was found out elsewhere."""
+        vars(self)["distinct"] = self._fact("distinct", lambda: distinct)
+
     def _distinct(self) -> int:
         array = self.array.reshape(-1)
         if array.dtype == np.dtype(object):  # bytes and strings have no order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,12 +21,13 @@ from onnx import parser
 from threadpoolctl import ThreadpoolController
 
 from redir import tasks
+from redir.cost import counts, layers
 from redir.errors import BadPipeline, Lost, MissingExtra, OutOfSteps, Skipped
 from redir.frontends.onnx import from_proto
 from redir.io import models
 from redir.ir import Graph, limits
 from redir.ir.tensor import Tensor
-from redir.ops import MatMul
+from redir.ops import Const, MatMul
 from redir.passes.hash import Hash
 from redir.passes.palettize import Palettize
 from redir.passes.split_inputs import SplitInputs
@@ -59,6 +61,8 @@ def _at_once(monkeypatch: pytest.MonkeyPatch, pool: Pool) -> Iterator[None]:
     """Everything is worth a process."""
     monkeypatch.setattr(tasks, "_LOOK", 0.0)
     monkeypatch.setattr(tasks, "_WORTH", 0.0)
+    monkeypatch.setattr(counts, "_LARGE", 1)
+    monkeypatch.setattr(counts, "_WORTH", 1)
     with tasks.using(pool):
         yield
 
@@ -204,6 +208,23 @@ def test_a_pass_makes_the_same(step: Pass, graph: Graph) -> None:
     found = step.run(graph)
     with tasks.using(tasks.Serial()):
         assert str(step.run(graph)) == str(found)
+
+
+@given(graph=graphs("conv", "gemm"))
+def test_costs_are_the_same(graph: Graph) -> None:
+    other: Graph = pickle.loads(pickle.dumps(graph))  # noqa: S301 - whose weights were not seen
+    found = layers(graph)
+    with tasks.using(tasks.Serial()):
+        assert found == layers(other)
+
+
+def test_weights_are_looked_at_elsewhere_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = Tensor(np.eye(3, dtype=np.float32))
+    x = placeholder(1, 3)
+    graph = Graph({"x": x}, {"y": MatMul(x, Const(value=tensor))})
+    monkeypatch.setattr(Tensor, "_distinct", None)
+    assert [layer.cost.distinct for layer in layers(graph)] == [2]
+    assert tensor.distinct == 2
 
 
 # What is left when a process is ended
