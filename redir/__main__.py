@@ -5,11 +5,16 @@ The processes that it starts import this again, by whatever name: so what takes 
 
 from __future__ import annotations
 
+import re
 import sys
+
+from redir import forking
 
 
 def main() -> int:
     """Run the command that was given: see ``redir.app.cli.main``."""
+    if re.search(r"--jobs[ =](?!1\b)\d", " ".join(sys.argv)):
+        forking.begin()
     from redir.app import cli  # noqa: PLC0415 - as above
 
     return cli.main()

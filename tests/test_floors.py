@@ -17,7 +17,7 @@ import redir
 ROOT = Path(__file__).parents[1]
 CODE = ("redir", "frontends", "passes", "backends")
 FLOORS = (  # the rooms of each, from the ground up; those of one floor do not import each other
-    ("redir.errors",),
+    ("redir.errors", "redir.forked", "redir.forking"),
     ("redir.atomic", "redir.figures", "redir.progress", "redir.ir"),
     ("redir.ops", "redir.tasks"),
     ("redir.channels", "redir.layers", "redir.text"),

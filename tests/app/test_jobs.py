@@ -11,7 +11,8 @@ from unittest.mock import patch
 
 import pytest
 
-from redir.app import jobs
+from redir import __main__, forking
+from redir.app import cli, jobs
 from redir.pipeline.executors import Pool, pool
 from redir.tasks import Executor, Serial
 from tests.commands import Redir
@@ -113,6 +114,21 @@ def test_one_job_is_this_process(
     assert chosen("--jobs 1").is_here
     monkeypatch.setattr(jobs, "_cores", lambda: 1)
     assert chosen("").is_here
+
+
+@pytest.mark.parametrize(
+    ("options", "begun"),
+    [("", False), ("--jobs 1", False), ("--jobs=1", False), ("--jobs 2", True), ("--jobs=9", True)],
+)
+def test_what_starts_processes_starts_with_a_command_that_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+    options: str,
+    begun: bool,  # noqa: FBT001 - of parametrize
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["redir", "opt", *options.split()])
+    with patch.object(forking, "begin") as begin, patch.object(cli, "main", return_value=0):
+        assert __main__.main() == 0
+    assert begin.called == begun
 
 
 def test_no_process_is_started_for_what_takes_a_moment(redir: Redir) -> None:

@@ -233,12 +233,12 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from redir import tasks
-from redir.app import cli
+from redir.__main__ import main
 from redir.pipeline.executors import pool
-pool._MEMORY = Path(sys.argv[1])
+pool._MEMORY = Path(sys.argv.pop(1))
 os.chdir(pool._MEMORY.parent)
 tasks._LOOK = tasks._WORTH = 0
-sys.exit(cli.main(sys.argv[2:]))
+sys.exit(main())
 """
 
 

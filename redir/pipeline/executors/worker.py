@@ -7,24 +7,16 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from redir.forking import CONTEXT, starting
 from redir.ir import limits
 from redir.pipeline.executors.answers import Answer, answered, told
 from redir.pipeline.executors.parcels import Parcel, packed
 
-_KINDS = multiprocessing.get_all_start_methods()
-_CONTEXT: Any = multiprocessing.get_context("forkserver" if "forkserver" in _KINDS else "spawn")
-_ENVIRONMENT: Mapping[str, str] = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    "PYTHONSAFEPATH": "1",  # lest a struct.py beside a model is imported
-}
-_FORKED = "redir.pipeline.executors.forked"
 _PATIENCE = 5.0  # seconds in which a process that is killed is gone
 
 
@@ -43,13 +35,12 @@ class Worker:
     """
 
     def __init__(self, folder: Path, module: str) -> None:
-        """Start it, where the first one imports a ``module`` for all."""
+        """Start it, where the server imports a ``module`` for all, if this is the first."""
         self._folder, self._item, self.busy = folder, Parcel(b""), False
-        self.pipe, far = _CONTEXT.Pipe()
-        with _environment(), _uninterrupted():
-            _CONTEXT.set_forkserver_preload([_FORKED, __name__, module])
-            given = (_Deaf(), far, folder)
-            self._process = _CONTEXT.Process(target=_serve, args=given, daemon=True)
+        self.pipe, far = CONTEXT.Pipe()
+        given = (_Deaf(), far, folder)
+        with starting([__name__, module]):
+            self._process = CONTEXT.Process(target=_serve, args=given, daemon=True)
             self._process.start()
         far.close()
 
@@ -87,33 +78,6 @@ class Worker:
         if code is not None:
             self._process.close()
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """What a new process finds in its environment."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            os.environ.update({} if value is None else {name: value})
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """What is started here does not hear Ctrl-C, and this process hears it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # which ends with SIGINT unblocked when it starts one
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # In the process
