@@ -69,6 +69,7 @@ types: .venv/dev.stamp  ## mypy --strict over code, tests and examples
 docs: .venv/docs.stamp  ## run every snippet of the documentation, and make the site in build/docs
 	$(PYTEST) tests/test_docs.py tests/test_links.py
 	$(BIN)/python -m sphinx -qEW --keep-going -b html -c docs . build/docs
+	@echo 'The site is in build/docs/index.html.'
 
 bench: .venv/torch.stamp  ## measure on real models
 	$(PYTEST) -m bench tests/benchmarks -s
