@@ -13,6 +13,7 @@ FILL, LINE = 1.0, 0.6  # the share of a colour's light
 NIGHT_FILL, NIGHT_LINE = 0.85, 0.85
 _STYLE = (
     f"text{{font:10px sans-serif;fill:{INK}}}.op{{font-size:12px;font-weight:bold}}"
+    ".times{font-size:12px;font-weight:bold;text-anchor:end}"
     ".head{font-size:16px;font-weight:bold}"
     ".wire{fill:none;stroke-width:2;stroke-linejoin:round}"
 )
