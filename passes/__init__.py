@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from redir.passes.factorize import (
         Expand,
         Factorize,
+        Heads,
         LowRank,
         Narrower,
         Pivoted,
@@ -43,6 +44,7 @@ __all__ = [
     "FoldBatchnorm",
     "FoldConstants",
     "Hash",
+    "Heads",
     "LowRank",
     "Merge",
     "Narrower",
@@ -57,7 +59,7 @@ __all__ = [
     "UnevenDepthwise",
 ]
 
-_FORMS = ("Expand", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial")  # of factorize
+_FORMS = ("Expand", "Heads", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial")  # of factorize
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from redir.channels.coupling import Coupling
 from redir.ir import Graph, Node, Port, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array, Tensor
-from redir.layers.linear import Linear, linear
+from redir.layers.linear import Linear, linear, whole
 from redir.ops import is_absent, tensor_of
 from redir.passes.canonical_norms.streams import tied
 
@@ -67,7 +67,7 @@ def _layers(graph: Graph, start: Port) -> Sequence[Linear] | str:
             if isinstance(layer, str):
                 return f"{node} reads it, but {layer}"
             if layer is not None and _reads(layer, (value, axis)):
-                found.append(_with_bias(graph, layer))
+                found.append(whole(graph, layer))
             elif node.op != ops.Shape:
                 results = _passed(coupling, node, (value, axis))
                 if not results:
@@ -95,17 +95,6 @@ def _passed(coupling: Coupling, node: Node, port: Port) -> Mapping[Value, int]:
     straight = node.has("linear") and node.has("keeps_constants") and node.inputs[0] is port[0]
     alone = straight and node.op.terms(node) == ((0,),) and node.inputs.count(port[0]) == 1
     return {v: linked[v] for v in node.outputs if v in linked} if alone else {}
-
-
-def _with_bias(graph: Graph, layer: Linear) -> Linear:
-    """The layer with the Add of a constant behind it, if there is one."""
-    (y,) = layer.node.outputs
-    readers = graph.readers.get(y, ())
-    given_out = y in graph.outputs.values()
-    whole = linear(readers[0]) if len(readers) == 1 and readers[0].op == ops.Add else ""
-    return (
-        whole if isinstance(whole, Linear) and whole.node is layer.node and not given_out else layer
-    )
 
 
 def _misfit(graph: Graph, fold: Fold, freed: int) -> str | None:

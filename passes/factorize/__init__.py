@@ -13,7 +13,7 @@ from redir.cost.models import BRIEF, BYTES, LATENCY, MACS, CostModel
 from redir.errors import BadPipeline
 from redir.evaluation import Judge
 from redir.ir import Graph
-from redir.passes.factorize.alone import Expand, LowRank, Narrower, Pivoted, Reduce, Spatial
+from redir.passes.factorize.alone import Expand, Heads, LowRank, Narrower, Pivoted, Reduce, Spatial
 from redir.passes.factorize.budget import COUNTED, sharing
 from redir.passes.factorize.chains import savings
 from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
@@ -26,7 +26,7 @@ from redir.pipeline import Place
 from redir.pipeline.planning import Planning
 from redir.runtime.open_sizes import Shapes
 
-__all__ = ["Expand", "Factorize", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial"]
+__all__ = ["Expand", "Factorize", "Heads", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial"]
 
 _TARGETS = {"macs": 1, "params": 1, "bytes": 1, "speed": 100, "error": 1, "max_drop": 100}
 _FAST = 8  # of which runtimes like multiples
@@ -128,7 +128,8 @@ class Factorize(Studying, Planning):
     def run_at(self, graph: Graph, place: Place) -> Graph:
         """``run``, so that a share that is asked for is left behind the last pass."""
         found = self._study(graph, place.shapes)
-        after = found.solved(self._choices(found, place)) if found else graph
+        choices = self._choices(found, place) if found else {}
+        after = found.solved(choices) if found and choices else graph
         if not self._timed or found is None:
             return after
         if after is graph:

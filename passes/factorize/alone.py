@@ -87,5 +87,9 @@ class Narrower(Alone):
     """Channels that the others can say go, of all layers that share them (Hassibi and Stork)."""
 
 
+class Heads(Alone):
+    """Heads of attention get fewer channels: queries and keys, and values."""
+
+
 class Pivoted(Alone):
     """A matrix, or a 1 x 1 convolution, becomes some of its outputs, and sums of these (PIFA)."""

@@ -12,7 +12,7 @@ from redir.ir import Graph, Node, Value
 from redir.ir.builtin import tensor_of
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
-from redir.layers.linear import Linear, linear
+from redir.layers.linear import Linear, whole
 from redir.ops.links import axes_of
 from redir.statistics.norms import EPSILON
 
@@ -66,12 +66,11 @@ class Behind:
 
 def behind(graph: Graph, layer: Linear) -> Behind:
     """What is behind a layer, as far as it is understood."""
-    value, (scale, shift) = layer.y, (np.ones(layer.outputs), np.zeros(layer.outputs))
+    scale, shift, value = np.ones(layer.outputs), np.zeros(layer.outputs), layer.y
+    biased = whole(graph, layer)
+    if biased is not layer and biased.bias is not None:
+        shift, value = shift + biased.bias, biased.y
     node = _reader(graph, value)
-    if node is not None and isinstance(whole := linear(node), Linear) and whole.node is layer.node:
-        assert whole.bias is not None
-        shift, value = shift + whole.bias, whole.y
-        node = _reader(graph, value)
     if node is not None and node.op == ops.BatchNormalization and (norm := _affine(node)):
         scale, shift, value = norm[0], norm[0] * shift + norm[1], node.outputs[0]
         node = _reader(graph, value)

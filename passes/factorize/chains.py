@@ -60,6 +60,8 @@ class Chain:
         """Whether all that a form changes is there."""
         if not isinstance(form, Narrower):
             return not isinstance(form, Gone)
+        if form.units.shape[1] > 1:
+            return False
         layer = linear(self.node)
         assert not isinstance(layer, str)
         here, savings = replace(form, layer=layer), Savings(Sizes(self.graph, {}))

@@ -14,16 +14,21 @@ _SMALL = 1e-6  # of the mean energy of a channel, given to each: there may be to
 _PENDING = 64  # channels that are gone before matrices are made anew
 
 
-def eliminated(gram: Array, weights: Array) -> tuple[Array, Array]:
-    """The order in which channels go, and by how much each adds to the error.
+def eliminated(gram: Array, weights: Array, units: Array) -> tuple[Array, Array]:
+    """The order in which units of channels go, and by how much each adds to the error.
 
-    ``gram`` (channels, channels) is of what is read, ``weights`` are (channels, outputs). With the
-    inverse of the gram, what a channel adds is w^2 / inverse, and both follow in a step (Hassibi
-    and Stork, Optimal Brain Surgeon, 1992).
+    ``gram`` (channels, channels) is of what is read, ``weights`` are (channels, outputs), and
+    ``units`` (units, channels of each) go as a whole. With the inverse of the gram, what a channel
+    adds is w^2 / inverse, and both follow in a step (Hassibi and Stork, Optimal Brain Surgeon,
+    1992).
     """
-    count = len(gram)
-    energy = float(np.trace(gram)) / count or 1.0
-    inverse = linalg.inv(gram + _SMALL * energy * np.eye(count))
+    energy = float(np.trace(gram)) / len(gram) or 1.0
+    inverse = linalg.inv(gram + _SMALL * energy * np.eye(len(gram)))
+    count, each = units.shape
+    places = units.reshape(-1)
+    inverse, weights = inverse[np.ix_(places, places)], weights[places]
+    if each > 1:
+        return _together(inverse, weights, each)
     left, few = np.arange(count), max(1, count // _STEPS)
     order, errors = list[int](), list[float]()
     while left.size:
@@ -82,3 +87,23 @@ class _Part:
         kept = self.stays
         inverse = self.inverse[np.ix_(kept, kept)] - self._right[kept] @ self._across[kept].T
         return inverse, self.weights[kept] - self._across[kept] @ self._told
+
+
+def _together(inverse: Array, weights: Array, each: int) -> tuple[Array, Array]:
+    """The order in which units go of so many channels, which are neighbours, and what each adds."""
+    left, order, errors = np.arange(len(weights) // each), list[int](), list[float]()
+    while left.size:
+        shape = (left.size, each)
+        own = inverse.reshape(*shape, *shape)[np.arange(left.size), :, np.arange(left.size)]
+        factors = np.linalg.solve(own, weights.reshape(*shape, -1))
+        counts = (weights.reshape(*shape, -1) * factors).sum((1, 2))
+        gone = int(np.argmin(counts))
+        order.append(int(left[gone]))
+        errors.append(max(float(counts[gone]), 0.0))
+        going = np.arange(gone * each, (gone + 1) * each)
+        kept = np.delete(np.arange(len(weights)), going)
+        across = inverse[np.ix_(kept, going)]
+        weights = weights[kept] - across @ factors[gone]
+        inverse = inverse[np.ix_(kept, kept)] - across @ np.linalg.solve(own[gone], across.T)
+        left = np.delete(left, gone)
+    return np.array(order), np.array(errors)

@@ -169,6 +169,10 @@ class Factoring:
         values, vectors = _spectrum(weights.T @ metric @ weights)
         return _over(values) * (vectors.T @ weights.T), values
 
+    def _rows(self, rank: int, moments: Moments) -> Array:
+        """The rows for the first layer at a rank: (rank, inputs and first taps)."""
+        return self._directions(moments)[0][:rank]
+
     def _unit(self, rows: Array, moments: Moments) -> Array:
         """Rows that give results of variance 1, or none where there is next to no variance."""
         metric = self._first_moments(moments)
@@ -210,7 +214,7 @@ class Factoring:
         Where the targets depend on the results, ``flow`` gives them.
         """
         both = new.mixed(old, mix)
-        first = self._unit(self._directions(both)[0][:rank], both)
+        first = self._unit(self._rows(rank, both), both)
         gram, cross = self._gram(both), both.cross[self.order]
         for _ in range(self.rounds):
             system, prior = self._behind(first, both, gram)
@@ -227,15 +231,14 @@ class Factoring:
         """
         own = crc32(self.layer.array.reshape(-1)[:_TOLD].tobytes())
         rng, taps = np.random.default_rng(own), self.order.shape[1]
-        second = rng.standard_normal((rank, taps, self.layer.outputs))
-        first = rng.standard_normal((rank, len(self.order)))
-        if self.picks:
-            first = self._directions(moments)[0][:rank]
+        drawn = rng.standard_normal((rank, len(self.order)))
+        first = self._rows(rank, moments) if self.picks else drawn
+        second = rng.standard_normal((len(first), taps, self.layer.outputs))
         return self._made(first, second, rng.standard_normal(len(self.scale)))
 
     def rough(self, rank: int, moments: Moments) -> Factors:
         """The factors of ``rank`` chosen in one step, as if nothing before the layer changed."""
-        return self._solved(self._unit(self._directions(moments)[0][:rank], moments), moments)
+        return self._solved(self._unit(self._rows(rank, moments), moments), moments)
 
     def _solved(self, first: Array, new: Moments, flow: Flow | None = None) -> Factors:
         """The factors with the best second layer behind ``first``."""

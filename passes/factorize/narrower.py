@@ -12,13 +12,15 @@ import numpy as np
 
 from redir.channels.coupling import Coupling
 from redir.channels.removal import without
-from redir.ir import Node
+from redir.ir import Node, Port
 from redir.ir.tensor import Array
 from redir.passes.factorize.eliminating import eliminated
 from redir.passes.factorize.factors import Factors, Single
 from redir.passes.factorize.forms import Factoring
-from redir.passes.factorize.saved import Savings
+from redir.passes.factorize.saved import Saved, Savings
 from redir.statistics.moments import Moments
+
+_STEPS_OF = 16  # ranks of channels that go together, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,40 +40,54 @@ class Narrower(Factoring):
 
     The rank is the number that stays. Those go, one after the other, without which the results
     change least where all others take over what they can (Hassibi and Stork, Optimal Brain Surgeon,
-    1992). ``saved`` is what the whole graph costs less for each channel, by price.
+    1992). Some may go together only: ``units`` (units, channels of each) are those, and the rank
+    counts them. ``saved`` is what the whole graph costs less for each unit, by price.
     """
 
     saved: Mapping[str, int]
+    units: Array
+    name: str = "narrower"
     made: ClassVar[type[Factors]] = Narrowed
     rounds: ClassVar[int] = 0
     picks: ClassVar[bool] = True
 
     @property
-    def name(self) -> str:
-        """What the form is called."""
-        return "narrower"
+    def full(self) -> int:
+        """All channels, or what goes of them together."""
+        return len(self.units)
 
     @property
-    def full(self) -> int:
-        """All channels."""
-        return self.layer.channels
+    def port(self) -> Port:
+        """The axis whose channels go."""
+        return self.layer.x, self.layer.x_axis % (self.layer.x.rank or 1)
+
+    @property
+    def step(self) -> int:
+        """Of what ranks are multiples unless it is said: less of what goes together."""
+        return super().step if self.units.shape[1] == 1 else max(self.full // _STEPS_OF, 1)
 
     def cost(self, rank: int, price: str) -> int:
         """What the layer costs, less what goes with channels wherever they were."""
         return self.dense(price) - (self.full - rank) * self.saved[price]
 
     def _directions(self, moments: Moments) -> tuple[Array, Array]:
-        """A row for each channel, first what stays longest, and the root of what it counts."""
+        """Rows for each unit, first what stays longest, and the root of what it counts."""
         order, errors = _ranked(self, moments)
-        return np.eye(self.full)[order[::-1]], np.sqrt(errors[::-1])
+        return np.eye(self.layer.channels)[self.units[order[::-1]]], np.sqrt(errors[::-1])
+
+    def _rows(self, rank: int, moments: Moments) -> Array:
+        rows = super()._rows(rank, moments)
+        return rows.reshape(-1, rows.shape[-1])
 
 
 @lru_cache(maxsize=64)  # a plan is made of the same moments again and again
 def _ranked(form: Narrower, moments: Moments) -> tuple[Array, Array]:
-    return eliminated(moments.gram, form.weights)
+    return eliminated(moments.gram, form.weights, form.units)
 
 
-def narrower(coupling: Coupling, form: Factoring, savings: Savings) -> Narrower | str:
+def narrower(
+    coupling: Coupling, form: Factoring, savings: Savings, name: str = "narrower"
+) -> Narrower | str:
     """The layer of another form with fewer channels, or why it cannot have fewer."""
     layer = form.layer
     if prod(layer.kernel) > 1:
@@ -79,22 +95,28 @@ def narrower(coupling: Coupling, form: Factoring, savings: Savings) -> Narrower 
     port = layer.x, layer.x_axis % (layer.x.rank or 1)
     if port not in coupling.starts:
         return "the number of its channels is not known"
-    groups = set(coupling.group(port).tolist())
-    if len(groups) < layer.channels:
-        return "some of its channels go together"
-    if groups & coupling.pinned:
+    channels = coupling.group(port)
+    groups, sizes = np.unique(channels, return_counts=True)
+    if len(set(sizes.tolist())) > 1:
+        return "of its channels some go together, and not as many as of others"
+    if not coupling.pinned.isdisjoint(groups.tolist()):
         return "its channels are pinned"
-    if any(node is not layer.node for node in _readers(coupling, groups)):
+    if any(node is not layer.node for node in readers(coupling, set(groups.tolist()))):
         return "others read its channels too"
-    one = coupling.group(port)[:1].tolist()
-    held = {p for p in coupling.ports if one[0] in coupling.group(p)}
+    units = np.argsort(channels, kind="stable").reshape(len(groups), -1)
+    saved = saved_by_one(coupling, int(channels[0]), savings)
+    return Narrower(layer, frozenset(), form.scale, form.ends, saved, units, name)
+
+
+def saved_by_one(coupling: Coupling, group: int, savings: Savings) -> Saved:
+    """What is saved, by price, where a group of channels goes."""
+    held = {port for port in coupling.ports if group in coupling.group(port)}
     values = {value for value, _ in held}
     nodes = [n for n in coupling.graph.nodes if not values.isdisjoint((*n.inputs, *n.outputs))]
-    saved = savings.of(nodes, lambda: without(coupling, one), held)
-    return Narrower(layer, frozenset(), form.scale, form.ends, saved)
+    return savings.of(nodes, lambda: without(coupling, [group]), held)
 
 
-def _readers(coupling: Coupling, groups: set[int]) -> Iterator[Node]:
+def readers(coupling: Coupling, groups: set[int]) -> Iterator[Node]:
     """What adds up over channels of some groups."""
     sums = ((node, link.a) for node, link in coupling.links if link.kind == "summed")
     return (n for n, port in sums if not groups.isdisjoint(coupling.group(port).tolist()))

@@ -19,6 +19,7 @@ from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import Factoring, Flow
 from redir.passes.factorize.gone import Mean
 from redir.passes.factorize.narrower import Narrowed
+from redir.passes.factorize.scores import Silent
 from redir.statistics.moments import Moments, Places, drawn_places, targets
 from redir.statistics.walk import Batches, Held, applied, running, walk
 
@@ -120,7 +121,7 @@ def solved(
 
 def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:
     """The graph with factors in place of layers, and without the channels that then none reads."""
-    lost = dict[Port, Array]()
+    lost, silent = dict[Port, Array](), dict[Port, Array]()
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
         if node not in made:
@@ -128,15 +129,20 @@ def rebuilt(graph: Graph, made: Mapping[Node, Factors]) -> Graph:
         factors, (x, *_) = made[node], inputs
         if isinstance(factors, Mean):
             return factors.value
+        if isinstance(factors, Silent):  # and then all of them go, so that nothing else changes
+            (y,) = node.on(inputs).outputs
+            silent[y, factors.layer.y_axis % (y.rank or 1)] = factors.silent
+            return [y]
         if isinstance(factors, Narrowed):
             lost[x, factors.layer.x_axis % (x.rank or 1)] = factors.lost
         return [factors.on(x)]
 
     after = transform(graph, visit)
-    if not lost:
+    if not lost and not silent:
         return after
     coupling = after.analysis(Coupling)
-    return without(coupling, _unread(coupling, lost))
+    gone = (coupling.group(port)[channels].tolist() for port, channels in silent.items())
+    return without(coupling, _unread(coupling, lost).union(*gone))
 
 
 def _unread(coupling: Coupling, lost: Mapping[Port, Array]) -> set[int]:

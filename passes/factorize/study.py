@@ -19,7 +19,8 @@ from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
-from redir.passes.factorize.ways import all_factorings
+from redir.passes.factorize.turning import turned
+from redir.passes.factorize.ways import all_factorings, met
 from redir.progress import progress
 from redir.statistics import Source, draws_lengths, is_made_up
 from redir.statistics.judge import Judge, judge
@@ -57,7 +58,8 @@ def counted(price: str, of: int = 1) -> Saving:
 class Study:
     """A graph with the layers that may be factored, what flows through them, and what that says.
 
-    ``graph`` is the ``original``, but its norms are fitted to inputs that are made up; ``twins``
+    Heads are turned in the ``original``, and ``graph`` is that with norms fitted to inputs that are
+    made up; ``twins``
     are the nodes of the original for those of it. The ``judge`` compares plans on some of the
     examples, which moments leave out if there are enough. ``ways`` are the forms of each layer,
     ``seen`` what was seen of it, and ``seed`` that of the noise by which effects are measured.
@@ -179,10 +181,13 @@ def study(
     count, made_up = examples or _enough(sizes, ways), is_made_up(source)
     is_sized = made_up and not draws_lengths(source, graph)
     given = source.batches(sizes.batched if is_sized else graph, count, seed)
-    original, batches = graph, cut(sizes.batched, given)
+    batches = cut(sizes.batched, given)
+    plain = {node: forms[0] for node, forms in ways.items()}
+    original = after = turned(graph, batches, met(sizes, plain))
     if made_up and any(map(is_norm, graph.nodes)):
-        graph = fitted(graph, batches)
-        sizes = Sizes(graph, sizes.shapes)
+        after = fitted(original, batches)
+    if after is not graph:
+        graph, sizes = after, Sizes(after, sizes.shapes)
         ways = all_factorings(sizes, ignore)
     twins = dict(zip(*([n for n in g.nodes if n.inputs] for g in (graph, original)), strict=True))
     judged = _judged(sizes, batches, len(ways))

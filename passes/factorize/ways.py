@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -16,14 +16,24 @@ from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
 from redir.passes.factorize.gone import gone
-from redir.passes.factorize.narrower import narrower
+from redir.passes.factorize.heads import Heads, heads
+from redir.passes.factorize.narrower import Narrower, narrower
 from redir.passes.factorize.pivoted import Pivoted
 from redir.passes.factorize.saved import Savings
+from redir.passes.factorize.scores import scores
 from redir.passes.factorize.uneven import Uneven
 from redir.passes.factorize.wide import FEATURES, Wide
 
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
-DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower", "gone")  # runtimes like these
+DENSE = (
+    "spatial",
+    "reduce",
+    "expand",
+    "low-rank",
+    "narrower",
+    "heads",
+    "gone",
+)  # runtimes like these
 FORMS = (*DENSE, "uneven-depthwise", "pivoted")
 
 
@@ -59,13 +69,29 @@ def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Fac
     for end in gone(graph, plain, ignore, savings):
         ways[end.layer.node].append(end)
     thinned = set[int]()
-    for node, form in plain.items():
-        less = narrower(coupling, form, savings)
-        if not isinstance(less, str):
-            layer = form.layer
-            ways[node].append(less)
-            thinned.update(coupling.group((layer.x, layer.x_axis % (layer.x.rank or 1))).tolist())
+    for less in _thinner(coupling, plain, savings, met(sizes, plain)):
+        ways[less.layer.node].append(less)
+        thinned.update(coupling.group(less.port)[less.units].reshape(-1).tolist())
     return {node: _apart(found, coupling, thinned) for node, found in ways.items()}
+
+
+def _thinner(
+    coupling: Coupling, forms: Mapping[Node, Factoring], savings: Savings, met: Sequence[Heads]
+) -> Iterator[Narrower]:
+    """The forms in which channels go: of heads, of one kind for each layer, and others."""
+    readers = {heads.second.node for heads in met if heads.reads}
+    asking = {heads.first.node: heads for heads in met if not heads.reads}
+    for node, form in forms.items():
+        less = narrower(coupling, form, savings, "heads" if node in readers else "narrower")
+        if isinstance(less, str) and node in asking:
+            less = scores(coupling, form, asking[node], savings)
+        if not isinstance(less, str):
+            yield less
+
+
+def met(sizes: Sizes, forms: Mapping[Node, Factoring]) -> list[Heads]:
+    """The heads in which layers meet that have those forms."""
+    return heads(sizes, [form.layer for form in forms.values()])
 
 
 def _apart(forms: Sequence[Factoring], coupling: Coupling, thinned: set[int]) -> list[Factoring]:

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from redir import ops
-from redir.ir import Node, Value
+from redir.ir import Graph, Node, Value
 from redir.ir.tensor import Array
 from redir.ops import is_absent, tensor_of
 
@@ -197,6 +197,14 @@ def linear(node: Node) -> Linear | str:
     if found is None:
         return "its weights are not a constant"
     return _conv(node, found[1]) if node.op in CONVS else _matrix(node, *found)
+
+
+def whole(graph: Graph, layer: Linear) -> Linear:
+    """A layer with the Add of a constant behind it, if that alone reads its result."""
+    readers = graph.readers.get(layer.y, ())
+    add = readers[0] if len(readers) == 1 == graph.uses[layer.y] else None
+    found = linear(add) if add is not None and add.op == ops.Add else ""
+    return found if isinstance(found, Linear) and found.node is layer.node else layer
 
 
 def output_axis(node: Node, weights: Array) -> int | None:

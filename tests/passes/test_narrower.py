@@ -225,13 +225,30 @@ STAY = {
     "another reads them": ops.Add(pointwise(WIDE, 5), pointwise(WIDE, 5)),
     "a kernel": ops.Conv(WIDE, normal(5, 8, 3, 3)),
     "an operator mixes them": pointwise(ops.Softmax(WIDE, axis=1), 5),
-    "they go by twos": pointwise(ops.Conv(WIDE, normal(6, 4, 1, 1), group=2), 5),
+    "some go by twos": pointwise(
+        ops.Concat(ops.Conv(WIDE, normal(6, 4, 1, 1), group=2), pointwise(IMAGE, 3), axis=1), 5
+    ),
 }
 
 
 @pytest.mark.parametrize("why", STAY)
 def test_stays_as_wide(why: str) -> None:
     assert not narrowings(Graph({"x": IMAGE}, {"y": STAY[why]}))
+
+
+def test_what_goes_by_twos_does_so() -> None:
+    twos = ops.Relu(ops.Conv(WIDE, normal(6, 4, 1, 1), group=2))
+    graph = Graph({"x": IMAGE}, {"y": pointwise(twos, 5)})
+    ((node, form),) = narrowings(graph).items()
+    assert form.units.tolist() == [[0, 3], [1, 4], [2, 5]]
+    feeds = drawn((256, 4, 6, 6))
+    seen = observed(graph, [feeds], {node: form}, 0)
+    errors = form.errors(seen[node].moments)
+    for rank in (1, 2, 3):
+        after = rebuilt(graph, {node: form.rough(rank, seen[node].moments)})
+        weights = [n.inputs[1].type.size(0) for n in after.nodes if n.op == ops.Conv]
+        assert weights == [8, 2 * rank, 5]
+        assert off(graph, after, feeds) == pytest.approx(errors[rank], rel=0.2, abs=1e-5)
 
 
 def test_what_an_output_holds_stays() -> None:

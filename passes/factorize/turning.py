@@ -1,0 +1,177 @@
+"""Heads turned so that what counts least stands last: exact, but for rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+
+from redir.ir import Graph, Node, Value
+from redir.ir.rewriter import Outputs, transform
+from redir.ir.tensor import Array, Tensor
+from redir.layers.linear import Linear, linear
+from redir.passes.factorize.heads import Heads
+from redir.statistics.walk import Batches, Held, applied, walk
+
+_SMALL = 1e-6  # of the mean energy of a channel, given to each: there may be too few samples
+
+
+@dataclass
+class _Energy:
+    """Sums of products of channels (channels, channels), and of channels, over ``count`` places."""
+
+    gram: Any = 0.0
+    total: Any = 0.0
+    count: int = 0
+
+    def add(self, array: Array, axis: int) -> None:
+        """Count all places of an array whose channels lie along an axis."""
+        rows = np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+        self.gram = self.gram + (rows.T @ rows).astype(np.float64)
+        self.total = self.total + rows.sum(0, dtype=np.float64)
+        self.count += len(rows)
+
+    def of(self, heads: Array, *, centred: bool) -> Array:
+        """The mean over ``heads`` (heads, size) of the moments of their channels: (size, size)."""
+        mean = self.total / self.count
+        whole = self.gram / self.count - (np.outer(mean, mean) if centred else 0.0)
+        found: Array = np.mean([whole[np.ix_(each, each)] for each in heads], 0)
+        return found + _SMALL * (float(np.trace(found)) / len(found) or 1.0) * np.eye(len(found))
+
+
+@dataclass
+class _Turned:
+    """A layer whose results and inputs are turned: the channels of heads, each with a matrix.
+
+    Channels ``c`` become what they are, as a row, times the matrix.
+    """
+
+    layer: Linear
+    results: list[tuple[Array, Array]] = field(default_factory=list)
+    inputs: list[tuple[Array, Array]] = field(default_factory=list)
+
+    @property
+    def weight(self) -> Array:
+        """The weights, as they are to be stored."""
+        made = self.layer.weight.astype(np.float64)
+        for channels, matrix in self.results:
+            made[0, channels] = np.einsum("cit,cd->dit", made[0, channels], matrix)
+        for channels, matrix in self.inputs:
+            made[0][:, channels] = np.einsum("oct,cd->odt", made[0][:, channels], matrix)
+        found: Array = self.layer.stored(made).astype(self.layer.array.dtype)
+        return found
+
+    @property
+    def bias(self) -> Array:
+        """What is to be added to the results."""
+        assert self.layer.bias is not None
+        made = self.layer.bias.astype(np.float64)
+        for channels, matrix in self.results:
+            made[channels] = made[channels] @ matrix
+        return made
+
+
+def turned(graph: Graph, batches: Batches, found: Sequence[Heads]) -> Graph:
+    """The graph with the channels of each head turned, so that those come last that count least.
+
+    Of scores, the product of queries and keys, both are whitened and turned to the singular vectors
+    of what they make of each other: a place of both then has one energy, the square of which it
+    adds to that of the scores. The mean of keys, which shifts all scores of a query alike, does not
+    count. Of values, those come first that make most of the results of the layer that reads them,
+    and none says anything of another.
+
+    Raises:
+        Unsupported: the graph cannot be run.
+    """
+    layers, energies = dict[Node, _Turned](), _energies(graph, batches, found)
+    for each in found:
+        first = layers.setdefault(each.first.node, _Turned(each.first))
+        second = layers.setdefault(each.second.node, _Turned(each.second))
+        turn = _by_readers if each.reads else _by_products
+        for rows in _shared(each):
+            left, right = each.left[rows], each.right[rows]
+            matrix, inverse = turn(each, left, right, energies)
+            first.results += ((c, matrix) for c in np.unique(left, axis=0))
+            end = second.inputs if each.reads else second.results
+            end += ((c, inverse) for c in np.unique(right, axis=0))
+    return _rewritten(graph, layers) if layers else graph
+
+
+def _shared(heads: Heads) -> Iterator[Array]:
+    """The heads that have the same channels on one side."""
+    side = heads.left if len(np.unique(heads.left)) < heads.left.size else heads.right
+    _, each = np.unique(side, axis=0, return_inverse=True)
+    yield from (np.flatnonzero(each == number) for number in range(each.max() + 1))
+
+
+def _energies(graph: Graph, batches: Batches, found: Sequence[Heads]) -> dict[Value, _Energy]:
+    """The energies of what meets."""
+    axes = {h.second.x: h.second.x_axis for h in found if h.reads}
+    axes |= {end.y: end.y_axis for h in found if not h.reads for end in (h.first, h.second)}
+    energies = {value: _Energy() for value in axes}
+
+    def step(node: Node, operands: list[list[Any]], _: Held) -> list[Sequence[Any]] | None:
+        if axes.keys().isdisjoint(node.outputs):
+            return None
+        made = applied(graph, node, operands)
+        for place, value in enumerate(node.outputs):
+            for results in made if value in axes else ():
+                energies[value].add(results[place], axes[value])
+        return made
+
+    if found:
+        walk(graph, batches, step, "heads")
+    return energies
+
+
+def _by_products(
+    heads: Heads, left: Array, right: Array, energies: Mapping[Value, _Energy]
+) -> tuple[Array, Array]:
+    """What turns queries, and what turns keys, so that their products stay."""
+    q, whiten = _roots(energies[heads.first.y].of(left, centred=False))
+    k, _ = _roots(energies[heads.second.y].of(right, centred=True))
+    vectors, values, _ = linalg.svd(q @ k)
+    return _balanced(whiten @ vectors, values)
+
+
+def _by_readers(
+    heads: Heads, left: Array, right: Array, energies: Mapping[Value, _Energy]
+) -> tuple[Array, Array]:
+    """What turns values, and what turns the weights that read them."""
+    del left
+    root, whiten = _roots(energies[heads.second.x].of(right, centred=True))
+    read = heads.second.weight[0][:, right, 0].astype(np.float64)
+    squares, vectors = linalg.eigh(root @ np.einsum("ohc,ohd->cd", read, read) @ root)
+    return _balanced(whiten @ vectors[:, ::-1], np.sqrt(np.maximum(squares[::-1], 0)))
+
+
+def _balanced(rows: Array, values: Array) -> tuple[Array, Array]:
+    """What turns channels to ``rows``, each as large as its value says, and what undoes it."""
+    matrix = rows * np.sqrt(np.maximum(values, _SMALL * values[0]))
+    return matrix, linalg.inv(matrix).T
+
+
+def _roots(moments: Array) -> tuple[Array, Array]:
+    """The root of moments, and its inverse."""
+    values, vectors = linalg.eigh(moments)
+    return vectors * np.sqrt(values) @ vectors.T, vectors / np.sqrt(values) @ vectors.T
+
+
+def _rewritten(graph: Graph, layers: Mapping[Node, _Turned]) -> Graph:
+    """The graph with the layers turned."""
+    held = {each.layer.held: each for each in layers.values()}
+    ends = {each.layer.behind or each.layer.node: each for each in layers.values() if each.results}
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
+        if node.outputs[0] in held:
+            return node.on((), value=Tensor.take(held[node.outputs[0]].weight)).outputs
+        if node not in ends or ends[node].layer.added is None:
+            return None
+        layer = linear(node.on(inputs))
+        assert isinstance(layer, Linear)
+        return layer.with_bias(ends[node].bias).y
+
+    return transform(graph, visit)
