@@ -49,14 +49,15 @@ class Factorize(Studying, Planning):
     (``reduce``), k x k then 1 x 1 (``expand``), or kernels of single channels and sums of
     them (``uneven-depthwise``: Yvinec et al., NeurIPS 2021); a matrix the product of two
     (``low-rank``), or some of its rows and how they make the others (``pivoted``: PIFA, ICML 2025);
-    or channels go, and those that stay take over (``narrower``: Hassibi and Stork, 1992). ``forms``
-    are those allowed, joined by +, or ``all``. Ranks are multiples of ``align``
-    (0: of 8 where time counts, else of what suits a layer), and chosen for all layers at once, by
-    what noise in each does to the outputs. Weights are solved by least squares against the
-    original's results, layer after layer, on what the layers before give (Zhang et al., TPAMI
-    2016). ``statistics`` gives the inputs for that, ``examples`` of them (0: as many as the layers
-    need, often 256): ``synthetic`` ones, made from what norms remember; ``drawn`` ones; those of an
-    .npz file; images of a folder or a .zip, after the ``preprocess`` of the model; or ``auto``.
+    or channels go, and those that stay take over (``narrower``: Hassibi and Stork, 1992), also from
+    the heads of an attention, once these are turned (``heads``). ``forms`` are those allowed,
+    joined by +, or ``all``. Ranks are multiples of ``align`` (0: of 8 where time counts, else of
+    what suits a layer), and chosen for all layers at once, by what noise in each does to the
+    outputs. Weights are solved by least squares against the original's results, layer after layer,
+    on what the layers before give (Zhang et al., TPAMI 2016). ``statistics`` gives the inputs for
+    that, ``examples`` of them (0: as many as the layers need, often 256): ``synthetic`` ones, made
+    from what norms remember; ``drawn`` ones; those of an .npz file; images of a folder or a .zip,
+    after the ``preprocess`` of the model; or ``auto``.
     Layers whose name matches ``ignore`` stay. What the passes behind this one remove counts towards
     a share. A ``plan``, of ``planned`` or in a file of ``redir plan --json``, says what becomes of
     each layer, in place of a target. This loses accuracy.

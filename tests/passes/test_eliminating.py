@@ -18,6 +18,11 @@ def drawn(channels: int, outputs: int) -> tuple[Array, Array]:
     return mixed @ mixed.T / channels, RNG.normal(size=(channels, outputs))
 
 
+def alone(channels: int) -> Array:
+    """Units of one channel each."""
+    return np.arange(channels)[:, None]
+
+
 def missed(gram: Array, weights: Array, stays: list[int]) -> float:
     """What the best weights for the channels that stay miss of the results."""
     inner = gram[np.ix_(stays, stays)]
@@ -32,7 +37,7 @@ def test_each_time_the_one_goes_without_which_least_is_missed(
 ) -> None:
     monkeypatch.setattr(eliminating, "_PENDING", pending)
     gram, weights = drawn(9, 4)
-    order, errors = eliminated(gram, weights)
+    order, errors = eliminated(gram, weights, alone(9))
     left, before = list(range(9)), 0.0
     for gone, error in zip(order.tolist(), errors, strict=True):
         tried = {each: missed(gram, weights, [c for c in left if c != each]) for each in left}
@@ -44,6 +49,20 @@ def test_each_time_the_one_goes_without_which_least_is_missed(
 
 def test_some_go_at_once_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eliminating, "_STEPS", 5)
-    order, errors = eliminated(*drawn(23, 4))
+    order, errors = eliminated(*drawn(23, 4), alone(23))
     assert sorted(order.tolist()) == list(range(23))
     assert len(set(errors.tolist())) <= 6
+
+
+def test_units_go_whole_and_least_is_missed_without_them() -> None:
+    gram, weights = drawn(12, 4)
+    units = RNG.permutation(12).reshape(4, 3)
+    order, errors = eliminated(gram, weights, units)
+    left, before = list(range(4)), 0.0
+    for gone, error in zip(order.tolist(), errors, strict=True):
+        stays = {e: units[[u for u in left if u != e]].reshape(-1).tolist() for e in left}
+        tried = {each: missed(gram, weights, channels) for each, channels in stays.items()}
+        assert min(tried.values()) == pytest.approx(tried[gone], rel=1e-3)
+        assert error == pytest.approx(tried[gone] - before, rel=1e-3, abs=1e-3)
+        left.remove(gone)
+        before = tried[gone]
