@@ -86,10 +86,12 @@ def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) 
     groups = of_left[heads.left]
     tied = [*groups, *of_right[heads.right]]
     if not all(np.array_equal(tied[0], each) for each in tied):
-        return "the channels of a head go with others than those of other heads"
+        return "the channels of heads go with unlike others"
     found = set(tied[0].tolist())
-    if len(found) < len(tied[0]) or np.isin(of_left, tied[0]).sum() > heads.left.size:
-        return "some channels of a head go together"
+    one = heads.first.node is heads.second.node
+    meeting = np.unique([*heads.left.flat, *heads.right.flat] if one else heads.left)
+    if len(found) < len(tied[0]) or np.isin(of_left, tied[0]).sum() > meeting.size:
+        return "channels of a head go with others"
     if found & coupling.pinned or len(set(readers(coupling, found))) > 1:
         return "their channels are pinned, or others read them"
     saved = saved_by_one(coupling, int(tied[0][0]), savings)

@@ -49,10 +49,10 @@ _CLAIMS: dict[Trait, str] = {
     "moves_data": """Compress Concat DepthToSpace Dropout Expand Flatten Gather GatherElements
         GatherND Identity Pad Reshape Resize ReverseSequence ScatterND Slice SpaceToDepth Split
         Squeeze Tile Transpose Unsqueeze Upsample Where""",
-    "linear": """Add AveragePool BatchNormalization CenterCropPad Conv ConvTranspose CumSum
-        DeformConv Div Gemm GlobalAveragePool GridSample GroupNormalization InstanceNormalization
-        MatMul Mean Mul Neg Pad ReduceMean ReduceSum Resize RoiAlign RotaryEmbedding ScatterND Sub
-        Sum Trilu Upsample""",
+    "linear": """Add Attention AveragePool BatchNormalization CenterCropPad Conv ConvTranspose
+        CumSum DeformConv Div Gemm GlobalAveragePool GridSample GroupNormalization
+        InstanceNormalization MatMul Mean Mul Neg Pad ReduceMean ReduceSum Resize RoiAlign
+        RotaryEmbedding ScatterND Sub Sum Trilu Upsample""",
     "positively_homogeneous": """Abs GlobalLpPool GlobalMaxPool LeakyRelu LpPool Max MaxPool Min
         PRelu ReduceL1 ReduceL2 ReduceMax ReduceMin Relu RoiAlign""",
     "keeps_zero": """Abs Add And Asin Asinh Atan Atanh AveragePool BatchNormalization BitShift
@@ -175,6 +175,7 @@ _WHERE: dict[tuple[Trait, str], Callable[[Node], bool]] = {
     ("moves_data", "ScatterND"): _scatters("none"),
     ("linear", "ScatterND"): _scatters("none", "add"),
     ("keeps_zero", "Shrink"): lambda node: bool(node.attrs.get("lambd", 0.5) >= 0),
+    ("linear", "Attention"): lambda node: node.arity == 1,
     ("linear", "RoiAlign"): _mode("mode", "avg"),
     ("exact_on_whole_numbers", "Gemm"): _has_whole("alpha", "beta"),
     ("keeps_constants", "AveragePool"): _averages,
@@ -248,6 +249,7 @@ TERMS: dict[str, Callable[[Node], Sequence[tuple[int, ...]]]] = {
     **dict.fromkeys("Add Concat Max Mean Min Sub Sum".split(), every),
     **dict.fromkeys("And BitwiseAnd Einsum Mul".split(), product),
     **dict.fromkeys("Conv ConvTranspose Gemm MatMul".split(), terms((0, 1), (2,))),
+    "Attention": terms((2,), (5,)),
     "DeformConv": terms((0, 1), (3,)),
     **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), terms((1,), (2,))),
     **dict.fromkeys(("DequantizeLinear", "ScatterND"), terms((0,), (2,))),

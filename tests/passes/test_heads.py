@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from redir.ir import Graph, Node, Value, evaluate
 from redir.ir.tensor import Array
 from redir.layers.linear import linear
 from redir.passes import Factorize, Heads
+from redir.passes.factorize.forms import sizes_within
 from redir.passes.factorize.heads import Heads as Met
 from redir.passes.factorize.heads import heads
 from redir.passes.factorize.narrower import Narrower
@@ -27,7 +29,7 @@ from tests.helpers import const, ints, placeholder
 
 RNG = np.random.default_rng(0)
 WIDTH, EACH, PLACES = 12, 6, 5
-FEW = {"statistics": "drawn", "examples": 64}
+FEW: Mapping[str, Any] = {"statistics": "drawn", "examples": 64}
 
 
 def normal(*shape: int) -> Value:
@@ -81,9 +83,9 @@ def attention(
     return layer(flat, (count * EACH, WIDTH))
 
 
-def graph_of(make: Callable[[Value], Value]) -> Graph:
+def graph_of(make: Callable[[Value], Value], opset: int = 17) -> Graph:
     x = placeholder("n", PLACES, WIDTH)
-    return Graph({"x": x}, {"y": make(x)}, opset={"": 17})
+    return Graph({"x": x}, {"y": make(x)}, opset={"": opset})
 
 
 def joined(x: Value) -> Value:
@@ -96,6 +98,15 @@ def joined(x: Value) -> Value:
     weights = ops.Softmax(ops.MatMul(q, ops.Transpose(k, perm=(0, 1, 3, 2))))
     mixed = ops.Transpose(ops.MatMul(weights, v), perm=(0, 2, 1, 3))
     return layer(ops.Reshape(mixed, ints(0, 0, WIDTH)), (WIDTH, WIDTH))
+
+
+def operator(x: Value) -> Value:
+    """An Attention, which is one node."""
+    op = ops.lookup("Attention", 23)
+    assert op is not None
+    parts = [apart(layer(x, (WIDTH, 3 * EACH)), 3) for _ in range(3)]
+    flat = ops.Transpose(Node(op, tuple(parts)).outputs[0], perm=(0, 2, 1, 3))
+    return layer(ops.Reshape(flat, ints(0, 0, 3 * EACH)), (3 * EACH, WIDTH))
 
 
 def images(x: Value) -> Value:
@@ -112,6 +123,7 @@ GRAPHS: Mapping[str, Graph] = {
     "plain": graph_of(attention),
     "grouped": graph_of(partial(attention, count=4, shared=2)),
     "one layer": graph_of(joined),
+    "one node": graph_of(operator, 23),
     "scaled": graph_of(partial(attention, between=lambda q: ops.Mul(q, const(0.5)))),
     "images": Graph({"x": IMAGE}, {"y": images(IMAGE)}, opset={"": 17}),
 }
@@ -124,7 +136,7 @@ def met(graph: Graph) -> list[Met]:
 
 
 def drawn(graph: Graph, count: int = 64) -> dict[str, Array]:
-    shape = (count, *(graph.inputs["x"].type.shape or ())[1:])
+    shape = [count, *(sizes_within(graph.inputs["x"].type))]
     return {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
 
 
@@ -139,6 +151,15 @@ def test_queries_meet_keys_and_values_what_reads_them(kind: str) -> None:
     found = met(GRAPHS[kind])
     assert sorted(each.reads for each in found) == [False, True]
     assert all(each.left.shape == each.right.shape for each in found)
+
+
+@every_graph
+def test_queries_and_values_may_lose_channels(kind: str) -> None:
+    graph = GRAPHS[kind]
+    scores, values = (next(e for e in met(graph) if e.reads is reads) for reads in (False, True))
+    forms = {form.layer.node: form for form in thinner(graph)}
+    assert set(forms) == {scores.first.node, values.second.node}
+    assert {len(form.units) for form in forms.values()} == {EACH}
 
 
 def test_heads_that_share_keys_name_the_same_channels() -> None:
@@ -171,9 +192,9 @@ def test_turned_channels_of_scores_have_energies_that_fall() -> None:
     scores = next(each for each in met(after) if not each.reads)
     made = Graph(after.inputs, {"q": scores.first.y, "k": scores.second.y})
     q, k = (array.reshape(-1, 3 * EACH) for array in runner(made)(drawn(graph)).values())
-    energies = [np.square(q).mean(0), np.var(k, 0)]
-    np.testing.assert_allclose(*energies, rtol=0.02)
-    assert all(np.all(np.diff(energies[0][each]) < 0) for each in scores.left)
+    energy = np.square(q).mean(0)
+    np.testing.assert_allclose(energy, np.var(k, 0), rtol=0.02)
+    assert all(np.all(np.diff(energy[each]) < 0) for each in scores.left)
 
 
 @pytest.mark.parametrize("shared", [1, 2])
