@@ -8,12 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from redir.cost import macs
+from redir.cost import Sizes, macs
 from redir.errors import BadInput, RedirError
 from redir.ir import Graph
 from redir.ir.tensor import Array
 from redir.progress import progress
 from redir.runtime.onnxruntime import Run
+from redir.statistics.stepwise import Stepwise
 from redir.statistics.tokens import Read
 from redir.statistics.walk import is_fixed, running
 
@@ -22,6 +23,8 @@ _AT_ONCE = 2**25  # logits of one run, of which there are two copies: 256 MB
 _STEP = 8  # lengths are multiples of it: onnxruntime keeps the memory that each of them took
 _MANY = 64  # texts
 _CHEAP = 2**45  # multiply-adds that make so many: about a quarter of an hour on a core
+_TOGETHER = 32  # texts that are written together where words are written one after the other
+_SHORT = 8  # words of a text on which it is tried whether they can
 _CLOSE = 1e-3  # of the spread of logits, that rounding may move them
 _LEAST = 1e-30  # of the numbers whose logarithm is taken
 
@@ -95,6 +98,44 @@ class Decoder:
         before, after = (each[:, : ids.shape[1] - 1] for each in told)
         return bool(np.abs(before - after).max(initial=0) <= _CLOSE * before.std())
 
+    def stepwise(self, texts: int, length: int) -> Stepwise:
+        """What computes the logits a place after the other, for so many texts of a length.
+
+        Raises:
+            Unsupported: the model cannot be run so.
+        """
+        whole = Sizes(self.graph, self.read.sized(texts, length)).whole
+        feeds = self.feeds(np.zeros((texts, length), np.int64))
+        return Stepwise(whole, feeds, self.words, self.logits)
+
+    def is_stepwise(self, run: Run) -> bool:
+        """Whether logits that are computed a place after the other are those of whole texts."""
+        texts, length = self.read.shape
+        length = min(length, _SHORT) if self.is_open else length
+        texts = texts if is_fixed(self.graph) else 1
+        ids = np.random.default_rng(0).integers(0, self.size, (texts, length))
+        try:
+            steps = self.stepwise(texts, length)
+            found = [_logits(steps.step(ids[:, place], place)) for place in range(length)]
+        except RedirError:
+            return False
+        whole = run(self.feeds(ids))[self.logits]
+        return bool(np.abs(whole - np.stack(found, 1)).max() <= _CLOSE * whole.std())
+
+    def write_stepwise(self, ids: Array, seed: int) -> None:
+        """Put words that the model writes behind the first of each of ``ids`` (texts, length)."""
+        count, length = ids.shape
+        each = self.read.shape[0] if is_fixed(self.graph) else min(_TOGETHER, count)
+        steps, given = self.stepwise(each, length), np.zeros(each, ids.dtype)
+        for start in progress(range(0, count, each), "texts"):
+            part = ids[start : start + each]
+            for place in progress(range(length - 1), "words"):
+                given[: len(part)] = part[:, place]
+                logits = _logits(steps.step(given, place))
+                for row in range(len(part)):
+                    word = self._sample(logits[row], seed, start + row, place + 1)
+                    part[row, place + 1] = word
+
     def write(self, run: Run, texts: Array, ids: Array, seed: int, rounds: int) -> None:
         """Put words that the model writes behind the first of each of ``ids`` (texts, length).
 
@@ -130,8 +171,10 @@ class Decoder:
 class Written:
     """Texts that the model writes, if it is one of language: each word as likely as it says.
 
-    The first word of each is any. Where a model takes texts of one length only, all others are
-    sampled at once, again and again, with the noise of each place drawn once (Song et al.,
+    The first word of each is any. The others are sampled one after the other, where it can be
+    followed what each place of a text needs of those before it: that is kept, and each place is
+    computed once. Where it cannot, and a model takes texts of one length only, all are sampled at
+    once, again and again, with the noise of each place drawn once (Song et al.,
     Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving, ICML 2021): after
     so many ``rounds`` as many words are what it would have written one after the other, and those
     behind them nearly.
@@ -147,20 +190,36 @@ class Written:
             BadInput: the graph does not tell which word comes next, or knows it.
             Unsupported: no sizes fit the model, or it cannot be run.
         """
-        decoder = Decoder.of(graph)
-        run, length = decoder.running(), decoder.read.shape[1]
-        if not decoder.is_causal(run):
-            raise BadInput("self is for models that read what comes before a word, not behind it")
-        each = decoder.at_once
-        texts = np.arange(-(-count // each) * each if is_fixed(graph) else count)
-        ids = np.random.default_rng(seed).integers(0, decoder.size, (len(texts), length))
-        parts = [slice(start, start + each) for start in range(0, len(texts), each)]
-        for part in progress(parts, "what the model writes"):
-            decoder.write(run, texts[part], ids[part], seed, self.rounds)
-        return [decoder.feeds(ids[part]) for part in parts]
+        decoder = graph.analysis(Decoder.of)
+        ids, each = graph.analysis(_Texts(count, seed, self.rounds)), decoder.at_once
+        return [decoder.feeds(ids[start : start + each]) for start in range(0, len(ids), each)]
 
     def __str__(self) -> str:
         return "self"
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """An analysis of a graph: the ids (texts, length) of what it writes."""
+
+    count: int
+    seed: int
+    rounds: int
+
+    def __call__(self, graph: Graph) -> Array:
+        decoder = graph.analysis(Decoder.of)
+        run, length, each = decoder.running(), decoder.read.shape[1], decoder.at_once
+        if not decoder.is_causal(run):
+            raise BadInput("self is for models that read what comes before a word, not behind it")
+        texts = np.arange(-(-self.count // each) * each if is_fixed(graph) else self.count)
+        ids = np.random.default_rng(self.seed).integers(0, decoder.size, (len(texts), length))
+        if decoder.is_stepwise(run):
+            decoder.write_stepwise(ids, self.seed)
+            return ids
+        parts = [slice(start, start + each) for start in range(0, len(texts), each)]
+        for part in progress(parts, "what the model writes"):
+            decoder.write(run, texts[part], ids[part], self.seed, self.rounds)
+        return ids
 
 
 def writes(graph: Graph) -> bool:
@@ -174,15 +233,17 @@ def writes(graph: Graph) -> bool:
 
 def _writes(graph: Graph) -> bool:
     try:
-        decoder = Decoder.of(graph)
+        decoder = graph.analysis(Decoder.of)
     except BadInput:
         return False
     texts, length = decoder.read.shape
-    runs = length / 2 if decoder.is_open else min(WRITTEN.rounds, length)  # of whole texts
-    if _MANY * runs * macs(graph, decoder.read.sizes) / texts > _CHEAP:
+    each = _MANY * macs(graph, decoder.read.sizes) / texts  # multiply-adds of all texts, read once
+    if each > _CHEAP:
         return False
+    runs = length / 2 if decoder.is_open else min(WRITTEN.rounds, length)
     try:
-        return decoder.is_causal(decoder.running())
+        run = decoder.running()
+        return decoder.is_causal(run) and (runs * each <= _CHEAP or decoder.is_stepwise(run))
     except RedirError:
         return False
 
