@@ -23,7 +23,7 @@ from redir.passes.factorize.study import MEASURED, NOISE, Choices, Saving, Study
 from redir.passes.factorize.studying import Studying
 from redir.passes.factorize.ways import DENSE, FORMS, all_factorings
 from redir.pipeline import Place
-from redir.pipeline.planning import Planning
+from redir.pipeline.planning import Planning, carry_out
 from redir.runtime.open_sizes import Shapes
 
 __all__ = ["Expand", "Factorize", "Heads", "LowRank", "Narrower", "Pivoted", "Reduce", "Spatial"]
@@ -129,15 +129,17 @@ class Factorize(Studying, Planning):
     def run_at(self, graph: Graph, place: Place) -> Graph:
         """``run``, so that a share that is asked for is left behind the last pass."""
         found = self._study(graph, place.shapes)
-        choices = self._choices(found, place) if found else {}
-        after = found.solved(choices) if found and choices else graph
-        if not self._timed or found is None:
-            return after
-        if after is graph:
+        if found is None:
+            return graph
+        choices = self._choices(found, place)
+        after = found.solved(choices) if choices else graph
+        if self._timed and after is graph:
             self.unchanged("no form of a layer that is faster fits")
-        elif self._time(graph, after, place) > 1:
+        elif self._timed and self._time(graph, after, place) > 1:
             self.unchanged("factored it would not be faster")
             return graph
+        if not self.plan:  # which is carried out without a look at errors
+            carry_out(lambda: Plan.of(found, choices, self._unit))
         return after
 
     def planned(self, graph: Graph, place: Place | None = None) -> Plan:

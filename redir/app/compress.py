@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -38,7 +39,7 @@ from redir.evaluation import Judged
 from redir.io import outputs
 from redir.ir import Graph
 from redir.layers.palette import unpacked
-from redir.pipeline import Pipeline, compress, instruments
+from redir.pipeline import Pipeline, compress, instruments, planning
 from redir.pipeline.opsets import in_opset
 from redir.runtime.open_sizes import parsed_shapes
 
@@ -148,14 +149,15 @@ def _result(
     options: argparse.Namespace, graph: Graph, pipeline: Pipeline, steps: Steps
 ) -> compress.Result:
     watching = [instruments.explain(say)] if options.explain else []
-    return compress.run(
-        graph,
-        pipeline,
-        seed=options.seed,
-        timing=options.timing,
-        input_shapes=parsed_shapes(options.input),
-        watching=[*watching, steps] if _is_told(options) else watching,
-    )
+    with planning.hearing(steps.plans.append) if _is_told(options) else nullcontext():
+        return compress.run(
+            graph,
+            pipeline,
+            seed=options.seed,
+            timing=options.timing,
+            input_shapes=parsed_shapes(options.input),
+            watching=[*watching, steps] if _is_told(options) else watching,
+        )
 
 
 def _say_pinned(options: argparse.Namespace, graph: Graph) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from redir.check.outputs import finite
@@ -79,6 +81,26 @@ def header(plan: Deviating) -> dict[str, Any]:
         "deviation": finite(plan.deviation),
         "unit": plan.unit,
     }
+
+
+_hear: ContextVar[Callable[[Planned], object] | None] = ContextVar("hear", default=None)
+
+
+@contextmanager
+def hearing(hear: Callable[[Planned], object]) -> Iterator[None]:
+    """Tell ``hear`` of the plans that passes carry out in the block."""
+    token = _hear.set(hear)
+    try:
+        yield
+    finally:
+        _hear.reset(token)
+
+
+def carry_out(plan: Callable[[], Planned]) -> None:
+    """Tell of a plan that is carried out, if anybody wants to hear."""
+    hear = _hear.get()
+    if hear is not None:
+        hear(plan())
 
 
 class Planning(Pass):

@@ -27,6 +27,7 @@ def _layer(name: str, text: str, was: Any, parts: list[Any]) -> dict[str, Any]:
         "was": was,
         "parts": parts,
         "rank": 4 if len(parts) > 1 else None,
+        "error": 0.031 if len(parts) > 1 else None,
     }
 
 
@@ -54,6 +55,7 @@ def compressed(text: str = "conv") -> dict[str, Any]:
         "verdict": "pass",
         "reason": text,
         "deviation": 0.25,
+        "expected": 0.04,
         "active": 0.5,
         "eval": {**JUDGED, "after": 0.875},
         "target": {"name": "macs", "asked": 0.4, "reached": 0.4, "statistics": text},
@@ -102,6 +104,8 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if (tag, attrs) == ("wbr", []):  # where a line may end, in names
+            return
         self.tags.append(tag)
         self.attributes += attrs
         self._open.append(tag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import redir as api
 from redir.cost import total
 from redir.errors import BadPipeline
 from redir.io import models
-from redir.ir import Graph, Value
+from redir.ir import Graph, Source, Value
 from redir.ops import Conv, Relu
 from redir.passes.factorize.plan import Plan
 from redir.pipeline import compress
@@ -218,6 +219,35 @@ def test_compress_has_the_target_in_its_report(redir: Redir) -> None:
         "reached": reached,
         "statistics": "drawn",
     }
+
+
+def named() -> Graph:
+    """A network whose layers have names."""
+    x = y = placeholder("n", 3, 6, 6)
+    for number, outputs in enumerate((8, 6, 4)):
+        node = conv(y, outputs, number).node
+        assert node is not None
+        assert node.inputs[0].node is not None
+        layer = replace(node.inputs[0].node, source=Source(f"layer{number}"))
+        y = Relu(layer.outputs[0])
+    return Graph({"x": x}, {"y": y})
+
+
+def test_compress_says_what_the_plan_expected(redir: Redir) -> None:
+    models.save(named(), "named.onnx")
+    plan = redir(f"plan named.onnx --macs 0.5 {QUICK} --json -").json
+    done = redir(f"compress named.onnx out.onnx --macs 0.5 {QUICK} --no-timing --json -").json
+    expected = {line["layer"]: line["error"] for line in plan["layers"] if line["form"]}
+    found = {each["name"]: each["error"] for each in done["layers"] if each["error"] is not None}
+    assert expected
+    assert found == expected
+    assert done["expected"] == plan["deviation"]
+
+
+def test_where_nothing_was_planned_nothing_was_expected(redir: Redir) -> None:
+    done = redir("compress good.onnx out.onnx --no-timing --json -").json
+    assert done["expected"] is None
+    assert {each["error"] for each in done["layers"]} == {None}
 
 
 def test_compress_says_that_accuracy_was_lost(redir: Redir) -> None:

@@ -82,8 +82,8 @@ def test_passes_say_what_they_did_and_promised() -> None:
     assert rows(compressed(), 1)[1:] == [
         "conv measured 0.25 7 40 2,000 0.50\u202fs conv",
         "cse conv 1e-07 7 40 2,000 0.50\u202fs conv",
-        "merge unchanged \u2013 \u2013 \u2013 \u2013 0.50\u202fs conv",
     ]
+    assert "Found nothing to do:" in " ".join(page(compressed()).of("p"))
 
 
 def test_layers_say_what_they_were_and_are_made_of() -> None:
@@ -91,12 +91,41 @@ def test_layers_say_what_they_were_and_are_made_of() -> None:
     less = {"parameters": 50, "distinct": 45, "multiplications": 1600, "bytes": 200}
     data["after"] = {**less, "macs": 2000}
     found = [row.replace("\u2013", "-") for row in rows(data, 2)[2:]]
+    parts = "8\u21924 3\u00d71 then 4\u219216 1\u00d73"
     assert found == [
-        "a a 8\u219216 3\u00d73 8\u21924 3\u00d71 then 4\u219216 1\u00d73 4 16 5,000 2,000 100 40",
-        "same Conv 8\u219216 3\u00d73 8\u219216 3\u00d73 - 16 5,000 2,000 100 40",
-        "norm BatchNormalization - gone - - 5,000 0 100 0",
-        "(no name) Gemm new 3\u21924 - 4 0 2,000 0 40",
+        f"a a 8\u219216 3\u00d73 {parts} 4 16 0.031 5,000 2,000 100 40",
+        "same Conv 8\u219216 3\u00d73 8\u219216 3\u00d73 - 16 - 5,000 2,000 100 40",
+        "norm BatchNormalization - gone - - - 5,000 0 100 0",
+        "(no name) Gemm new 3\u21924 - 4 - 0 2,000 0 40",
     ]
+
+
+def test_without_a_plan_no_errors_are_shown() -> None:
+    data = compressed()
+    for layer in data["layers"]:
+        layer["error"] = None
+    assert "error" not in rows(data, 2)[1].split()
+    assert "of them together 0.04" in pages.page(compressed(), "out.html")
+
+
+def test_norms_that_are_gone_have_no_row_but_a_name() -> None:
+    data = compressed()
+    data["layers"][2]["before"] = {**COUNTS, "macs": 0}
+    assert len(rows(data, 2)) == 2 + 3
+    text = pages.page(data, "out.html")
+    assert "1 layers that multiplied nothing are gone" in text
+    assert page(data).of("p").count("norm") == 1
+
+
+def test_names_may_be_broken_behind_their_parts() -> None:
+    text = pages.page(compressed("/a.b/<c>"), "out.html")
+    assert "/<wbr>a.<wbr>b/<wbr>&lt;c&gt;</th>" in text
+
+
+def test_what_is_more_than_before_stands_out() -> None:
+    data = compressed()
+    data["time"] = {**data["time"], "ratio": 1.2}
+    assert pages.page(data, "out.html").count('class="bar more"') == 1
 
 
 def test_what_only_handles_sizes_has_no_row() -> None:

@@ -84,7 +84,7 @@ const table = document.getElementById("layers-table");
 const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
 const button = (column) => table.querySelector(`button[data-column="${column}"]`);
 const found = [names()];
-for (const column of [0, 7, 7]) {
+for (const column of [0, 8, 8]) {
   button(column).click();
   found.push([...names(), button(column).closest("th").getAttribute("aria-sort")]);
 }

@@ -6,19 +6,22 @@ import argparse
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from math import hypot
 from typing import Any
 
 from redir.app.report.layers import compared
 from redir.channels import families
 from redir.check.guarantees import operations
+from redir.check.outputs import finite
 from redir.cost import example_shapes, total
 from redir.ir import Graph
 from redir.layers.palette import unpacked
 from redir.ops import is_operator
 from redir.pipeline.compress import Result
+from redir.pipeline.planning import Planned
 from redir.pipeline.runner import Ran
 from redir.runtime.onnxruntime import is_huge
 from redir.runtime.open_sizes import Shapes
@@ -47,13 +50,14 @@ def _version(package: str) -> str | None:
 
 @dataclass
 class Steps:
-    """What each pass promised and left: an instrument of the runner.
+    """What each pass promised and left, and the plans that some carried out: an instrument.
 
     Counts are those of inputs of ``shapes``, as far as the model leaves them open.
     """
 
     shapes: Shapes
     told: list[dict[str, Any]] = field(default_factory=list)
+    plans: list[Planned] = field(default_factory=list)
     sizes: Shapes | None = None
 
     def __call__(self, ran: Ran) -> None:
@@ -77,9 +81,24 @@ def facts(before: Graph, result: Result, steps: Steps) -> dict[str, Any]:
         "reason": result.reason,
         "passes": passes,
         "operators": {"before": _operators(before), "after": _operators(after)},
-        "layers": compared(before, after, result.sizes, values=not is_huge(before)),
+        "expected": _expected(steps.plans),
+        "layers": _layers(before, result, steps.plans),
         "families": families.as_dict(families.families(unpacked(after))),
     }
+
+
+def _layers(before: Graph, result: Result, plans: Sequence[Planned]) -> list[dict[str, Any]]:
+    """What became of each layer, and how far that alone was expected to move the outputs."""
+    rows = compared(before, result.graph, result.sizes, values=not is_huge(before))
+    lines = (line for plan in plans for line in plan.lines if getattr(line, "form", None))
+    errors = {line.layer: finite(line.error) for line in lines}
+    return [{**row, "error": errors.get(row["name"])} for row in rows]
+
+
+def _expected(plans: Sequence[Planned]) -> float | None:
+    """How far plans expected the outputs to move, as a share of their spread; None without any."""
+    found = [moved for plan in plans if (moved := getattr(plan, "deviation", None)) is not None]
+    return finite(hypot(*found)) if found else None
 
 
 def _operators(graph: Graph) -> Mapping[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import PurePath
@@ -86,7 +87,10 @@ def _compressed(held: Mapping[str, Any]) -> dict[str, Any]:
         "operators": words.operators(held["operators"]),
         "counted": [words.NAMES[name] for name in names],
         "layers": (rows := words.layers(held["layers"], names)),
-        "left_out": len(held["layers"] or []) - len(rows),
+        "folded": (folded := words.folded(held["layers"])),
+        "left_out": len(held["layers"] or []) - len(rows) - len(folded),
+        "errors": any(row.error is not None for row in rows),
+        "idle": words.idle(held["passes"]),
         "families": words.families(held["families"]),
         "loading": words.loading(out, list(held["sizes"])),
     }
@@ -94,7 +98,9 @@ def _compressed(held: Mapping[str, Any]) -> dict[str, Any]:
 
 def _swept(held: Mapping[str, Any]) -> dict[str, Any]:
     judged, names = words.judged_by(held), words.counts(held)
-    return {"curves": words.curves(held), "names": names, "judged": judged}
+    filed = any(point["file"] or point["missed"] for point in held["points"])
+    found = {"curves": words.curves(held), "names": names}
+    return {**found, "judged": judged, "filed": filed}
 
 
 _MAKING: Mapping[Kind, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
@@ -199,6 +205,14 @@ def _place(value: float) -> Any:
     return _number(value, lambda number: f"{number:.1f}")
 
 
+def _name(text: str) -> Any:
+    """A name of others, which a line may end in behind each of its parts."""
+    return Markup("<wbr>").join(_PARTS.findall(visible(text)))
+
+
+_PARTS = re.compile(r"[^/.]*[/.]|[^/.]+")
+
+
 def _lines(text: str) -> Any:
     """Code of ours around texts of others, with its line ends and nothing else that steers."""
     return Markup("\n").join(map(visible, text.split("\n")))
@@ -238,5 +252,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "plain": _plain,
     "place": _place,
     "lines": _lines,
+    "name": _name,
     "ours": _ours,
 }

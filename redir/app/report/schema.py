@@ -82,6 +82,7 @@ _LAYER: Shape = {
     "was": Maybe(_PART),
     "parts": Each(_PART),
     "rank": Maybe(int),
+    "error": Maybe(float),
 }
 _PIN: Shape = {"what": str, "channels": int, "weight": str, "why": Each(str)}
 _FAMILY: Shape = {
@@ -108,6 +109,7 @@ _COMPRESS: Shape = {
     "verdict": str,
     "reason": Maybe(str),
     "deviation": Maybe(float),
+    "expected": Maybe(float),
     "active": Maybe(float),
     "eval": Maybe({**_METRIC, "after": Maybe(float)}),
     "target": Maybe({"name": str, "asked": float, "reached": Maybe(float), "statistics": str}),

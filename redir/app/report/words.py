@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -72,6 +73,7 @@ class Layer(NamedTuple):
     width: int | None
     counts: Sequence[Change]
     densities: Densities | None
+    error: float | None
     changed: bool
 
 
@@ -88,8 +90,19 @@ def shown(before: Held, after: Held) -> list[str]:
 
 
 def layers(held: Sequence[Held] | None, names: Sequence[str]) -> list[Layer]:
-    """A row for each layer, but not for those that only handle sizes."""
-    return [_layer(each, names) for each in held or [] if _matters(each)]
+    """A row for each layer, but not for those that only handle sizes, or are folded into others."""
+    return [_layer(each, names) for each in held or [] if _matters(each) and not _is_folded(each)]
+
+
+def folded(held: Sequence[Held] | None) -> list[str]:
+    """The names of layers that multiplied nothing and are gone, as norms are."""
+    return [
+        each["name"] or each["op"] for each in held or [] if _matters(each) and _is_folded(each)
+    ]
+
+
+def _is_folded(held: Held) -> bool:
+    return not held["parts"] and bool(held["before"]) and not held["before"]["macs"]
 
 
 def _matters(held: Held) -> bool:
@@ -114,6 +127,7 @@ def _layer(held: Held, names: Sequence[str]) -> Layer:
         wide[-1] if wide else None,
         [Change(name, before[name], after[name]) for name in names],
         drawn,
+        held["error"],
         held["before"] != held["after"] or bool(was and [_shape(was)] != now),
     )
 
@@ -164,6 +178,11 @@ def few(names: Sequence[str], between: str = ", ") -> str:
     known = list(dict.fromkeys(names))
     more = [f"{len(known) - _FEW} more"] if len(known) > _FEW else []
     return between.join([*known[:_FEW], *more])
+
+
+def idle(passes: Sequence[Held]) -> list[tuple[str, int]]:
+    """The passes that changed nothing, and how often they ran."""
+    return list(Counter(step["name"] for step in passes if not step["changed"]).items())
 
 
 def verdict(held: Held) -> str:
