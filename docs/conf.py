@@ -1,8 +1,8 @@
 """How Sphinx makes the site of these pages: ``make docs`` calls it in the root of the repository.
 
 The pages are plain markdown, which any code host shows. What a site needs besides is added here:
-``docs/index.md`` is the navigation, and each module that ``docs/reference.md`` names is followed by
-its docstrings.
+``docs/index.md`` is the navigation, each module that ``docs/reference.md`` names is followed by its
+docstrings, and ``docs/operators.md`` by a table.
 """
 
 import re
@@ -11,6 +11,9 @@ from shutil import copyfile
 from typing import TYPE_CHECKING
 
 import redir
+from redir import ops
+from redir.backends.torch.ops import TABLE
+from redir.ir import Op
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -57,6 +60,16 @@ def with_docstrings(text: str) -> str:
     return head + "".join(shown)
 
 
+def with_operators(text: str) -> str:
+    """The page on operators: a row for each that redir knows."""
+    rows = (
+        f"| `{name}` | {'yes' * (op.links is not Op.links)} | {'yes' * (name in TABLE)} |"
+        for name, op in sorted(ops.ENTRIES.items())
+    )
+    head = "| operator | channels are followed | written as PyTorch |\n| --- | --- | --- |"
+    return "\n".join((text, head, *rows, ""))
+
+
 def add(app: "Sphinx", page: str, source: list[str]) -> None:
     """What the site has besides the page as it is."""
     if page == root_doc:
@@ -64,6 +77,8 @@ def add(app: "Sphinx", page: str, source: list[str]) -> None:
         source[0] += f"\n\n{contents(index.read_text(encoding='utf-8'))}\n"
     if page == "docs/reference":
         source[0] = with_docstrings(source[0])
+    if page == "docs/operators":
+        source[0] = with_operators(source[0])
 
 
 def front(app: "Sphinx", error: Exception | None) -> None:
