@@ -5,6 +5,22 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+__all__ = [
+    "BadInput",
+    "BadPipeline",
+    "Broken",
+    "Fault",
+    "IllTyped",
+    "Lost",
+    "MissingExtra",
+    "OutOfSteps",
+    "RedirError",
+    "Skipped",
+    "TooLarge",
+    "Unchanged",
+    "Unsupported",
+]
+
 FAULTS = (AttributeError, LookupError, AssertionError, ValueError, TypeError, ArithmeticError)
 """What Python raises where a rule is wrong, or where what it is given is not well formed."""
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, TypeVar
 
+__all__ = ["Level", "heard", "progress"]
+
 _Item = TypeVar("_Item")
 
 

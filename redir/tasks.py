@@ -16,6 +16,8 @@ try:
 except ImportError:  # the extra is optional
     ThreadpoolController = None
 
+__all__ = ["Executor", "Serial", "Task", "mapped", "using"]
+
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 

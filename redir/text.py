@@ -37,6 +37,8 @@ from redir.ir.tensor import (
 )
 from redir.ops import protos
 
+__all__ = ["parse"]
+
 Find = Callable[[str, TensorType], Array]
 
 

@@ -20,6 +20,8 @@ from redir.ir.tensor import Tensor
 if TYPE_CHECKING:
     from torch import nn
 
+__all__ = ["DynamicSparsity", "Epoch"]
+
 
 @dataclass(frozen=True)
 class Epoch:

@@ -22,6 +22,8 @@ from redir.ops import is_absent, tensor_of
 if TYPE_CHECKING:
     import networkx as nx
 
+__all__ = ["Coupling", "blocked"]
+
 
 class Coupling(Ports):
     """The axes of a graph, tied by its operators, and which of them must stay as they are.

@@ -16,6 +16,8 @@ from redir.ir.rewriter import Outputs, map_constants, transform
 from redir.ir.tensor import Array, Tensor
 from redir.ops import sizes, tensor_of
 
+__all__ = ["silenced", "spared", "without"]
+
 _DIVIDING = (ops.Div, ops.Mod)
 
 

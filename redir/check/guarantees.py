@@ -19,6 +19,15 @@ from redir.ops import is_operator, tensor_of
 from redir.runtime.float64 import widened
 from redir.runtime.inputs import small
 
+__all__ = [
+    "CONSTANTS_ONLY",
+    "NO_GROWTH",
+    "NO_MORE_PARAMETERS",
+    "SAME_INTERFACE",
+    "SAME_OUTPUTS",
+    "Guarantee",
+]
+
 _FEW = 16  # whole numbers that cost nothing
 
 

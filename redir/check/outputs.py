@@ -23,6 +23,8 @@ from redir.ir.tensor import Tensor
 from redir.runtime.onnxruntime import Run, runner, stored_bytes
 from redir.runtime.open_sizes import Shapes
 
+__all__ = ["Verdict", "verify"]
+
 Outcome = Literal["pass", "fail", "differs", "vacuous", "skipped"]
 
 

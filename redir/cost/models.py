@@ -16,6 +16,17 @@ from redir.ir import Graph
 from redir.runtime.inputs import runnable
 from redir.runtime.onnxruntime import pair_ratio, session
 
+__all__ = [
+    "BYTES",
+    "LATENCY",
+    "MACS",
+    "MULTIPLICATIONS",
+    "CostModel",
+    "Count",
+    "Latency",
+    "cost_model",
+]
+
 
 @runtime_checkable
 class CostModel(Protocol):

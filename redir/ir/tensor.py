@@ -18,6 +18,8 @@ import numpy.typing as npt
 from redir.ir import limits
 from redir.ir.mapped import Mapped
 
+__all__ = ["Array", "DType", "Dim", "Shape", "SparseTensor", "Tensor", "TensorType", "Type"]
+
 _Fact = TypeVar("_Fact")
 Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = "np.dtype[Any]"

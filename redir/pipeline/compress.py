@@ -24,6 +24,8 @@ from redir.pipeline.runner import Instrument, Progress
 from redir.runtime.onnxruntime import Times, is_huge, time_pairs
 from redir.runtime.open_sizes import Shapes
 
+__all__ = ["Clock", "Result", "Target", "chosen", "run"]
+
 Passes = str | Pass | Sequence[str | Pass]  # Pipeline is a Pass
 COUNTS = {  # targets, by what is counted
     "macs": "macs",

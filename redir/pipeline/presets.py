@@ -5,6 +5,8 @@ from __future__ import annotations
 from redir.errors import BadPipeline
 from redir.pipeline.pipeline import Pipeline
 
+__all__ = ["PRESETS", "USUAL", "preset"]
+
 _CLEAN = "fold-constants,eliminate-identity,fold-batchnorm,simplify,cse"
 _LESS = "merge,eliminate-dead-channels,eliminate-identity"
 _FAST = "merge{step=4},eliminate-dead-channels{step=4},eliminate-identity,cse{weights=true}"

@@ -17,6 +17,8 @@ from redir.pipeline.pipeline import Pass, Pipeline
 from redir.runtime.open_sizes import Shapes
 from redir.tasks import Serial, Task, executor
 
+__all__ = ["Swept", "swept"]
+
 _LARGE = 10**6  # multiply-adds from which on a run takes longer than the start of a process
 _TIMES, _BESIDE = 8, 2**29  # bytes that a run takes: times those of the model, and beside them
 

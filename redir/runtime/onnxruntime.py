@@ -26,6 +26,8 @@ from redir.ops.agreement import traps
 from redir.progress import progress
 from redir.text import tensors
 
+__all__ = ["Run", "runner"]
+
 Run = Callable[[Mapping[str, Array]], dict[str, Any]]
 
 EXACT_PRODUCTS = ("session.x64quantprecision", "1")  # of onnxruntime's session options

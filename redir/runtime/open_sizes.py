@@ -14,6 +14,8 @@ from redir.ir.tensor import Dim, TensorType, Type
 from redir.ops import tensor_of
 from redir.runtime.concrete import Concrete, Memo, concrete, concrete_at
 
+__all__ = ["Shapes", "chosen_shapes", "fitting_shapes"]
+
 Shapes = Mapping[str, tuple[int, ...]]
 Sizes = dict[str, int]  # by symbol
 
