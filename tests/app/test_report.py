@@ -143,6 +143,33 @@ def test_families_say_what_pins_them_and_why() -> None:
     assert rows(compressed(), 4)[1:] == ["1 8 6 conv conv conv > conv2"]
 
 
+def test_pinned_families_come_first() -> None:
+    data = compressed()
+    (family,) = data["families"]["families"]
+    data["families"]["families"] = [{**family, "pins": []}, family]
+    assert [row.split()[0] for row in rows(data, 4)[1:]] == ["2", "1"]
+
+
+def test_operators_that_stay_as_many_have_no_row() -> None:
+    assert rows(compressed(), 3)[1:] == ["conv 3 0"]
+    assert "As before: Relu 1." in pages.page(compressed(), "out.html")
+
+
+def test_a_sweep_says_first_what_is_left_of_the_metric() -> None:
+    head = rows(swept(), 0)[0]
+    assert head.startswith("asked reached accuracy deviation time parameters ")
+    assert head.endswith(" file")
+
+
+def test_a_sweep_without_a_metric_or_files_has_no_column_of_them() -> None:
+    data = swept()
+    data["eval"] = None
+    data["points"] = [{**point, "file": None, "missed": None} for point in data["points"]]
+    head = rows(data, 0)[0]
+    assert head.startswith("asked reached deviation time parameters ")
+    assert not head.endswith(" file")
+
+
 def test_a_sweep_has_its_curves_and_points() -> None:
     found = page(swept())
     assert found.of("figcaption") == ["Accuracy", "Time"]

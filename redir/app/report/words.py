@@ -161,8 +161,9 @@ class Family(NamedTuple):
 
 
 def families(held: Held | None) -> list[Family]:
-    """A row for each family of coupled channels."""
-    return [] if held is None else list(_families(held["families"]))
+    """A row for each family of coupled channels, those that are pinned first."""
+    found = [] if held is None else _families(held["families"])
+    return sorted(found, key=lambda family: not family.pinned_by)
 
 
 def _families(held: Sequence[Held]) -> Iterator[Family]:
