@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation.
 
-For docs/red.md, what the passes find in the model that ships with redir; for the rest, what was
-measured: by ``tests.benchmarks.peers``, ``low_data.py`` and ``dynamic_sparsity.py``.
+For docs/red.md and the README, what is found in the model that ships with redir; for the rest, what
+was measured: by ``tests.benchmarks.peers``, ``low_data.py`` and ``dynamic_sparsity.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 import redir
+from redir.app.svg import drawing
+from redir.channels.families import families
 from redir.figures import empty
 from redir.ops import tensor_of
 from redir.passes.hash.figures import draw_density, draw_distinct
@@ -107,6 +109,8 @@ def main(folder: Path) -> None:
         "low-data": draw_low_data("cifar10-resnet20"),
         "sparsity": draw_sparsity(),
     }
+    channels = drawing(model, families(model))  # as redir groups --svg draws them
+    (folder / "groups.svg").write_text(channels, encoding="ascii")
     with mpl.rc_context({"svg.hashsalt": "redir"}):  # the same bytes each time
         for name, figure in pictures.items():
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
