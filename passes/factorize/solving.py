@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,18 +30,15 @@ Aim: TypeAlias = "Callable[[Array], Array]"
 class Seen:
     """What was seen of a layer of the original, at some ``places`` of each batch.
 
-    ``targets`` (samples, outputs) are its results, times what each output counts; ``moments`` are
-    of what it read, and these; ``spread`` (outputs,) is the deviation of its results. ``behind``
-    is what they flow into, and ``other`` (samples, outputs) what is added to them there. ``counts``
-    (samples,) is what each sample counts, if not all count alike.
+    ``moments`` are of what it read, and of its results, times what each output counts; ``spread``
+    (outputs,) is the deviation of these. ``behind`` is what they flow into. ``counts`` (samples,)
+    is what each sample counts, if not all count alike.
     """
 
     places: Sequence[Places]
-    targets: Array
     moments: Moments
     spread: Array
     behind: Behind
-    other: Array | None = None
     counts: Array | None = None
 
 
@@ -65,15 +62,8 @@ def observed(
         Unsupported: the graph cannot be run.
     """
     rng, seen = np.random.default_rng(seed), dict[Node, Seen]()
-    adds = {b.sum: n for n, form in forms.items() if (b := behind(graph, form.layer)).sum}
 
     def step(node: Node, operands: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
-        if node in adds:
-            was = seen[adds[node]]
-            place = node.inputs.index(was.behind.other)
-            layer = forms[adds[node]].layer
-            other = [targets(layer, x[place], p) for x, p in zip(operands, was.places, strict=True)]
-            seen[adds[node]] = replace(was, other=_joined(other))
         if node not in forms:
             return None
         form, made = forms[node], applied(graph, node, operands)
@@ -81,41 +71,47 @@ def observed(
         share = form.samples / max(sum(sizes), 1)
         counted = zip(made, sizes, strict=True)
         places = [drawn_places(rng, form.layer, y, int(share * n)) for (y,), n in counted]
-        wanted = _joined(targets(form.layer, y, p) for (y,), p in zip(made, places, strict=True))
-        spread, wanted = wanted.std(0), wanted * form.scale.astype(wanted.dtype)
+        wanted = _wanted(form, made, places)
         kept, flows = _read(form, operands[apart:], places[apart:]), behind(graph, form.layer)
-        counts = flows.counts(wanted + _added(form.layer, flows, places, held))
+        counts = flows.counts(wanted + _added(form.layer, flows, places, held, slice(None)))
         seen_of = None if counts is None else counts[-len(kept) :]
         moments = form.seen(kept, wanted[-len(kept) :], seen_of)
-        seen[node] = Seen(places, wanted, moments, spread, flows, counts=counts)
+        spread = wanted.std(0) / np.abs(form.scale)
+        seen[node] = Seen(places, moments, spread, flows, counts)
         return made
 
-    walk(graph, batches, step, "what flows")
+    walk(graph, batches, step, "what flows", _with_sums(graph, forms.values()))
     return seen
 
 
 def solved(
     graph: Graph, batches: Batches, plan: Mapping[Node, Choice], seen: Mapping[Node, Seen]
 ) -> dict[Node, Factors]:
-    """The layers of ``plan`` factored, each solved on what those before it give."""
+    """The layers of ``plan`` factored, each solved on what those before it give.
+
+    The original runs beside, as its results are the goal: to keep them takes gigabytes.
+    """
     made: dict[Node, Factors] = {}
+    before, after = slice(None, len(batches)), slice(len(batches), None)
 
     def step(node: Node, operands: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
         if node not in plan:
             return None
         (form, rank), was = (plan[node].form, plan[node].rank), seen[node]
-        read = _read(form, operands, was.places)
-        aim = _aim(form.layer, was, held)
-        moments = form.seen(read, aim(was.targets), was.counts)
-        flow = Flow(read, aim, [arrays[0] for arrays in operands], was.places)
+        original, now = applied(graph, node, operands[before]), operands[after]
+        read, wanted = _read(form, now, was.places), _wanted(form, original, was.places)
+        aim = _aim(form, was, wanted, held, (before, after))
+        moments = form.seen(read, aim(wanted), was.counts)
+        flow = Flow(read, aim, [arrays[0] for arrays in now], was.places)
         needed = was.behind.clips or form.flows
         made[node] = form.fitted(rank, moments, was.moments, flow if needed else None)
         x = Value(form.layer.x.type)
         run = running(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
-        return [[run({"x": arrays[0]})["y"]] for arrays in operands]
+        return [*original, *([run({"x": arrays[0]})["y"]] for arrays in now)]
 
     if plan:
-        walk(graph, batches, step, "solving")
+        forms = [choice.form for choice in plan.values()]
+        walk(graph, [*batches, *batches], step, "solving", _with_sums(graph, forms))
     return made
 
 
@@ -156,26 +152,43 @@ def _unread(coupling: Coupling, lost: Mapping[Port, Array]) -> set[int]:
     return set[int]().union(*found).difference(*read)
 
 
-def _added(layer: Linear, flows: Behind, places: Sequence[Places], held: Held) -> Array:
-    """What is added to the results of a layer, as far as that is held: (samples, outputs)."""
+def _with_sums(graph: Graph, forms: Collection[Factoring]) -> Collection[Node]:
+    """The nodes of layers, and those that add to their results what the aim has to know."""
+    sums = (behind(graph, form.layer).sum for form in forms)
+    return {*(form.layer.node for form in forms), *(node for node in sums if node is not None)}
+
+
+def _added(
+    layer: Linear, flows: Behind, places: Sequence[Places], held: Held, runs: slice
+) -> Array:
+    """What is added to the results of a layer in some runs, as far as that is held.
+
+    It is (samples, outputs).
+    """
     shift: Array = flows.shift.astype(layer.array.dtype)
     if flows.other is None or flows.other not in held:
         return shift
-    arrays = zip(held[flows.other], places, strict=True)
+    arrays = zip(held[flows.other][runs], places, strict=True)
     return _joined(targets(layer, x, p) for x, p in arrays) + shift
 
 
-def _aim(layer: Linear, was: Seen, held: Held) -> Aim:
-    """What the results of a layer should be, from what they are."""
+def _aim(form: Factoring, was: Seen, wanted: Array, held: Held, runs: tuple[slice, slice]) -> Aim:
+    """What the results of a layer should be, from what they are, where they are ``wanted``.
+
+    ``runs`` are those of the original, and those of what became of it.
+    """
     flows = was.behind
-    if flows.other is None:
-        given, wanted = flows.shift.astype(was.targets.dtype), was.targets
-    elif flows.other in held and was.other is not None:
-        given, wanted = _added(layer, flows, was.places, held), was.targets + was.other
-    else:
-        return lambda _: was.targets
-    wanted = wanted + flows.shift.astype(wanted.dtype)
-    return lambda now: flows.aim(wanted, given, now)
+    if flows.other is not None and flows.other not in held:
+        return lambda _: wanted
+    before, given = (_added(form.layer, flows, was.places, held, part) for part in runs)
+    return lambda now: flows.aim(wanted + before, given, now)
+
+
+def _wanted(form: Factoring, made: Sequence[Sequence[Any]], places: Sequence[Places]) -> Array:
+    """The results of a layer at some places, times what each output counts."""
+    found = _joined(targets(form.layer, y, p) for (y, *_), p in zip(made, places, strict=True))
+    scaled: Array = found * form.scale.astype(found.dtype)
+    return scaled
 
 
 def _read(form: Factoring, operands: Sequence[Sequence[Any]], places: Sequence[Places]) -> Array:

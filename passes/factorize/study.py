@@ -25,7 +25,7 @@ from redir.progress import progress
 from redir.statistics import Source, draws_lengths, is_made_up
 from redir.statistics.judge import Judge, judge
 from redir.statistics.norms import fitted, is_norm
-from redir.statistics.walk import Batches, count_of, cut, is_fixed, size_of, some
+from redir.statistics.walk import Batches, count_of, cut, is_fixed, needed, size_of, some
 
 _JUDGED, _LEAST = 64, 2  # examples on which outputs are compared
 _WORK = 1e12  # multiply-adds of those, times layers: a minute or two on a core
@@ -181,7 +181,8 @@ def study(
     count, made_up = examples or _enough(sizes, ways), is_made_up(source)
     is_sized = made_up and not draws_lengths(source, graph)
     given = source.batches(sizes.batched if is_sized else graph, count, seed)
-    batches = cut(sizes.batched, given)
+    largest = max(size_of(sizes.type(v)) for node in needed(graph, ways) for v in node.outputs)
+    batches = cut(sizes.batched, given, largest)
     plain = {node: forms[0] for node, forms in ways.items()}
     original = after = turned(graph, batches, met(sizes, plain))
     if made_up and any(map(is_norm, graph.nodes)):
@@ -190,37 +191,44 @@ def study(
         graph, sizes = after, Sizes(after, sizes.shapes)
         ways = all_factorings(sizes, ignore)
     twins = dict(zip(*([n for n in g.nodes if n.inputs] for g in (graph, original)), strict=True))
-    judged = _judged(sizes, batches, len(ways))
-    apart = len(judged) if len(judged) < len(batches) else 0
-    seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
+    judged, others = _judged(sizes, batches, len(ways))
+    batches, apart = [*judged, *others], len(judged) if others else 0
     judging = judge(original, graph, judged)
+    _ = judging.plain  # to know early that it can be run
+    seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
     return Study(original, graph, twins, batches, judging, ways, seen, seed, sizes)
 
 
 def _enough(sizes: Sizes, ways: Mapping[Node, Sequence[Factoring]]) -> int:
     """The usual number of examples, but fewer where these take long, and more if layers need it.
 
-    Layers that cost next to nothing do not count, nor what would fill the memory.
+    Layers that together cost next to nothing do not count, nor what would fill the memory.
     """
-    all_forms = [forms[0] for forms in ways.values()]
-    matters = _MATTERS * sum(form.dense(MULTIPLY_ADDS) for form in all_forms)
-    needed = max(form.examples for form in all_forms if form.dense(MULTIPLY_ADDS) >= matters)
+    all_forms = sorted((forms[0] for forms in ways.values()), key=lambda form: -form.examples)
+    counts = np.cumsum([form.dense(MULTIPLY_ADDS) for form in all_forms])
+    wanted = all_forms[int(np.argmax(counts >= _MATTERS * counts[-1]))].examples
     graph = sizes.batched
     cheap = int(min(_USUAL, _CHEAP / max(macs(graph, sizes.shapes), 1)))
     fits = _NUMBERS // max(sum(map(size_of, graph.inputs.values())), 1)
-    return max(min(max(cheap, min(needed, _MOST)), fits), _LEAST)
+    return max(min(max(cheap, min(wanted, _MOST)), fits), _LEAST)
 
 
-def _judged(sizes: Sizes, batches: Batches, layers: int) -> Batches:
-    """The first examples, a quarter at most, and so few that measuring all layers takes minutes."""
+def _judged(sizes: Sizes, batches: Batches, layers: int) -> tuple[Batches, Batches]:
+    """The first examples, a quarter at most, and the others.
+
+    They are so few that measuring all layers takes minutes.
+    """
     graph, total = sizes.batched, sum(map(count_of, batches))
     most = _WORK / max(layers * macs(graph, sizes.shapes), 1)
     held = sum(size_of(node.outputs[0]) for node in graph.nodes if is_norm(node))
     count = max(int(min(_JUDGED, total / 4, most, _HELD / max(held, 1))), _LEAST)
-    first, *others = some(batches, count)
-    if others or is_fixed(graph):
-        return [first, *others]
-    return [{name: array[:count] for name, array in first.items()}]
+    found = some(batches, count)
+    others = batches[len(found) :]
+    if len(found) > 1 or is_fixed(graph) or count_of(found[0]) <= count:
+        return found, others
+    parts = slice(None, count), slice(count, None)
+    first, rest = ({n: a[part] for n, a in found[0].items()} for part in parts)
+    return [first], [rest, *others]
 
 
 def _shown(forms: Sequence[Factoring]) -> Factoring:

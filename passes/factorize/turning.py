@@ -123,7 +123,7 @@ def _energies(graph: Graph, batches: Batches, found: Sequence[Heads]) -> dict[Va
         return made
 
     if found:
-        walk(graph, batches, step, "heads")
+        walk(graph, batches, step, "heads", [v.node for v in axes if v.node is not None])
     return energies
 
 

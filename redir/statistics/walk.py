@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from redir.ir import Graph, Node, Value
 from redir.ir.builtin import is_absent, tensor_of
 from redir.ir.interpreter import compute
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, Type
 from redir.progress import progress
 from redir.runtime.onnxruntime import Run, runner
 
@@ -33,12 +33,26 @@ _AT_ONCE = 2**22  # numbers in a value, about, so that what flows fits into memo
 _MOST, _FEW = 32, 2**11  # examples at once, or more where they are of so few numbers together
 
 
-def cut(graph: Graph, batches: Batches) -> Batches:
-    """The batches in pieces that fit into memory, where the graph takes any number of examples."""
+def cut(graph: Graph, batches: Batches, largest: int = 0) -> Batches:
+    """The batches in pieces that fit into memory, where the graph takes any number of examples.
+
+    ``largest`` are the numbers of the largest value of one example, if not all are computed.
+    """
     if is_fixed(graph):
         return batches
-    largest = max((size_of(v) for node in graph.nodes for v in node.outputs), default=1)
+    largest = largest or max((size_of(v) for n in graph.nodes for v in n.outputs), default=1)
     return [piece for batch in batches for piece in _pieces(batch, largest)]
+
+
+def needed(graph: Graph, wanted: Collection[Node] | None) -> Sequence[Node]:
+    """The nodes that some ``wanted`` ones need, and these, in order; None needs all."""
+    if wanted is None:
+        return graph.nodes
+    found = set(wanted)
+    for node in reversed(graph.nodes):
+        if node in found:
+            found.update(value.node for value in node.inputs if value.node is not None)
+    return [node for node in graph.nodes if node in found]
 
 
 def flowing(graph: Graph) -> int:
@@ -46,9 +60,10 @@ def flowing(graph: Graph) -> int:
     return sum(size_of(value) for node in graph.nodes if node.inputs for value in node.outputs)
 
 
-def size_of(value: Value) -> int:
-    """The numbers of a value in one example, as far as they are known."""
-    return prod(size or 1 for size in (value.type.shape or ())[1:] if isinstance(size, int))
+def size_of(value: Value | Type) -> int:
+    """The numbers of a value, or of one of a type, in one example, as far as they are known."""
+    shape = value.type.shape if isinstance(value, Value) else value.shape
+    return prod(size or 1 for size in (shape or ())[1:] if isinstance(size, int))
 
 
 def is_fixed(graph: Graph) -> bool:
@@ -74,20 +89,28 @@ def some(batches: Batches, count: int) -> Batches:
     return batches[: max(int(np.searchsorted(sizes, count, "right")), 1)]
 
 
-def walk(graph: Graph, batches: Batches, step: Step, what: str) -> None:
+def walk(
+    graph: Graph,
+    batches: Batches,
+    step: Step,
+    what: str,
+    wanted: Collection[Node] | None = None,
+) -> None:
     """Compute every node of ``graph``, unless ``step(node, operands, held)`` gives its results.
 
-    An array is dropped after its last use. ``what`` says what this is for, where it takes long.
+    Where some nodes are ``wanted``, only those and what they need. An array is dropped after its
+    last use. ``what`` says what this is for, where it takes long.
 
     Raises:
         Unsupported: an operator has no kernel.
     """
-    left = Counter(graph.uses)
+    nodes = needed(graph, wanted)
+    left = Counter(graph.uses if wanted is None else (v for node in nodes for v in node.inputs))
     held: dict[Value, list[Any]] = {
         value: [batch[name] if name in batch else graph.defaults[name].array for batch in batches]
         for name, value in graph.inputs.items()
     }
-    for node in progress(graph.nodes, what):
+    for node in progress(nodes, what):
         operands = [list(each) for each in zip(*(held[v] for v in node.inputs), strict=True)]
         operands = operands or [[] for _ in batches]
         made = step(node, operands, held) or applied(graph, node, operands)
