@@ -157,6 +157,7 @@ def _balanced(rows: Array, values: Array) -> tuple[Array, Array]:
 def _roots(moments: Array) -> tuple[Array, Array]:
     """The root of moments, and its inverse."""
     values, vectors = linalg.eigh(moments)
+    values = np.maximum(values, _SMALL * values.max())  # a sum of float32 may be below 0 where 0
     return vectors * np.sqrt(values) @ vectors.T, vectors / np.sqrt(values) @ vectors.T
 
 
