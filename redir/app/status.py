@@ -81,7 +81,8 @@ class _Pace:
         level = self.level
         if not level.alike or not level.done or now - self.began < _KNOWN:
             return ""
-        each = (self.at - self.began) / level.done
+        spent = now - self.began
+        each = max((self.at - self.began) / level.done, spent / (level.done + 1))
         return told(max(0.0, each * (level.total - level.done) - (now - self.at)))
 
 

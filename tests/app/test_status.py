@@ -208,6 +208,19 @@ def test_a_step_that_takes_longer_counts_down(terminal: Terminal, clock: Clock) 
     assert "models 2/3 (50 s left)" in terminal.getvalue()
 
 
+def test_a_step_that_is_slower_than_those_before_it_is_heeded(
+    terminal: Terminal, clock: Clock
+) -> None:
+    with redirect_stderr(terminal), status.showing(LOUD):
+        models = progress(range(4), "models")
+        next(models)
+        clock.now += 1
+        next(models)
+        clock.now += 9
+        status.STATUS.draw()
+    assert "models 2/4 (6 s left)" in terminal.getvalue()
+
+
 def test_what_is_not_alike_says_nothing_of_time(terminal: Terminal, clock: Clock) -> None:
     with redirect_stderr(terminal), status.showing(LOUD):
         for _ in progress(range(4), "passes", alike=False):
