@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from redir.app.help import screen
@@ -16,13 +18,24 @@ from redir.ir import Graph
 from redir.pipeline import Pipeline, compress
 from redir.pipeline.presets import PRESETS
 
+_CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)", re.DOTALL)  # of argparse
+_QUOTED = re.compile(r"[\w+-]+")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Which of the words that are known may be meant, if one is near."""
+    found = difflib.get_close_matches(word, known, 1)
+    return f"; the nearest is {found[0]}" if found else ""
+
 
 class Parser(argparse.ArgumentParser):
     """Refuses in one line, as everything does."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse what was given, and name the help."""
-        raise BadInput(f"{message} (see {self.prog} --help)")
+        """Refuse what was given, and name the help, and of choices the nearest."""
+        found = _CHOICE.search(message)
+        near = nearest(found[1], _QUOTED.findall(found[2])) if found else ""
+        raise BadInput(f"{message}{near} (see {self.prog} --help)")
 
 
 class Command(Parser):
@@ -36,7 +49,8 @@ class Command(Parser):
         """Refuse what no option takes."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            near = nearest(unknown[0].partition("=")[0], [*self._option_string_actions])
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return known, unknown
 
 

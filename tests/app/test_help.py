@@ -75,3 +75,22 @@ def test_its_example_is_one(name: str) -> None:
 
 def test_the_whole_has_an_example(capsys: pytest.CaptureFixture[str], redir: Redir) -> None:
     assert "example: redir compress model.onnx half.onnx --macs 0.5" in shown("", capsys, redir)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ("compres x.onnx y.onnx", "the nearest is compress"),
+        ("compress x.onnx y.onnx --preset rd", "the nearest is red"),
+        ("compress x.onnx y.onnx --metrics cosine", "the nearest is --metric"),
+        ("stats x.onnx --inputs=x=1x2", "the nearest is --input"),
+    ],
+)
+def test_what_is_misspelt_is_told_what_may_be_meant(redir: Redir, call: str, named: str) -> None:
+    done = redir(call)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{named} (see redir" in done.err
+
+
+def test_what_is_near_nothing_is_told_nothing(redir: Redir) -> None:
+    assert "nearest" not in redir("xyzzy").err
