@@ -122,7 +122,7 @@ class Observed:
             return [attempt(run, given) for given in progress(self.feeds, "runs")]
 
 
-_LARGE = 2**28  # bytes of constants
+_LARGE = 2**29  # bytes of constants
 
 
 def reference(graph: Graph) -> Run:
