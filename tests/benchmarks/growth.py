@@ -1,7 +1,8 @@
 """How the time and the memory of redir grow with the nodes and with the weights of a model.
 
 Each is measured at three sizes, and the last column is the exponent: by which power of the size it
-grows from the smallest to the largest. The models are drawn, and need 10 GB of disk::
+grows from the smallest to the largest. Models of 2 GiB and more are run in another way than smaller
+ones, and measured alone. The models are drawn, and need 10 GB of disk::
 
     python -m tests.benchmarks.growth
 """
@@ -18,7 +19,8 @@ from tests.benchmarks.chains import drawn
 from tests.benchmarks.spending import Spent, redir
 
 NODES = (1_000, 4_000, 16_000)
-WEIGHTS = (0.2e9, 0.8e9, 3.2e9)  # bytes of 20 layers
+WEIGHTS = (0.05e9, 0.2e9, 0.8e9)  # bytes of 20 layers
+HUGE = (2.4e9, 3.6e9, 4.8e9)
 LAYERS = 20
 NARROW = 16
 JOBS = ("--jobs", "1")
@@ -62,6 +64,7 @@ def main() -> None:
     rows = [*lines("nodes", "compress", NODES, chain)]
     for step in STEPS:
         rows += lines("bytes", step, WEIGHTS, wide)
+    rows += lines("bytes, huge", "compress", HUGE, wide)
     tables.write_table(("step", "larger", "small", "middle", "large", "exponent"), rows)
 
 

@@ -22,7 +22,7 @@ import resource, subprocess, sys, time
 start = time.perf_counter()
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6)
+print(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1.024e-6)
 """
 
 
