@@ -41,9 +41,8 @@ class Factorize(Studying, Planning):
     ``macs``, ``params`` or ``bytes`` is the share of the model's that may be left (half of the
     multiply-adds if no target is given). ``speed`` is how many times as fast it should be in
     onnxruntime here; ``error`` how far outputs may go, as a share of their spread; ``max_drop`` how
-    many points of accuracy may be lost on the labelled data of the .npz file ``eval``, or of
-    another ``metric``, in points of a share or in its unit: then the model becomes as small as that
-    lets it.
+    much of a ``metric``, by default of accuracy, may be lost on the data of ``eval``, in points of
+    a share or in its unit. With the last two the model becomes as small as they let it.
 
     A kernel becomes k x 1 then 1 x k (``spatial``: Jaderberg et al., BMVC 2014), 1 x 1 then k x k
     (``reduce``), k x k then 1 x 1 (``expand``), or kernels of single channels and sums of
