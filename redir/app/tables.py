@@ -31,7 +31,7 @@ def write_table(
     A cell may hold any text: it is shown as ``redir.errors.visible`` has it, and never as markup.
     """
     out = file or sys.stdout
-    cells = [[_cell(c) for c in row] for row in (head, *rows)]
+    cells = [[cell(c) for c in row] for row in (head, *rows)]
     if Console is not None and out.isatty():
         _rich(cells, out, left)
         return
@@ -53,7 +53,8 @@ def _rich(cells: list[list[str]], out: TextIO, left: Collection[int]) -> None:
     Console(file=out).print(table)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """What a table shows of a value: a text without what steers a display."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else visible(str(value))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -253,6 +254,11 @@ class Graph:
     def __repr__(self) -> str:
         """The textual form for people: large tensors by their digests, and no notes."""
         return show(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: ``redir.app.notebook``, which is not loaded for anything else."""
+        shown: str = import_module("redir.app.notebook").page(self)
+        return shown
 
     def __deepcopy__(self, _: object) -> Graph:
         return self  # nothing of it can be changed
