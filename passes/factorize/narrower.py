@@ -70,6 +70,10 @@ class Narrower(Factoring):
         """What the layer costs, less what goes with channels wherever they were."""
         return self.dense(price) - (self.full - rank) * self.saved[price]
 
+    def _values(self, moments: Moments) -> Array:
+        """How much each direction matters."""
+        return self._directions(moments)[1]
+
     def _directions(self, moments: Moments) -> tuple[Array, Array]:
         """Rows for each unit, first what stays longest, and the root of what it counts."""
         order, errors = _ranked(self, moments)

@@ -39,6 +39,10 @@ class Uneven(Factoring):
         places = self._places[1] if price == MULTIPLY_ADDS else 1
         return int(places * rank * (prod(self.layer.kernel) + self.layer.outputs))
 
+    def _values(self, moments: Moments) -> Array:
+        """How much each direction matters."""
+        return self._directions(moments)[1]
+
     def _directions(self, moments: Moments) -> tuple[Array, Array]:
         """The kernels of each input in the metric of what it reads, first what matters most."""
         channels, taps = self.layer.channels, prod(self.layer.kernel)

@@ -10,6 +10,8 @@ import numpy as np
 from redir.ir.tensor import Array
 from redir.layers.linear import CONVS, Linear
 
+_ALL = 1 - 1e-6  # of correlations, so that they can be told from what is left of them
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -17,8 +19,8 @@ class Moments:
 
     ``gram`` (features, features), ``cross`` (features, outputs); ``mean`` (features,) and
     ``target`` (outputs,) are what was taken off; ``energy`` is that of the targets. A feature is
-    a tap of an input: inputs first, then the kernel in order. ``unseen`` is what ``cross`` holds
-    beyond what was seen: see ``of``.
+    a tap of an input: inputs first, then the kernel in order. ``chance`` is the share of the
+    correlations that was left out: see ``of``.
     """
 
     gram: Array
@@ -26,7 +28,7 @@ class Moments:
     mean: Array
     target: Array
     energy: float
-    unseen: Array
+    chance: float = 0.0
 
     @classmethod
     def of(
@@ -50,11 +52,18 @@ class Moments:
         gram, cross = ((a.T @ b / count).astype(np.float64) for b in (a, y))
         energy = float(np.square(y, dtype=np.float64).sum()) / count
         if weights is None:
-            return cls(gram, cross, mean, target, energy, np.zeros_like(cross))
-        less = _chance(a, gram) * (np.diag(np.diag(gram)) - gram)
+            return cls(gram, cross, mean, target, energy)
+        chance = _chance(a, gram)
+        less = chance * (np.diag(np.diag(gram)) - gram)
         unseen = less @ weights
         energy += float(np.sum(weights * unseen))
-        return cls(gram + less, cross + unseen, mean, target, energy, unseen)
+        return cls(gram + less, cross + unseen, mean, target, energy, chance)
+
+    def unseen(self, weights: Array) -> Array:
+        """What ``cross`` holds beyond what was seen, by the ``weights`` of the layer."""
+        apart = np.diag(np.diag(self.gram)) - self.gram
+        found: Array = self.chance / (1 - self.chance) * (apart @ weights)
+        return found
 
     def mixed(self, other: Moments, share: float) -> Moments:
         """These moments with a ``share`` of ``other``; the means stay these."""
@@ -84,7 +93,7 @@ def _chance(rows: Array, gram: Array) -> float:
     pairs = np.square(squares.sum(1)).mean() - np.square(squares).sum(1).mean()
     seen = np.square(gram).sum() - np.square(np.diag(gram)).sum()
     chance = (pairs - seen) / max(len(rows) - 1, 1)
-    return float(np.clip(chance / seen, 0, 1)) if seen > 0 else 0.0
+    return float(np.clip(chance / seen, 0, _ALL)) if seen > 0 else 0.0
 
 
 Places = tuple[Array, ...]

@@ -115,3 +115,12 @@ def test_what_plans_are_judged_on_is_not_in_the_moments() -> None:
     layer = LAYERS[0]
     assert np.allclose(apart[layer].moments.gram, alone[layer].moments.gram, rtol=1e-4)
     assert sum(len(places[0]) for places in apart[layer].places) == 12 * 36
+
+
+def test_how_much_directions_matter_is_known_without_them() -> None:
+    found = known()
+    for node, forms in found.ways.items():
+        moments = found.seen[node].moments
+        for form in (form for form in forms if form.rounds):
+            _, values = form._directions(moments)
+            np.testing.assert_allclose(form._values(moments), values, atol=1e-6 * values[0])

@@ -98,3 +98,11 @@ def test_samples_that_count_twice_are_as_if_they_were_there_twice() -> None:
     twice = Moments.of(np.repeat(read, counts, 0), np.repeat(wanted, counts, 0))
     for name in ("gram", "cross", "mean", "target", "energy"):
         assert np.allclose(getattr(found, name), getattr(twice, name)), name
+
+
+def test_what_was_left_out_as_chance_is_known_again() -> None:
+    rng = np.random.default_rng(0)
+    features, weights = rng.normal(size=(12, 8)), rng.normal(size=(8, 3))
+    seen, kept = (Moments.of(features, features @ weights, w) for w in (None, weights))
+    assert 0 < kept.chance < 1
+    np.testing.assert_allclose(kept.cross - kept.unseen(weights), seen.cross, atol=1e-9)
