@@ -42,7 +42,7 @@ class Factorize(Studying, Planning):
     multiply-adds if no target is given). ``speed`` is how many times as fast it should be in
     onnxruntime here; ``error`` how far outputs may go, as a share of their spread; ``max_drop`` how
     much of a ``metric``, by default of accuracy, may be lost on the data of ``eval``, in points of
-    a share or in its unit. With the last two the model becomes as small as they let it.
+    a share or in its unit.
 
     A kernel becomes k x 1 then 1 x k (``spatial``: Jaderberg et al., BMVC 2014), 1 x 1 then k x k
     (``reduce``), k x k then 1 x 1 (``expand``), or kernels of single channels and sums of
