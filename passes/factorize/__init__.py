@@ -21,6 +21,7 @@ from redir.passes.factorize.plan import Plan
 from redir.passes.factorize.search import furthest, hastened, losing, within
 from redir.passes.factorize.study import MEASURED, NOISE, Choices, Saving, Study, counted
 from redir.passes.factorize.studying import Studying
+from redir.passes.factorize.tradeoff import tradeoff
 from redir.passes.factorize.ways import DENSE, FORMS, all_factorings
 from redir.pipeline import Place
 from redir.pipeline.planning import Planning, carry_out
@@ -138,8 +139,16 @@ class Factorize(Studying, Planning):
             self.unchanged("factored it would not be faster")
             return graph
         if not self.plan:  # which is carried out without a look at errors
-            carry_out(lambda: Plan.of(found, choices, self._unit))
+            carry_out(lambda: self._carried(found, choices))
         return after
+
+    def _carried(self, found: Study, choices: Choices) -> Plan:
+        """The plan that is carried out, and what others would come to, unless they take times."""
+        plan = Plan.of(found, choices, self._unit)
+        if self._timed:
+            return plan
+        planned = found.planner(counted(self._unit, 1), self._forms(), self._align)
+        return replace(plan, curve=tradeoff(found, planned, self._unit))
 
     def planned(self, graph: Graph, place: Place | None = None) -> Plan:
         """What it would do to a graph, and what all passes would leave.

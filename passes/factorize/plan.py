@@ -16,6 +16,7 @@ from redir.ir import Graph, Node
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.solving import Choice
 from redir.passes.factorize.study import Choices, Study
+from redir.passes.factorize.tradeoff import Curve
 from redir.pipeline.planning import header, said
 
 _MOST = 2**24  # bytes of a file
@@ -45,7 +46,8 @@ class Plan:
 
     ``target`` and ``statistics`` are what it was made for and from; ``before`` and ``after`` what
     the model costs, after all passes; ``deviation`` how far outputs are estimated to go, as a share
-    of their spread. ``unit`` is what the lines count. Only the ``lines`` say what is done.
+    of their spread. ``unit`` is what the lines count, and ``curve`` what other plans were
+    expected to come to, if that is known. Only the ``lines`` say what is done.
     """
 
     lines: tuple[Line, ...]
@@ -55,6 +57,7 @@ class Plan:
     before: Cost = field(default_factory=Cost)
     after: Cost = field(default_factory=Cost)
     deviation: float = 0.0
+    curve: Curve = ()
 
     @classmethod
     def read(cls, path: str | Path) -> Plan:

@@ -56,6 +56,8 @@ def compressed(text: str = "conv") -> dict[str, Any]:
         "reason": text,
         "deviation": 0.25,
         "expected": 0.04,
+        "curve": {"unit": "macs", "points": [{"left": 0.5, "deviation": 0.04},
+                                           {"left": 0.75, "deviation": 0.01}]},
         "active": 0.5,
         "eval": {**JUDGED, "after": 0.875},
         "target": {"name": "macs", "asked": 0.4, "reached": 0.4, "statistics": text},

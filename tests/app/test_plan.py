@@ -244,9 +244,21 @@ def test_compress_says_what_the_plan_expected(redir: Redir) -> None:
     assert done["expected"] == plan["deviation"]
 
 
+def test_compress_says_what_other_shares_were_expected_to_cost(redir: Redir) -> None:
+    how = f"compress good.onnx out.onnx --macs 0.5 {QUICK} --no-timing"
+    curve = redir(f"{how} --json - --report out.html").json["curve"]
+    left, moved = zip(*(point.values() for point in curve["points"]), strict=True)
+    assert curve["unit"] == "macs"
+    assert len(left) > 3
+    assert 1 > left[0] > left[-1] > 0
+    assert list(left) == sorted(left, reverse=True)
+    assert list(moved) == sorted(moved)
+    assert "What other shares were expected to cost" in Path("out.html").read_text("utf-8")
+
+
 def test_where_nothing_was_planned_nothing_was_expected(redir: Redir) -> None:
     done = redir("compress good.onnx out.onnx --no-timing --json -").json
-    assert done["expected"] is None
+    assert (done["expected"], done["curve"]) == (None, None)
     assert {each["error"] for each in done["layers"]} == {None}
 
 

@@ -57,6 +57,7 @@ def test_the_page_has_these_sections() -> None:
         "Before and after",
         "What each pass did and promised",
         "Layer by layer",
+        "What other shares were expected to cost",
         "Operators",
         "Channels that must change together",
         "How to load the result",

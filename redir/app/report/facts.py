@@ -82,6 +82,7 @@ def facts(before: Graph, result: Result, steps: Steps) -> dict[str, Any]:
         "passes": passes,
         "operators": {"before": _operators(before), "after": _operators(after)},
         "expected": _expected(steps.plans),
+        "curve": _curve(steps.plans),
         "layers": _layers(before, result, steps.plans),
         "families": families.as_dict(families.families(unpacked(after))),
     }
@@ -99,6 +100,16 @@ def _expected(plans: Sequence[Planned]) -> float | None:
     """How far plans expected the outputs to move, as a share of their spread; None without any."""
     found = [moved for plan in plans if (moved := getattr(plan, "deviation", None)) is not None]
     return finite(hypot(*found)) if found else None
+
+
+def _curve(plans: Sequence[Planned]) -> dict[str, Any] | None:
+    """What the last plan expected other shares to come to."""
+    known = [(plan, curve) for plan in plans if (curve := getattr(plan, "curve", ()))]
+    if not known:
+        return None
+    plan, curve = known[-1]
+    points = [{"left": left, "deviation": finite(moved)} for left, moved in curve]
+    return {"unit": getattr(plan, "unit", ""), "points": points}
 
 
 def _operators(graph: Graph) -> Mapping[str, int]:

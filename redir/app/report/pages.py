@@ -84,6 +84,7 @@ def _compressed(held: Mapping[str, Any]) -> dict[str, Any]:
         "asked": words.asked(held["target"]),
         "verdict": words.verdict(held),
         "judged": words.judged_by(held),
+        "curve": words.expected(held),
         "operators": words.operators(held["operators"]),
         "counted": [words.NAMES[name] for name in names],
         "layers": (rows := words.layers(held["layers"], names)),
@@ -210,7 +211,7 @@ def _name(text: str) -> Any:
     return Markup("<wbr>").join(_PARTS.findall(visible(text)))
 
 
-_PARTS = re.compile(r"[^/.]*[/.]|[^/.]+")
+_PARTS = re.compile(r"[^/.,]*[/.,]|[^/.,]+")
 
 
 def _lines(text: str) -> Any:

@@ -110,6 +110,7 @@ _COMPRESS: Shape = {
     "reason": Maybe(str),
     "deviation": Maybe(float),
     "expected": Maybe(float),
+    "curve": Maybe({"unit": str, "points": Each({"left": float, "deviation": Maybe(float)})}),
     "active": Maybe(float),
     "eval": Maybe({**_METRIC, "after": Maybe(float)}),
     "target": Maybe({"name": str, "asked": float, "reached": Maybe(float), "statistics": str}),

@@ -273,6 +273,18 @@ def curves(held: Held) -> list[Chart]:
     return [each for each in (found, chart(spread, axes)) if each is not None]
 
 
+def expected(held: Held) -> Chart | None:
+    """The curve of what other plans were expected to come to, with the one that was carried out."""
+    curve = held["curve"]
+    if curve is None or curve["unit"] not in NAMES:
+        return None
+    known = [(100 * p["left"], p["deviation"]) for p in curve["points"]]
+    dots = [Dot(x, y, y, y, f"{x:.0f} %") for x, y in known if y is not None]
+    below = f"% of the {NAMES[curve['unit']]} left"
+    named = "Expected deviation", "share of the spread", below
+    return chart(dots, Axes(*named, held["expected"], "this plan"))
+
+
 def _quality(known: Sequence[tuple[float, Held]], held: Held, along: str) -> tuple[list[Dot], Axes]:
     """The points of what was judged, or else of the deviation, and their axes."""
     judged, below = held["eval"], f"% of the {along} left"
@@ -291,4 +303,4 @@ def _quality(known: Sequence[tuple[float, Held]], held: Held, along: str) -> tup
 
 
 def _asked(point: Held) -> str:
-    return f"{point['asked']:g}"
+    return f"{point['asked']:g} asked"
