@@ -247,7 +247,7 @@ def test_compress_json_has_these_keys(redir: Redir) -> None:
     done = redir("compress good.onnx out.onnx --json -")
     whole = done.json
     keys = "before after sizes time passes verdict reason deviation active map"
-    assert set(whole) == set(f"{keys} operators layers families run".split())
+    assert set(whole) == set(f"{keys} expected curve operators layers families run".split())
     assert set(whole["before"]) == set(whole["after"]) == COUNTS
     assert set(whole["time"]) == set("before after ratio low high verdict".split())
     steps = {frozenset(p) for p in whole["passes"]}
