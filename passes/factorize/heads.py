@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -160,11 +161,10 @@ def _kept_apart(sizes: Sizes, end: _End) -> tuple[int, int] | None:
     assert end.node is not None
     place, twin = end.node.inputs.index(end.value), sizes.node(end.node)
     x, y = twin.inputs[place], twin.outputs[0]
-    found = [
-        (a, b) for a, b, index in _tied(twin, x) if np.array_equal(index, np.arange(len(index)))
-    ]
-    others = {k.b[1] for k in twin.op.links(twin) if k.b[0] is y and k.a[0] is not x}
-    return max(((a, b) for a, b in found if b not in others), default=None)
+    links = twin.op.links(twin)
+    many = Counter(axis for link in links for value, axis in (link.a, link.b) if value is y)
+    straight = ((a, b) for a, b, index in _tied(twin, x) if np.all(np.diff(index) == 1))
+    return max(((a, b) for a, b in straight if many[b] == 1), default=None)
 
 
 def _tied(node: Node, x: Value) -> Iterator[tuple[int, int, Array]]:

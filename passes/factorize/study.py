@@ -20,7 +20,7 @@ from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.turning import turned
-from redir.passes.factorize.ways import all_factorings, met
+from redir.passes.factorize.ways import all_factorings, thinned
 from redir.progress import progress
 from redir.statistics import Source, draws_lengths, is_made_up
 from redir.statistics.judge import Judge, judge
@@ -183,8 +183,7 @@ def study(
     given = source.batches(sizes.batched if is_sized else graph, count, seed)
     largest = max(size_of(sizes.type(v)) for node in needed(graph, ways) for v in node.outputs)
     batches = cut(sizes.batched, given, largest)
-    plain = {node: forms[0] for node, forms in ways.items()}
-    original = after = turned(graph, batches, met(sizes, plain))
+    original = after = turned(graph, batches, thinned(sizes, ways))
     if made_up and any(map(is_norm, graph.nodes)):
         after = fitted(original, batches)
     if after is not graph:

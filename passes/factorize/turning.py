@@ -143,8 +143,8 @@ def _by_readers(
     """What turns values, and what turns the weights that read them."""
     del left
     root, whiten = _roots(energies[heads.second.x].of(right, centred=True))
-    read = heads.second.weight[0][:, right, 0].astype(np.float64)
-    squares, vectors = linalg.eigh(root @ np.einsum("ohc,ohd->cd", read, read) @ root)
+    read = heads.second.weight[0][:, right].astype(np.float64)
+    squares, vectors = linalg.eigh(root @ np.einsum("ohct,ohdt->cd", read, read) @ root)
     return _balanced(whiten @ vectors[:, ::-1], np.sqrt(np.maximum(squares[::-1], 0)))
 
 

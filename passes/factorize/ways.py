@@ -94,6 +94,13 @@ def met(sizes: Sizes, forms: Mapping[Node, Factoring]) -> list[Heads]:
     return heads(sizes, [form.layer for form in forms.values()])
 
 
+def thinned(sizes: Sizes, ways: Mapping[Node, Sequence[Factoring]]) -> list[Heads]:
+    """The heads whose channels may go in some of the ways."""
+    owners = {n for n, forms in ways.items() if any(form.name == "heads" for form in forms)}
+    found = met(sizes, {node: forms[0] for node, forms in ways.items()})
+    return [each for each in found if (each.second if each.reads else each.first).node in owners]
+
+
 def _apart(forms: Sequence[Factoring], coupling: Coupling, thinned: set[int]) -> list[Factoring]:
     """The forms but ``pivoted``, which reads some of its own results, where channels may go."""
     layer = forms[0].layer

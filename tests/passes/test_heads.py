@@ -262,6 +262,18 @@ def test_values_that_are_not_only_weighed_are_not_turned(why: str) -> None:
     assert [each.reads for each in met(graph_of(WEIGHED[why]))] == [False]
 
 
+def test_values_that_turn_with_their_place_are_not_turned_by_us() -> None:
+    op = ops.lookup("RotaryEmbedding", 23)
+    assert op is not None
+
+    def rotated(v: Value) -> Value:
+        return op(v, *(const(f(RNG.normal(size=(1, PLACES, EACH // 2)))) for f in (np.cos, np.sin)))
+
+    one = placeholder(1, PLACES, WIDTH)
+    graph = Graph({"x": one}, {"y": attention(one, weighed=rotated)}, opset={"": 23})
+    assert [each.reads for each in met(graph)] == [False]
+
+
 def test_what_an_output_gives_is_not_turned() -> None:
     plain = GRAPHS["plain"]
     keys = next(each for each in met(plain) if not each.reads).second.y
