@@ -37,7 +37,7 @@ class Pivots(Factors):
         bias = self.bias[others] - self.bias[own] @ told
         second = self._layer(first, told.T, bias, rest)
         node, axis = self.layer.node, self.layer.y_axis % (self.layer.y.rank or 1)
-        both = versioned("Concat", node)(first, second, axis=axis)
+        both = versioned("Concat", node, 4)(first, second, axis=axis)
         if np.array_equal(order, np.arange(len(order))):
             return both
         back = ops.constant(np.argsort(order).astype(np.int32))
