@@ -114,6 +114,11 @@ class Factorize(Studying, Planning):
     def _align(self) -> int:
         return self.align or (_FAST if self._timed else 0)
 
+    @property
+    def allowed(self) -> Sequence[str]:
+        """The forms that layers may take."""
+        return self._forms()
+
     def _forms(self) -> Sequence[str]:
         if self.forms == "all":
             return DENSE if self._timed else FORMS

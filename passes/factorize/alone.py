@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,11 @@ from redir.cost.forms import no_dearer, unless_dearer
 from redir.cost.models import MACS
 from redir.errors import BadPipeline
 from redir.ir import Graph, Node
+from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.solving import Choice
 from redir.passes.factorize.study import Study
 from redir.passes.factorize.studying import Studying
+from redir.statistics.moments import Moments
 
 _ERROR = 0.05
 
@@ -46,6 +48,11 @@ class Alone(Studying):
         """The interface stays, and what is counted does not rise."""
         return (SAME_INTERFACE, *([] if self.model.measured else [no_dearer(self.model)]))
 
+    @property
+    def allowed(self) -> Sequence[str]:
+        """The form that the pass is named after."""
+        return (self.name,)
+
     def run(self, graph: Graph) -> Graph:
         """See what flows, choose ranks, and solve."""
         found = self.study(graph)
@@ -57,14 +64,22 @@ class Alone(Studying):
         return kept
 
     def _chosen(self, found: Study) -> Iterator[tuple[Node, Choice]]:
-        price = MACS if self.model.measured else self.model
         for node, forms in found.ways.items():
             for form in (form for form in forms if form.name == self.name):
-                errors = form.errors(found.seen[node].moments)
-                choice = Choice(form, self.rank or max(1, int(np.sum(errors > self.error))))
-                fits = choice.rank <= form.full
-                if fits and price.ratio(found.original, found.unsolved({node: choice})) < 1:
+                choice = Choice(form, self.rank or self._rank(form, found.seen[node].moments))
+                if choice.rank <= form.full and self._pays(found, node, choice):
                     yield node, choice
+
+    def _rank(self, form: Factoring, moments: Moments) -> int:
+        """The least rank at which a form loses little."""
+        return max(1, int(np.sum(form.errors(moments) > self.error)))
+
+    def _pays(self, found: Study, node: Node, choice: Choice) -> bool:
+        """Whether a graph costs less where a layer is factored."""
+        if self.model is MACS or self.model.measured:  # which is known without the graph
+            form, price = choice.form, MULTIPLY_ADDS
+            return form.cost(choice.rank, price) < form.dense(price)
+        return self.model.ratio(found.original, found.unsolved({node: choice})) < 1
 
 
 class Spatial(Alone):

@@ -14,13 +14,13 @@ _SMALL = 1e-6  # of the mean energy of a channel, given to each: there may be to
 _PENDING = 64  # channels that are gone before matrices are made anew
 
 
-def eliminated(gram: Array, weights: Array, units: Array) -> tuple[Array, Array]:
+def eliminated(gram: Array, weights: Array, units: Array, stay: int = 0) -> tuple[Array, Array]:
     """The order in which units of channels go, and by how much each adds to the error.
 
     ``gram`` (channels, channels) is of what is read, ``weights`` are (channels, outputs), and
-    ``units`` (units, channels of each) go as a whole. With the inverse of the gram, what a channel
-    adds is w^2 / inverse, and both follow in a step (Hassibi and Stork, Optimal Brain Surgeon,
-    1992).
+    ``units`` (units, channels of each) go as a whole, until so many ``stay``: these come last. With
+    the inverse of the gram, what a channel adds is w^2 / inverse, and both follow in a step
+    (Hassibi and Stork, Optimal Brain Surgeon, 1992).
     """
     energy = float(np.trace(gram)) / len(gram) or 1.0
     inverse = linalg.inv(gram + _SMALL * energy * np.eye(len(gram)))
@@ -28,17 +28,17 @@ def eliminated(gram: Array, weights: Array, units: Array) -> tuple[Array, Array]
     places = units.reshape(-1)
     inverse, weights = inverse[np.ix_(places, places)], weights[places]
     if each > 1:
-        return _together(inverse, weights, each)
+        return _together(inverse, weights, each, stay)
     left, few = np.arange(count), max(1, count // _STEPS)
     order, errors = list[int](), list[float]()
-    while left.size:
+    while left.size > stay:
         part = _Part(inverse, weights)
-        for _ in range(-(-min(_PENDING, left.size) // few)):
+        for _ in range(-(-min(_PENDING, left.size - stay) // few)):
             gone, error = part.step(few)
             order += left[gone].tolist()
             errors += [max(error, 0.0) / gone.size] * gone.size
         inverse, weights, left = *part.kept(), left[part.stays]
-    return np.array(order), np.array(errors)
+    return np.array([*order, *left]), np.array([*errors, *np.zeros(left.size)])
 
 
 @dataclass(eq=False)
@@ -89,10 +89,10 @@ class _Part:
         return inverse, self.weights[kept] - self._across[kept] @ self._told
 
 
-def _together(inverse: Array, weights: Array, each: int) -> tuple[Array, Array]:
+def _together(inverse: Array, weights: Array, each: int, stay: int) -> tuple[Array, Array]:
     """The order in which units go of so many channels, which are neighbours, and what each adds."""
     left, order, errors = np.arange(len(weights) // each), list[int](), list[float]()
-    while left.size:
+    while left.size > stay:
         shape = (left.size, each)
         own = inverse.reshape(*shape, *shape)[np.arange(left.size), :, np.arange(left.size)]
         factors = np.linalg.solve(own, weights.reshape(*shape, -1))
@@ -106,4 +106,4 @@ def _together(inverse: Array, weights: Array, each: int) -> tuple[Array, Array]:
         weights = weights[kept] - across @ factors[gone]
         inverse = inverse[np.ix_(kept, kept)] - across @ np.linalg.solve(own[gone], across.T)
         left = np.delete(left, gone)
-    return np.array(order), np.array(errors)
+    return np.array([*order, *left]), np.array([*errors, *np.zeros(left.size)])

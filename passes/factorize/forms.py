@@ -179,8 +179,12 @@ class Factoring:
         found: Array = np.sqrt(np.maximum(linalg.eigvalsh(matrix)[::-1], 0))
         return found
 
-    def _rows(self, rank: int, moments: Moments) -> Array:
-        """The rows for the first layer at a rank: (rank, inputs and first taps)."""
+    def _rows(self, rank: int, moments: Moments, *, once: bool = False) -> Array:
+        """The rows for the first layer at a rank: (rank, inputs and first taps).
+
+        ``once`` says that these moments are not asked about again.
+        """
+        del once
         return self._directions(moments)[0][:rank]
 
     def _unit(self, rows: Array, moments: Moments) -> Array:
@@ -224,7 +228,7 @@ class Factoring:
         Where the targets depend on the results, ``flow`` gives them.
         """
         both = new.mixed(old, mix)
-        first = self._unit(self._rows(rank, both), both)
+        first = self._unit(self._rows(rank, both, once=True), both)
         gram, cross = self._gram(both), both.cross[self.order]
         for _ in range(self.rounds):
             system, prior = self._behind(first, both, gram)

@@ -79,9 +79,14 @@ class Narrower(Factoring):
         order, errors = _ranked(self, moments)
         return np.eye(self.layer.channels)[self.units[order[::-1]]], np.sqrt(errors[::-1])
 
-    def _rows(self, rank: int, moments: Moments) -> Array:
-        rows = super()._rows(rank, moments)
-        return rows.reshape(-1, rows.shape[-1])
+    def _rows(self, rank: int, moments: Moments, *, once: bool = False) -> Array:
+        """Rows for the units that stay; what is asked ``once`` need not say how long they would."""
+        if not once:
+            rows = self._directions(moments)[0][:rank]
+            return rows.reshape(-1, rows.shape[-1])
+        order, _ = eliminated(moments.gram, self.weights, self.units, rank)
+        found: Array = np.eye(self.layer.channels)[self.units[order[::-1][:rank]].reshape(-1)]
+        return found
 
 
 @lru_cache(maxsize=64)  # a plan is made of the same moments again and again

@@ -20,7 +20,7 @@ from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.turning import turned
-from redir.passes.factorize.ways import all_factorings, thinned
+from redir.passes.factorize.ways import FORMS, all_factorings, thinned
 from redir.progress import progress
 from redir.statistics import Source, draws_lengths, is_made_up
 from redir.statistics.judge import Judge, judge
@@ -165,18 +165,21 @@ def study(
     seed: int,
     ignore: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = (),
+    allowed: tuple[str, ...] = FORMS,
 ) -> Study | None:
     """What ``examples`` of a source tell of a graph, 0 being as many as its layers need.
 
+    Only layers are looked at that may take some form that is ``allowed``.
+
     Costs are those at ``shapes``, by default ``example_shapes``, and inputs that are made up are of
-    them. None if no layer of the graph may be factored.
+    them. None if no layer of the graph may be factored so.
 
     Raises:
         Unsupported: the graph cannot be run.
     """
     sizes = Sizes.of(graph, dict(shapes) or None)
     ways = all_factorings(sizes, ignore)
-    if not ways:
+    if not _allowed(ways, allowed):
         return None
     count, made_up = examples or _enough(sizes, ways), is_made_up(source)
     is_sized = made_up and not draws_lengths(source, graph)
@@ -194,8 +197,16 @@ def study(
     batches, apart = [*judged, *others], len(judged) if others else 0
     judging = judge(original, graph, judged)
     _ = judging.plain  # to know early that it can be run
+    ways = _allowed(ways, allowed)
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
     return Study(original, graph, twins, batches, judging, ways, seen, seed, sizes)
+
+
+def _allowed(
+    ways: Mapping[Node, Sequence[Factoring]], names: Sequence[str]
+) -> Mapping[Node, Sequence[Factoring]]:
+    """The layers that may take a form of some names, with all of their forms."""
+    return {n: forms for n, forms in ways.items() if any(form.name in names for form in forms)}
 
 
 def _enough(sizes: Sizes, ways: Mapping[Node, Sequence[Factoring]]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redir.cost import Sizes
@@ -11,7 +11,7 @@ from redir.cost.models import CostModel, cost_model
 from redir.errors import BadInput, BadPipeline, TooLarge, Unchanged, Unsupported
 from redir.ir import Graph
 from redir.passes.factorize.study import Study, study
-from redir.passes.factorize.ways import FACTORED, factorings
+from redir.passes.factorize.ways import FACTORED, FORMS, factorings
 from redir.pipeline.observing import Observing
 from redir.runtime.open_sizes import Shapes
 from redir.statistics import Source
@@ -42,6 +42,11 @@ class Studying(Observing):
         """The model of costs."""
         return cost_model(self.cost)
 
+    @property
+    def allowed(self) -> Sequence[str]:
+        """The forms that layers may take."""
+        return FORMS
+
     def study(
         self, graph: Graph, shapes: Shapes | None = None, *, needed: bool = False
     ) -> Study | None:
@@ -55,7 +60,8 @@ class Studying(Observing):
         """
         try:
             at = tuple((shapes or {}).items())
-            return study(graph, self.source, self.examples, self.seed, self.ignore, at)
+            at_all = self.source, self.examples, self.seed, self.ignore, at
+            return study(graph, *at_all, tuple(self.allowed))
         except TooLarge:  # about which something can be done
             raise
         except Unsupported as error:  # what cannot be run is left alone

@@ -124,3 +124,14 @@ def test_how_much_directions_matter_is_known_without_them() -> None:
         for form in (form for form in forms if form.rounds):
             _, values = form._directions(moments)
             np.testing.assert_allclose(form._values(moments), values, atol=1e-6 * values[0])
+
+
+def test_only_layers_are_looked_at_that_may_take_a_form() -> None:
+    y = ops.Conv(LAYERS[0].outputs[0], const(RNG.normal(size=(4, 6, 1, 1))))
+    graph, drawn = Graph({"x": IMAGE}, {"y": y}), source("drawn")
+    found = study(graph, drawn, 16, 0, "", (), ("low-rank",))
+    assert found is not None
+    assert list(found.ways) == list(found.seen) == [y.node]
+    assert study(graph, drawn, 16, 0, "", (), ("uneven-depthwise",)) is not None
+    assert study(graph, drawn, 16, 0, "", (), ("narrower",)) is not None
+    assert study(GRAPH, drawn, 16, 0, "", (), ("pivoted",)) is None

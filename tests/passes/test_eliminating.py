@@ -66,3 +66,14 @@ def test_units_go_whole_and_least_is_missed_without_them() -> None:
         assert error == pytest.approx(tried[gone] - before, rel=1e-3, abs=1e-3)
         left.remove(gone)
         before = tried[gone]
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_the_first_to_go_are_the_same_where_some_stay(each: int) -> None:
+    gram, weights = drawn(12, 4)
+    units = np.arange(12).reshape(-1, each)
+    (whole, errors), (order, known) = (eliminated(gram, weights, units, n) for n in (0, 2))
+    assert order[:-2].tolist() == whole[:-2].tolist()
+    assert sorted(order.tolist()) == sorted(whole.tolist())
+    np.testing.assert_allclose(known[:-2], errors[:-2])
+    assert known[-2:].tolist() == [0, 0]
