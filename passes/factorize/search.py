@@ -14,9 +14,10 @@ from redir.progress import progress
 _ROUNDING = 1e-9  # of points, which are differences
 _ROUNDS = 7  # of bisection: shares are found to within 1 %
 _MOST = 0.98  # of the multiply-adds, that may be saved
-_TIMINGS = 3  # of the whole
+_TIMINGS = 6  # of the whole, at most
 _CLOSE = 0.02  # of the time, that may be saved beyond what is asked
 _MORE = 4.0  # units asked for a unit that is saved, at most
+_EDGE = 0.2  # of what lies between two plans, on either side, that is not asked for
 
 Good = Callable[[Choices], bool]
 Planned = Callable[[float], Choices]
@@ -40,20 +41,36 @@ def furthest(planned: Planned, good: Good) -> Choices:
 def hastened(planned: Planned, time: Callable[[Choices], float], share: float) -> Choices:
     """The plan under which a ``share`` of the time is left, as the whole is timed.
 
-    What is asked of plans, a share of the time that is saved, is corrected a few times.
+    What is asked of plans, a share of the time that is saved, is corrected a few times: by what
+    that saves for each that is asked, and once one plan is too slow and one fast enough, between.
     """
-    tried, asked = list[tuple[float, Choices]](), 1 - share
-    last, saved = 0.0, 0.0  # what was asked before, and what that saved
+    tried, short, enough = list[tuple[float, Choices]](), (0.0, 1.0), (1.0, 0.0)
+    asked = 1 - share
     for _ in progress(range(_TIMINGS), "timings"):
         plan = planned(asked)
         left = time(plan)
         tried.append((left - share, plan))
-        if share - _CLOSE <= left <= share:
+        if share - _CLOSE <= left <= share or enough[0] - short[0] < _CLOSE:
             break
-        each = (asked - last) / (1 - left - saved) if 1 - left != saved else _MORE
-        last, saved = asked, 1 - left
-        asked += (left - share) * min(max(each, 1 / _MORE), _MORE)
+        last = short
+        short, enough = ((asked, left), enough) if left > share else (short, (asked, left))
+        asked = _between(short, enough, share) if enough[1] else _beyond(last, short, share)
     return nearest(tried)
+
+
+def _between(short: tuple[float, float], enough: tuple[float, float], share: float) -> float:
+    """What to ask for that leaves a share, between what leaves too much, and what does not."""
+    (low, slow), (high, quick) = short, enough
+    place = (slow - share) / (slow - quick) if slow > quick else 0.5
+    return low + (high - low) * min(max(place, _EDGE), 1 - _EDGE)
+
+
+def _beyond(last: tuple[float, float], short: tuple[float, float], share: float) -> float:
+    """What to ask for that leaves a share, by what the last two that left too much saved."""
+    saved = last[1] - short[1]
+    each = (short[0] - last[0]) / saved if saved > 0 else _MORE
+    found = short[0] + (short[1] - share) * min(max(each, 1 / _MORE), _MORE)
+    return min(found, _MOST)
 
 
 def within(study: Study, error: float) -> Good:
