@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -169,7 +170,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        folder = None if is_stream(path) else path.resolve().parent
+        folder = None if is_stream(path) else _target(path).parent
         with undisturbed():
             file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - _beside closes it
                 dir=folder, prefix=".redir-", delete=False
@@ -183,13 +184,25 @@ def _opened(path: Path) -> BinaryIO:
     return file  # type: ignore[return-value]
 
 
+def _target(path: Path) -> Path:
+    """What a path leads to.
+
+    Raises:
+        OSError: links lead to themselves; before Python 3.13 that is a RuntimeError.
+    """
+    found = path.resolve()
+    if found.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return found
+
+
 def _put(made: Path, path: Path) -> None:
     """Give ``path`` the content of the file ``made``."""
     if is_stream(path):
         with made.open("rb") as source, path.open("ab") as target:
             shutil.copyfileobj(source, target)
         return
-    path = path.resolve()
+    path = _target(path)
     made.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
     made.replace(path)
 
