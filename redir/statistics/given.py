@@ -15,22 +15,28 @@ from redir.ir.tensor import Array, DType
 from redir.progress import progress
 from redir.runtime.open_sizes import fitting_shapes
 from redir.statistics.preprocessing import BYTES, IMAGENET, UNIT, Preprocessing
+from redir.statistics.tokens import by_length
 
 _AXES, _CHANNELS = 3, (1, 3)  # of an image
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Inputs that the user gives: an .npz file with an array for each, examples first."""
+    """Inputs that the user gives: an .npz file with an array for each, examples first.
+
+    Texts lose what stands behind their ends, where the graph takes any length and is told the ends.
+    """
 
     path: str
 
     def batches(self, graph: Graph, count: int, seed: int) -> Sequence[Mapping[str, Array]]:
         """Examples of the file, drawn by ``seed``."""
-        held = arrays.examples(self.path, graph)
+        held, rng = arrays.examples(self.path, graph), np.random.default_rng(seed)
         total = min(len(array) for array in held.values())
-        some = np.random.default_rng(seed).permutation(total)[:count]
-        return _cut({name: array[np.sort(some)] for name, array in held.items()}, graph)
+        some = np.sort(rng.permutation(total)[:count])
+        drawn = {name: array[some] for name, array in held.items()}
+        texts = list(by_length(graph, drawn))
+        return [texts[i] for i in rng.permutation(len(texts))] if texts else _cut(drawn, graph)
 
     def __str__(self) -> str:
         return self.path

@@ -185,4 +185,28 @@ def reads_text(graph: Graph) -> bool:
     return integers and bool(graph.analysis(Read.of).words)
 
 
+def by_length(graph: Graph, held: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
+    """Texts cut to where their marks end, those of one length together.
+
+    What stands behind a text would count as much as the text when layers are solved. There are none
+    where the graph takes one length only, or no marks, or these begin later or have gaps.
+
+    Raises:
+        Unsupported: no sizes fit the model.
+    """
+    if not reads_text(graph) or is_fixed(graph):
+        return
+    read = graph.analysis(Read.of)
+    names = read.words.keys() | read.places | read.marks | read.kinds
+    marks = [held[name] != 0 for name in read.marks if name in held]
+    if not marks or not read.is_open or len({held[n].shape for n in names & held.keys()}) > 1:
+        return
+    within = np.logical_and.reduce(marks)
+    lengths = within.sum(1)
+    if np.array_equal(within, np.arange(within.shape[1]) < lengths[:, None]) and lengths.all():
+        for length in np.unique(lengths):
+            some = {name: array[lengths == length] for name, array in held.items()}
+            yield {n: a[:, :length] if n in names else a for n, a in some.items()}
+
+
 TOKENS = Tokens()

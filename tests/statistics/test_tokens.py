@@ -163,3 +163,34 @@ def test_a_file_with_words_that_the_model_does_not_have_is_refused(tmp_path: Pat
         source(str(path)).batches(OPEN, 2, 0)
     with pytest.raises(BadInput, match="No such file"):
         source(str(tmp_path / "missing.json"))
+
+
+def given(folder: Path, graph: Graph, lengths: list[int], *, gap: bool = False) -> list[Any]:
+    """Batches of a file of texts so long, each of one id, with 7 behind its end."""
+    within = np.arange(12) < np.array(lengths)[:, None]
+    ids = np.where(within, np.arange(len(lengths))[:, None] + 20, 7)
+    within[:, 1] &= not gap
+    arrays = {"input_ids": ids, "attention_mask": within, "token_type_ids": 0 * ids}
+    arrays["position_ids"] = np.broadcast_to(np.arange(12), ids.shape)
+    whole: dict[str, Any] = {name: array.astype(np.int64) for name, array in arrays.items()}
+    np.savez(folder / "texts.npz", **whole)
+    return list(source(str(folder / "texts.npz")).batches(graph, len(lengths), 0))
+
+
+def test_texts_of_a_file_end_where_their_marks_do(tmp_path: Path) -> None:
+    batches = given(tmp_path, OPEN, [3, 12, 5, 3])
+    shapes = {batch["input_ids"].shape for batch in batches}
+    assert shapes == {(2, 3), (1, 12), (1, 5)}
+    for batch in batches:
+        assert {array.shape for array in batch.values()} == {batch["input_ids"].shape}
+        assert np.all(batch["attention_mask"] == 1)
+        assert 7 not in batch["input_ids"]
+    assert sum(len(batch["input_ids"]) for batch in batches) == 4
+
+
+def test_texts_of_a_file_stay_whole_where_there_is_one_length(tmp_path: Path) -> None:
+    assert [b["input_ids"].shape for b in given(tmp_path, FIXED, [3, 12, 5, 3])] == [(2, 12)] * 2
+
+
+def test_texts_of_a_file_stay_whole_where_their_marks_have_gaps(tmp_path: Path) -> None:
+    assert [b["input_ids"].shape for b in given(tmp_path, OPEN, [3, 12], gap=True)] == [(2, 12)]
