@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import ceil, prod
 from typing import ClassVar
 from zlib import crc32
@@ -184,8 +184,8 @@ class Factoring:
 
         ``once`` says that these moments are not asked about again.
         """
-        del once
-        return self._directions(moments)[0][:rank]
+        found = self._directions(moments) if once else _asked(self, moments)
+        return found[0][:rank]
 
     def _unit(self, rows: Array, moments: Moments) -> Array:
         """Rows that give results of variance 1, or none where there is next to no variance."""
@@ -301,6 +301,11 @@ class Factoring:
         wanted = told @ self.weights
         found = solve(told @ first.T, wanted, np.zeros_like(wanted), 0)
         return found.reshape(len(first) * self.order.shape[1], -1)
+
+
+@lru_cache(maxsize=1)  # of one layer, at one rank after the other
+def _asked(form: Factoring, moments: Moments) -> tuple[Array, Array]:
+    return form._directions(moments)  # noqa: SLF001
 
 
 def aimed(flow: Flow, between: Array, second: Array, target: Array) -> tuple[Array, Array]:

@@ -11,12 +11,14 @@ from redir.ir import Graph, Node, Value, evaluate
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
 from redir.passes.factorize.effects import effects
+from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.solving import observed
 from redir.passes.factorize.study import RULES, Study, counted, study
 from redir.passes.factorize.ways import all_factorings
 from redir.pipeline import Place
 from redir.statistics import source
 from redir.statistics.judge import judge
+from redir.statistics.moments import Moments
 from redir.statistics.rest import Rest
 from redir.statistics.stretches import Stretches
 from redir.statistics.walk import walk
@@ -135,3 +137,17 @@ def test_only_layers_are_looked_at_that_may_take_a_form() -> None:
     assert study(graph, drawn, 16, 0, "", (), ("uneven-depthwise",)) is not None
     assert study(graph, drawn, 16, 0, "", (), ("narrower",)) is not None
     assert study(GRAPH, drawn, 16, 0, "", (), ("pivoted",)) is None
+
+
+def test_directions_are_found_once_for_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, asked = known(), list[Factoring]()
+    form, plain = found.ways[LAYERS[1]][0], Factoring._directions
+
+    def directions(form: Factoring, moments: Moments) -> tuple[Array, Array]:
+        asked.append(form)
+        return plain(form, moments)
+
+    monkeypatch.setattr(Factoring, "_directions", directions)
+    for rank in (1, 2, 3):
+        form.rough(rank, found.seen[LAYERS[1]].moments)
+    assert asked == [form]
