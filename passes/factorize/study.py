@@ -186,7 +186,8 @@ def study(
     given = source.batches(sizes.batched if is_sized else graph, count, seed)
     largest = max(size_of(sizes.type(v)) for node in needed(graph, ways) for v in node.outputs)
     batches = cut(sizes.batched, given, largest)
-    original = after = turned(graph, batches, thinned(sizes, ways))
+    heads = thinned(sizes, ways) if "heads" in allowed else ()
+    original = after = turned(graph, batches, heads)
     if made_up and any(map(is_norm, graph.nodes)):
         after = fitted(original, batches)
     if after is not graph:

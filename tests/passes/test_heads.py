@@ -21,9 +21,11 @@ from redir.passes.factorize.forms import sizes_within
 from redir.passes.factorize.heads import Heads as Met
 from redir.passes.factorize.heads import heads
 from redir.passes.factorize.narrower import Narrower
+from redir.passes.factorize.study import study
 from redir.passes.factorize.turning import turned
 from redir.passes.factorize.ways import all_factorings
 from redir.runtime.onnxruntime import runner
+from redir.statistics import source
 from redir.testing import check_pass
 from tests.helpers import const, ints, placeholder
 
@@ -284,6 +286,12 @@ def test_what_an_output_gives_is_not_turned() -> None:
 def test_ignored_layers_are_not_turned() -> None:
     graph = GRAPHS["plain"]
     assert Heads(rank=2, ignore="*", **FEW)(graph) is graph
+
+
+def test_where_heads_stay_as_they_are_none_is_turned() -> None:
+    graph = GRAPHS["plain"]
+    pairs = [study(graph, source("drawn"), 4, 0, "", (), (n,)) for n in ("low-rank", "heads")]
+    assert [found is not None and found.original is graph for found in pairs] == [True, False]
 
 
 def test_a_target_is_met_with_heads_and_nothing_else() -> None:
