@@ -85,6 +85,12 @@ def _add_opt(commands: Any) -> None:
     )
     add_shapes(command)
     add_jobs(command)
+    _add_watching(command)
+    add_explain(command)
+
+
+def _add_watching(command: argparse.ArgumentParser) -> None:
+    """What is checked and printed of each pass."""
     command.add_argument(
         "--verify-each",
         choices=("off", "structure", "numeric"),
@@ -99,7 +105,6 @@ def _add_opt(commands: Any) -> None:
     command.add_argument(
         "--pass-statistics", action="store_true", help="print nodes and parameters after each pass"
     )
-    add_explain(command)
 
 
 def _opt(options: argparse.Namespace) -> int:

@@ -80,7 +80,7 @@ def test_what_is_made_is_what_the_same_model_of_fixed_sizes_becomes() -> None:
 def test_a_share_is_left_at_the_sizes_that_are_asked_for() -> None:
     wide = {"x": (1, 3, 8, 300)}
     result = run(OPEN, Pipeline((quick(macs=0.6),)), input_shapes=wide, timing=False)
-    assert 0.58 < result.after.macs / result.before.macs <= 0.6
+    assert 0.55 < result.after.macs / result.before.macs <= 0.6
     assert result.before.macs == macs(OPEN, wide) == total(network(8, 300), None).macs
 
 
