@@ -50,6 +50,11 @@ class _End:
     value: Value
     numbers: Array
 
+    @property
+    def once(self) -> bool:
+        """Whether a node reads the value, and as one operand alone."""
+        return self.node is not None and self.node.inputs.count(self.value) == 1
+
     def has(self, layer: Linear, channels: Array) -> bool:
         """Whether it reads any of some results of a layer."""
         return self.layer.node is layer.node and bool(np.isin(channels, self.numbers).any())
@@ -119,8 +124,9 @@ def _multiplies(node: Node, value: Value) -> bool:
 
 def _scores(sizes: Sizes, ends: Sequence[_End]) -> Iterator[Heads]:
     """Results of two layers, of which a node sums products."""
-    for first in ends:
-        for second in (e for e in ends if e.node is first.node is not None and e is not first):
+    once = [end for end in ends if end.once]
+    for first in once:
+        for second in (e for e in once if e.node is first.node and e is not first):
             axes = _summed(first, second)
             if axes is not None:
                 left, right = _apart(sizes, first, axes[0]), _apart(sizes, second, axes[1])
@@ -128,16 +134,21 @@ def _scores(sizes: Sizes, ends: Sequence[_End]) -> Iterator[Heads]:
 
 
 def _summed(first: _End, second: _End) -> tuple[int, int] | None:
-    """The axes of two operands of a node along which it sums up their products."""
+    """The axes of two operands of a node along which it sums up their products.
+
+    Not those along which it sums up those of each part by themselves, as of heads side by side.
+    """
     assert first.node is not None
-    links = (k for k in first.node.op.links(first.node) if k.kind == "summed")
-    found = (k for k in links if k.a[0] is first.value and k.b[0] is second.value)
-    return next(((link.a[1], link.b[1]) for link in found), None)
+    links = list(first.node.op.links(first.node))
+    parts = {k.a for k in links if k.kind == "together" and not _distinct(k.index)}
+    summed = ((k.a, k.b) for k in links if k.kind == "summed" and parts.isdisjoint((k.a, k.b)))
+    found = ((a, b) for a, b in summed if a[0] is first.value and b[0] is second.value)
+    return next(((a[1], b[1]) for a, b in found), None)
 
 
 def _values(sizes: Sizes, ends: Sequence[_End], layers: set[Node]) -> Iterator[Heads]:
     """Results of a layer that are weighed, alike in each head, before another layer reads them."""
-    for end in (e for e in ends if e.node is not None and _multiplies(e.node, e.value)):
+    for end in (e for e in ends if e.once and e.node and _multiplies(e.node, e.value)):
         assert end.node is not None
         axes = _kept_apart(sizes, end)
         left = None if axes is None else _apart(sizes, end, axes[0])

@@ -149,8 +149,11 @@ def _by_readers(
 
 
 def _balanced(rows: Array, values: Array) -> tuple[Array, Array]:
-    """What turns channels to ``rows``, each as large as its value says, and what undoes it."""
-    matrix = rows * np.sqrt(np.maximum(values, _SMALL * values[0]))
+    """What turns channels to ``rows``, each as large as its value says, and what undoes it.
+
+    All may be 0, as are those of a head that nothing reads.
+    """
+    matrix = rows * np.sqrt(np.maximum(values, _SMALL * values[0]) if values[0] > 0 else 1.0)
     return matrix, linalg.inv(matrix).T
 
 
