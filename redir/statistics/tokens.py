@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from redir.errors import BadInput
+from redir.errors import BadInput, RedirError
 from redir.io.vocabulary import Vocabulary
 from redir.ir import Graph
 from redir.ir.tensor import Array
@@ -21,6 +21,7 @@ _WORDS = 64  # that a table has at least: what has fewer tells kinds, and not wo
 _SHORT, _MEAN = 3, 6  # tokens of a text at least, and how many more it has on average
 _AT_ONCE = 48  # texts of one length
 _AXES = 2  # examples, and the tokens of each
+Cut: TypeAlias = tuple[slice, ...]
 _POSITIONS = {"position", "positions"}
 
 
@@ -186,10 +187,11 @@ def reads_text(graph: Graph) -> bool:
 
 
 def by_length(graph: Graph, held: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
-    """Texts cut to where their marks end, those of one length together.
+    """Texts cut to where the last of their marks ends, those of one length together.
 
     What stands behind a text would count as much as the text when layers are solved. There are none
-    where the graph takes one length only, or no marks, or these begin later or have gaps.
+    where the graph takes one length only, or no marks, or these begin later or have gaps, or where
+    it takes two texts, each as long as it likes.
 
     Raises:
         Unsupported: no sizes fit the model.
@@ -201,12 +203,41 @@ def by_length(graph: Graph, held: Mapping[str, Array]) -> Iterator[Mapping[str, 
     marks = [held[name] != 0 for name in read.marks if name in held]
     if not marks or not read.is_open or len({held[n].shape for n in names & held.keys()}) > 1:
         return
-    within = np.logical_and.reduce(marks)
+    within = np.logical_or.reduce(marks)
     lengths = within.sum(1)
-    if np.array_equal(within, np.arange(within.shape[1]) < lengths[:, None]) and lengths.all():
-        for length in np.unique(lengths):
-            some = {name: array[lengths == length] for name, array in held.items()}
-            yield {n: a[:, :length] if n in names else a for n, a in some.items()}
+    whole = np.array_equal(within, np.arange(within.shape[1]) < lengths[:, None])
+    if not whole or not lengths.all() or not _is_one_text(read, names):
+        return
+    along = {d for n in names for d in graph.inputs[n].type.shape or () if isinstance(d, str)}
+    along -= {(graph.inputs[n].type.shape or ("",))[0] for n in names}
+    for length in np.unique(lengths):
+        some = {name: array[lengths == length] for name, array in held.items()}
+        cuts = {n: _cut(graph.inputs[n].type.shape or (), along, int(length)) for n in some}
+        cuts.update(dict.fromkeys(names & some.keys(), (slice(None), slice(int(length)))))
+        yield {name: array[cuts[name]] for name, array in some.items()}
+
+
+def _cut(
+    shape: Sequence[int | str | None], along: Collection[int | str | None], length: int
+) -> Cut:
+    """What cuts the axes of an array that are ``along`` a text."""
+    return tuple(slice(length) if dim in along else slice(None) for dim in shape)
+
+
+def _is_one_text(read: Read, names: Collection[str]) -> bool:
+    """Whether all that is of a text is as long as the marks: no other length of it would fit."""
+    examples, length = read.shape
+    mark, *_ = sorted(read.marks)
+    dims = {n: (read.graph.inputs[n].type.shape or (None, None))[1] for n in sorted(names)}
+    apart = (n for n, dim in dims.items() if n != mark and (dim is None or dim != dims[mark]))
+    for name in apart:
+        shapes = {mark: (examples, length), name: (examples, length - 1)}
+        try:
+            next(fitting_shapes(read.graph, shapes))
+        except RedirError:
+            continue
+        return False
+    return True
 
 
 TOKENS = Tokens()

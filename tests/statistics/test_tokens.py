@@ -194,3 +194,61 @@ def test_texts_of_a_file_stay_whole_where_there_is_one_length(tmp_path: Path) ->
 
 def test_texts_of_a_file_stay_whole_where_their_marks_have_gaps(tmp_path: Path) -> None:
     assert [b["input_ids"].shape for b in given(tmp_path, OPEN, [3, 12], gap=True)] == [(2, 12)]
+
+
+def pairs(first: str, second: str) -> Graph:
+    """Two texts, each with a mask, and the boxes of the words of the first: 4 numbers each."""
+    ids, mask = integers("n", first), integers("n", first)
+    boxes = Value(TensorType(np.dtype(np.float32), ("n", first, WIDTH)))
+    others, theirs = integers("n", second), integers("n", second)
+    held = [const(RNG.normal(size=(WORDS, WIDTH))) for _ in range(2)]
+    sums = [
+        ops.ReduceSum(ops.Mul(of, ops.Unsqueeze(ops.Cast(m, to=1), ints(2))), ints(1))
+        for of, m in (
+            (ops.Add(ops.Gather(held[0], ids), boxes), mask),
+            (ops.Gather(held[1], others), theirs),
+        )
+    ]
+    inputs = {"a": ids, "a_mask": mask, "boxes": boxes, "b": others, "b_mask": theirs}
+    return Graph(inputs, {"y": ops.Add(*sums)})
+
+
+def of_pairs(folder: Path, graph: Graph) -> list[Any]:
+    """Batches of a file of pairs of texts, 3 and 4, and 5 and 2 words long."""
+    ids = np.array([[20] * 5 + [7], [21] * 5 + [7]])
+    first, second = (np.arange(6) < np.array(n)[:, None] for n in ([3, 5], [4, 2]))
+    boxes = np.repeat(ids[:, :, None], WIDTH, 2).astype(np.float32)
+    masks = {"a_mask": first.astype(np.int64), "b_mask": second.astype(np.int64)}
+    arrays: dict[str, Any] = {"a": ids, "b": ids, "boxes": boxes, **masks}
+    np.savez(folder / "pairs.npz", **arrays)
+    return list(source(str(folder / "pairs.npz")).batches(graph, 2, 0))
+
+
+def test_all_that_lies_along_a_text_is_cut_where_it_ends(tmp_path: Path) -> None:
+    batches = of_pairs(tmp_path, pairs("length", "length"))
+    assert sorted(batch["boxes"].shape for batch in batches) == [(1, 4, WIDTH), (1, 5, WIDTH)]
+    for batch in batches:
+        assert np.all(batch["boxes"] == batch["a"][:, :, None])
+        assert np.array_equal(batch["a"], batch["b"])
+
+
+def test_two_texts_that_may_be_of_two_lengths_stay_whole(tmp_path: Path) -> None:
+    (batch,) = of_pairs(tmp_path, pairs("first", "second"))
+    assert batch["a"].shape == batch["b"].shape == (2, 6)
+
+
+def test_a_text_whose_parts_have_lengths_of_many_names_is_cut(tmp_path: Path) -> None:
+    shapes = [("n", f"length of {name}") for name in range(4)]
+    named = dict(zip(OPEN.inputs, shapes, strict=True))
+    inputs = {name: integers(*shape) for name, shape in named.items()}
+    nodes = dict(zip(OPEN.inputs.values(), inputs.values(), strict=True))
+    apart = Graph(inputs, {"y": rebound(OPEN.outputs["y"], nodes)})
+    shapes_of = {batch["input_ids"].shape for batch in given(tmp_path, apart, [3, 12, 5, 3])}
+    assert shapes_of == {(2, 3), (1, 12), (1, 5)}
+
+
+def rebound(value: Value, env: dict[Value, Value]) -> Value:
+    """A value made again, of other inputs."""
+    if value not in env and value.node is not None:
+        env[value] = value.node.on([rebound(v, env) for v in value.node.inputs]).outputs[0]
+    return env[value]
