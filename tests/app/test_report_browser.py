@@ -132,6 +132,24 @@ def test_only_tables_are_wider_than_a_telephone(kind: str, tmp_path: Path) -> No
     assert asked(tmp_path, page, WIDE, NARROW) == []
 
 
+BROKEN = """
+document.querySelector(".costs").parentNode.style.width = "300px";  // no window is less than 500
+const lines = (cell) => {
+  const text = document.createRange();
+  text.selectNodeContents(cell);
+  return text.getClientRects().length;
+};
+const names = [...document.querySelectorAll(".costs tbody th")];
+const words = names.filter((each) => !/[ -]/.test(each.textContent));
+tell(words.filter((each) => lines(each) > 1).map((each) => each.textContent));
+"""
+
+
+def test_no_word_is_broken_on_a_telephone(tmp_path: Path) -> None:
+    page = pages.page(compressed(), "out.html")
+    assert asked(tmp_path, page, BROKEN, NARROW) == []
+
+
 AXE = """
 const said = (rule) => [rule.id, rule.nodes.map((node) => node.html)];
 axe.run().then((found) => tell(found.violations.map(said)));
