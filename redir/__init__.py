@@ -1,6 +1,7 @@
 """redir removes redundancy from neural networks, without data."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ __all__ = [
     "to_torch",
 ]
 __version__ = "0.1.0"
+_HOME = Path(__file__).parent
+if not (_HOME / "passes").is_dir():
+    # A checkout, where some packages lie beside this one. Python that is started in it finds this
+    # folder before what is installed.
+    __path__.append(str(_HOME.parent))
 _ROOMS = {
     "redir.app.api": ("compress", "plan"),
     "redir.errors": ("RedirError",),

@@ -157,6 +157,16 @@ def _site(python: Path) -> Path:
     return Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
 
 
+def test_python_that_starts_in_a_checkout_finds_all_packages(tmp_path: Path) -> None:
+    site = {str(distribution(name).locate_file("")) for name in ("numpy", "onnx")}
+    code = (
+        f"import sys; sys.path[:0] = {[str(ROOT), *sorted(site)]}\n"
+        "import redir; print(*redir.load(redir.__path__[0] + '/demo/digits.onnx').inputs)"
+    )
+    # -S leaves out what an editable install does to find them.
+    assert run(sys.executable, "-S", "-c", code, cwd=tmp_path) == "image\n"
+
+
 @pytest.mark.nightly
 def test_it_compresses_without_an_extra(alone: Path, tmp_path: Path) -> None:
     shutil.copy(ROOT / "redir/demo/digits.onnx", tmp_path / "model.onnx")
