@@ -179,12 +179,15 @@ def _kept_apart(sizes: Sizes, end: _End) -> tuple[int, int] | None:
 
 
 def _tied(node: Node, x: Value) -> Iterator[tuple[int, int, Array]]:
-    """Axes of an operand and of the result, and which channel of the one each of the other has."""
+    """Axes of an operand and of the result, and which channel of the one each of the other has.
+
+    Not those of the result on which there is more, as there is where it is padded.
+    """
     y = node.outputs[0]
     for link in (k for k in node.op.links(node) if k.kind == "same"):
         if link.a[0] is y and link.b[0] is x:
             yield link.b[1], link.a[1], link.index
-        elif link.a[0] is x and link.b[0] is y:
+        elif link.a[0] is x and link.b[0] is y and len(link.index) == y.type.size(link.b[1]):
             yield link.a[1], link.b[1], np.argsort(link.index)
 
 

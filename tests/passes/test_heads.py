@@ -14,9 +14,8 @@ import redir
 from redir import ops
 from redir.cost import Sizes, macs, parameters
 from redir.ir import Graph, Node, Value, evaluate
-from redir.ir.rewriter import Outputs, transform
-from redir.ir.tensor import Array, Tensor
-from redir.layers.linear import Linear, linear
+from redir.ir.tensor import Array
+from redir.layers.linear import linear
 from redir.passes import Factorize, Heads
 from redir.passes.factorize.forms import sizes_within
 from redir.passes.factorize.heads import Heads as Met
@@ -208,83 +207,6 @@ def test_what_heads_have_too_much_of_goes_without_loss(shared: int) -> None:
     sizes = [v.type.shape for n in after.nodes if n.op == ops.Softmax for v in n.inputs]
     assert sizes == [v.type.shape for n in graph.nodes if n.op == ops.Softmax for v in n.inputs]
     assert off(graph, after) < 1e-3
-
-
-def test_a_head_of_which_nothing_is_read_is_turned_as_well() -> None:
-    graph = GRAPHS["plain"]
-    values = next(each for each in met(graph) if each.reads)
-    weights = values.second.weight.copy()
-    weights[0][:, values.right[1]] = 0
-    idle = _with_weights(graph, values.second, weights)
-    after = turned(idle, [drawn(idle)], met(idle))
-    assert off(idle, after) < 1e-4
-    less = Heads(rank=5, **FEW)(idle)
-    assert macs(less) < macs(idle)
-
-
-def _with_weights(graph: Graph, layer: Linear, weights: Array) -> Graph:
-    def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
-        held = layer.held.node is node
-        stored = Tensor.take(layer.stored(weights).astype(np.float32))
-        return node.on(inputs, value=stored).outputs if held else None
-
-    return transform(graph, visit)
-
-
-def sharing(*places: int, opset: int = 23) -> Callable[[Value], Value]:
-    """An Attention whose operands are results of three layers, some of them of one."""
-
-    def make(x: Value) -> Value:
-        op = ops.lookup("Attention", opset)
-        assert op is not None
-        parts = [layer(x, (WIDTH, 3 * PLACES)) for _ in range(3)]
-        split = [
-            ops.Transpose(ops.Reshape(part, ints(0, 0, 3, PLACES)), perm=(0, 2, 1, 3))
-            for part in parts
-        ]
-        flat = ops.Transpose(
-            Node(op, tuple(split[p] for p in places)).outputs[0], perm=(0, 2, 1, 3)
-        )
-        return layer(ops.Reshape(flat, ints(0, 0, 3 * PLACES)), (3 * PLACES, WIDTH))
-
-    return make
-
-
-def squared(x: Value) -> Value:
-    """Values that weigh themselves."""
-    values = layer(x, (WIDTH, PLACES))
-    return layer(ops.MatMul(values, values), (PLACES, WIDTH))
-
-
-READ_TWICE: Mapping[str, tuple[Graph, list[bool]]] = {
-    "keys are values": (graph_of(sharing(0, 1, 1), 23), []),
-    "queries are values": (graph_of(sharing(0, 1, 0), 23), []),
-    "values are the mask": (graph_of(sharing(0, 1, 2, 2), 23), [False]),
-    "queries are the mask": (graph_of(sharing(0, 1, 2, 0), 23), [True]),
-    "values weigh themselves": (graph_of(squared), []),
-}
-
-
-@pytest.mark.parametrize("why", READ_TWICE)
-def test_what_a_node_reads_twice_is_not_turned(why: str) -> None:
-    graph, reads = READ_TWICE[why]
-    found = met(graph)
-    assert [each.reads for each in found] == reads
-    assert off(graph, turned(graph, [drawn(graph)], found)) < 1e-4
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_heads_side_by_side_are_not_taken_for_one(count: int) -> None:
-    op = ops.lookup("MultiHeadAttention", 1, "com.microsoft")
-    assert op is not None
-    x = placeholder("n", PLACES, WIDTH)
-    parts = [layer(x, (WIDTH, 3 * EACH)) for _ in range(3)]
-    mixed = Node(op, tuple(parts), {"num_heads": count}).outputs[0]
-    y = layer(mixed, (3 * EACH, WIDTH))
-    graph = Graph({"x": x}, {"y": y}, opset={"": 17, "com.microsoft": 1})
-    found = met(graph)
-    assert len(found) == (count == 1)
-    assert off(graph, turned(graph, [drawn(graph)], found)) < 1e-4
 
 
 @every_graph
