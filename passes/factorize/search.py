@@ -45,7 +45,7 @@ def hastened(planned: Planned, time: Callable[[Choices], float], share: float) -
     that saves for each that is asked, and once one plan is too slow and one fast enough, between.
     """
     tried, short, enough = list[tuple[float, Choices]](), (0.0, 1.0), (1.0, 0.0)
-    asked = 1 - share
+    asked, aim = 1 - share, share - _CLOSE / 2  # what comes ever closer from above is too slow
     for _ in progress(range(_TIMINGS), "timings"):
         plan = planned(asked)
         left = time(plan)
@@ -54,7 +54,7 @@ def hastened(planned: Planned, time: Callable[[Choices], float], share: float) -
             break
         last = short
         short, enough = ((asked, left), enough) if left > share else (short, (asked, left))
-        asked = _between(short, enough, share) if enough[1] else _beyond(last, short, share)
+        asked = _between(short, enough, aim) if enough[1] else _beyond(last, short, aim)
     return nearest(tried)
 
 

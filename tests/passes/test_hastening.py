@@ -53,3 +53,10 @@ def test_what_cannot_be_reached_gets_the_fastest() -> None:
     left, count = timed(lambda asked: 1 - 0.1 * asked, 0.5)
     assert left == pytest.approx(1 - 0.1 * 0.98)
     assert count <= 6
+
+
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.4])
+def test_what_comes_ever_closer_is_fast_enough_in_the_end(share: float) -> None:
+    left, count = timed(lambda asked: 1 - 0.95 * asked**0.85, share)
+    assert share - 0.02 <= left <= share
+    assert count <= 6
