@@ -57,7 +57,12 @@ class Studying(Observing):
         Raises:
             BadInput: it cannot be run, and that is ``needed``.
             TooLarge: to run it takes too much memory, or time.
+
+        Warns:
+            Skipped: ``ignore`` names none of its layers.
+            Unchanged: it cannot be run.
         """
+        self.heed((node for node in graph.nodes if node.inputs), self.ignore)  # no constants
         try:
             at = tuple((shapes or {}).items())
             at_all = self.source, self.examples, self.seed, self.ignore, at

@@ -144,6 +144,7 @@ class Prune(Observing, Planning):
 
     def _chosen(self, coupling: Coupling, place: Place) -> tuple[Ranking, Gone]:
         """The last ranking, and what goes by it."""
+        self.heed(coupling.graph.nodes, self.ignore)
         gone, first = frozenset[int](), self._ranking(coupling, frozenset())
         for step in progress(range(1, self.steps + 1), "steps"):
             ranking = self._ranking(coupling, gone) if gone else first

@@ -150,8 +150,8 @@ _SOURCES = {
     "self": "texts that the model writes itself; no data is used",
     "tokens": "short texts of words drawn at random, a guess; counts of words or the model's own "
     "tokenizer.json, as in --statistics tokenizer.json, or real texts in FILE.npz, lose less",
-    "drawn": "inputs drawn at random, a guess, since norms and PyTorch are not there to make "
-    "better ones, or that takes long; images of your own, as in --statistics FOLDER, or other "
+    "drawn": "inputs drawn at random, a guess (to make better ones takes batch norms, PyTorch, and "
+    "a model that is not too large); images of your own, as in --statistics FOLDER, or other "
     "inputs in FILE.npz, lose less",
 }
 

@@ -210,6 +210,8 @@ def targets(options: argparse.Namespace) -> dict[str, Any]:
         raise BadInput(f"{_flag(name)} {given[name]}: expected more than 0")
     if "max_drop" not in given:
         return given
+    if not options.eval:
+        raise BadInput(f"--max-drop {given['max_drop']} is judged on data: --eval names none")
     judged = {"eval": options.eval or "", "metric": options.metric}
     return given | {name: value for name, value in judged.items() if value is not None}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redir.errors import BadPipeline
+from redir.errors import BadPipeline, Skipped
+from redir.ir import Node
 from redir.pipeline.pipeline import Pass
 from redir.statistics import Source, source
 
@@ -31,3 +34,13 @@ class Observing(Pass):
     def source(self) -> Source:
         """Where inputs come from."""
         return source(self.statistics, self.preprocess)
+
+    def heed(self, nodes: Iterable[Node], ignore: str) -> None:
+        """Warn where none of ``nodes`` has a name of those to ``ignore``: it may be mistyped.
+
+        Warns:
+            Skipped: there is none.
+        """
+        if ignore and not any(node.matches(ignore) for node in nodes):
+            why = f"no layer has a name like {ignore!r}, to be ignored: redir stats shows names"
+            warnings.warn(f"{self.name}: {why}", Skipped, stacklevel=4)

@@ -121,6 +121,8 @@ class Planning(Pass):
                 raise BadPipeline(
                     f"{self.name}: {name} is above 0 and at most {most[name]}: {value}"
                 )
+            if name == "speed" and value < 1:
+                raise BadPipeline(f"{self.name}: speed is times as fast, 1 or more: {value}")
         return given
 
     @property

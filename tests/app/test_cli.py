@@ -218,7 +218,7 @@ def test_compress_says_why_a_model_stays_that_would_not_be_faster(
         ("--macs 0", "expected more than 0"),
         ("--macs 2", "above 0 and at most 1"),
         ("--macs 0.5 --params 0.5", "one target at a time"),
-        ("--max-drop 1", "need each other"),
+        ("--max-drop 1", "is judged on data: --eval names none"),
         ("--macs 0.5 --preset red", "no pass takes macs"),
         ("--macs 0.5 --forms round", "there is no form 'round'"),
         ("--macs 0.5 --statistics none.npz", "none.npz"),

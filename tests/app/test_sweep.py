@@ -174,7 +174,7 @@ def test_the_curve_has_what_was_measured() -> None:
         ("--macs 0.5 --json good.onnx", "it is the input"),
         ("--macs 0.5 --eval good.onnx", "not an npz file"),
         ("--macs 0.5 --seed -1", "expected 0 or more"),
-        ("--max-drop 1", "need each other"),
+        ("--max-drop 1", "is judged on data: --eval names none"),
         ("--macs 0.5 --resume", "--json names none"),
         ("--macs 0.5 --resume --json -", "--json names none"),
     ],

@@ -13,7 +13,7 @@ import redir
 from redir import ops
 from redir.cost import macs
 from redir.cost.models import Count
-from redir.errors import BadPipeline, Unchanged
+from redir.errors import BadPipeline, Skipped, Unchanged
 from redir.ir import Graph, Value, evaluate
 from redir.passes import Expand, LowRank, Narrower, Pivoted, Reduce, Spatial
 from redir.passes.factorize.alone import Alone
@@ -150,6 +150,8 @@ def test_under_a_cost_that_is_measured_the_whole_must_pay() -> None:
 def test_layers_that_are_ignored_stay() -> None:
     graph = GRAPHS[LowRank]
     assert quick(LowRank, rank=2, ignore="*")(graph) is graph
+    with pytest.warns(Skipped, match="low-rank: no layer has a name like 'last'"):
+        assert quick(LowRank, rank=2, ignore="last")(graph) is not graph
 
 
 def test_why_a_layer_stays_is_said() -> None:

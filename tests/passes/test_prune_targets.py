@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from redir import ops
 from redir.check.guarantees import constants
 from redir.cost import macs, parameters
-from redir.errors import BadPipeline
+from redir.errors import BadPipeline, Skipped
 from redir.importance import Evidence, Family
 from redir.ir import Graph, Source, Value
 from redir.ir.tensor import Array
@@ -175,6 +175,8 @@ def test_layers_of_a_name_stay() -> None:
     assert widths(Prune(0.5, ignore="stem/*")(graph)) == [8, 4, 4]
     assert widths(Prune(0.5, ignore="body/*")(graph)) == [8, 8, 4]
     assert Prune(0.5, ignore="*")(graph) is graph
+    with pytest.warns(Skipped, match=r"prune: no layer has a name like 'steam/\*'"):
+        assert widths(Prune(0.5, ignore="steam/*")(graph)) == [4, 4, 4]
 
 
 def test_scores_are_taken_anew_in_each_step() -> None:
@@ -223,6 +225,7 @@ def test_in_steps_what_read_a_channel_that_is_gone_counts_no_more(
         ("macs=1.5", "macs is above 0 and at most 1"),
         ("macs=-1", "macs is above 0"),
         ("speed=101", "speed is above 0 and at most 100"),
+        ("speed=0.5", "speed is times as fast, 1 or more: 0.5"),
         ("macs=0.5,params=0.5", "one target at a time, not macs and params"),
         ("macs=0.5,channel_ratio=0.3", "one target at a time, not macs and channel_ratio"),
         ("steps=0", "steps, min_channels and align are 1 or more"),
