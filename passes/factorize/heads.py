@@ -16,7 +16,7 @@ from redir.ir import Node, Value
 from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear, whole
-from redir.ops import tensor_of
+from redir.ops import is_absent, tensor_of
 
 _LARGE = 2**24  # numbers of a result whose channels are followed
 
@@ -122,6 +122,12 @@ def _multiplies(node: Node, value: Value) -> bool:
     return node.has("linear") and len(terms) == 1 and node.inputs.index(value) in terms[0]
 
 
+def _weighs(node: Node, value: Value) -> bool:
+    """Whether a node multiplies a value by what flows too, as pooling and resizing do not."""
+    others = (v for v in node.inputs if v is not value and not is_absent(v))
+    return _multiplies(node, value) and any(tensor_of(v) is None for v in others)
+
+
 def _scores(sizes: Sizes, ends: Sequence[_End]) -> Iterator[Heads]:
     """Results of two layers, of which a node sums products."""
     once = [end for end in ends if end.once]
@@ -148,7 +154,7 @@ def _summed(first: _End, second: _End) -> tuple[int, int] | None:
 
 def _values(sizes: Sizes, ends: Sequence[_End], layers: set[Node]) -> Iterator[Heads]:
     """Results of a layer that are weighed, alike in each head, before another layer reads them."""
-    for end in (e for e in ends if e.once and e.node and _multiplies(e.node, e.value)):
+    for end in (e for e in ends if e.once and e.node and _weighs(e.node, e.value)):
         assert end.node is not None
         axes = _kept_apart(sizes, end)
         left = None if axes is None else _apart(sizes, end, axes[0])

@@ -14,9 +14,9 @@ from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array, Tensor
 from redir.layers.linear import Linear
-from redir.passes import Heads
+from redir.passes import Heads, Narrower
 from redir.passes.factorize.turning import turned
-from tests.helpers import ints, placeholder
+from tests.helpers import const, ints, placeholder
 from tests.passes.test_heads import (
     EACH,
     FEW,
@@ -90,7 +90,7 @@ def padded(*pads: int, channels: int = 6) -> Graph:
 @pytest.mark.parametrize(
     ("graph", "count"),
     [
-        (padded(0, 0, 1, 1, 0, 0, 1, 1), 1),
+        (padded(0, 0, 1, 1, 0, 0, 1, 1), 0),
         (padded(0, 1, 0, 0, 0, 1, 0, 0, channels=8), 0),
         (
             graph_of(
@@ -136,3 +136,24 @@ def test_heads_side_by_side_are_not_taken_for_one(count: int) -> None:
     found = met(graph)
     assert len(found) == (count == 1)
     assert off(graph, turned(graph, [drawn(graph)], found)) < 1e-4
+
+
+def resized(x: Value) -> Value:
+    return ops.Resize(x, const([]), const([1, 1, 2, 2]), mode="nearest")
+
+
+def pooled(x: Value) -> Value:
+    return ops.AveragePool(x, kernel_shape=(3, 3))
+
+
+@pytest.mark.parametrize("between", [resized, pooled])
+def test_what_is_pooled_or_resized_is_narrower_and_no_head(
+    between: Callable[[Value], Value],
+) -> None:
+    wide = between(ops.Conv(IMAGE, normal(6, 4, 1, 1), normal(6)))
+    y = ops.Conv(wide, normal(4, 6, 1, 1), normal(4))
+    graph = Graph({"x": IMAGE}, {"y": y}, opset={"": 17})
+    assert not met(graph)
+    after = Narrower(rank=4, **FEW)(graph)
+    assert macs(after) < macs(graph)
+    assert off(graph, after) < 0.1
