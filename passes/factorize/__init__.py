@@ -31,7 +31,7 @@ __all__ = ["Expand", "Factorize", "Heads", "LowRank", "Narrower", "Pivoted", "Re
 
 _TARGETS = {"macs": 1, "params": 1, "bytes": 1, "speed": 100, "error": 1, "max_drop": 100}
 _FAST = 8  # of which runtimes like multiples
-_CLEARLY = 0.5  # as far: plans whose layers are solved alone compare no better than that
+_CLEARLY = 0.7  # as far: plans whose layers are solved alone compare no better than that
 _HALF = 0.5  # of the multiply-adds, where no target is given
 
 
