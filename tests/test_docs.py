@@ -19,10 +19,11 @@ from redir.app import demo
 from redir.app.cli import main
 from redir.cost.models import Latency
 from redir.io import models
-from redir.ir import Graph
+from redir.ir import Graph, Value
+from redir.ir.tensor import TensorType
 from redir.runtime import onnxruntime
 from redir.statistics.sources import Auto, Drawn
-from tests.helpers import const
+from tests.helpers import const, ints
 from tests.pages import DOCS, ROOT, named
 
 DIGITS = ROOT / "redir/demo/digits.onnx"
@@ -72,6 +73,36 @@ def begun() -> Graph:
     return Graph(whole.inputs, {"logits": ops.Gemm(pooled, weight, transB=1)})
 
 
+def encoder() -> Graph:
+    """A small encoder of texts: words, an attention of two heads, and a hidden layer."""
+    ids, mask = (Value(TensorType(np.dtype(np.int64), ("batch", "length"))) for _ in range(2))
+    x = ops.Gather(held(64, 24), ids)
+    q, k, v = (apart(ops.MatMul(x, held(24, 24))) for _ in range(3))
+    scores = ops.Softmax(ops.MatMul(q, ops.Transpose(k, perm=(0, 1, 3, 2))))
+    mixed = ops.Transpose(ops.MatMul(scores, v), perm=(0, 2, 1, 3))
+    x = ops.Add(x, ops.MatMul(ops.Reshape(mixed, ints(0, 0, 24)), held(24, 24)))
+    x = ops.Add(x, ops.MatMul(ops.Relu(ops.MatMul(x, held(24, 96))), held(96, 24)))
+    kept = ops.Mul(x, ops.Unsqueeze(ops.Cast(mask, to=1), ints(2)))
+    y = ops.ReduceMean(kept, ints(1), keepdims=0)
+    return Graph({"input_ids": ids, "attention_mask": mask}, {"embedding": y}, opset={"": 18})
+
+
+def held(*shape: int) -> Value:
+    return const(np.random.default_rng(shape).normal(size=shape) / 5)
+
+
+def apart(x: Value) -> Value:
+    return ops.Transpose(ops.Reshape(x, ints(0, 0, 2, 12)), perm=(0, 2, 1, 3))
+
+
+def write_texts(folder: Path) -> None:
+    """An encoder, some texts, and some words."""
+    models.save(encoder(), str(folder / "encoder.onnx"))
+    ids = np.random.default_rng(0).integers(4, 64, (8, 6))
+    np.savez(folder / "texts.npz", input_ids=ids, attention_mask=np.ones_like(ids))
+    (folder / "ids.txt").write_text("\n".join(map(str, range(32))), encoding="utf-8")
+
+
 @pytest.fixture
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the snippets read."""
@@ -80,6 +111,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     models.save(network, str(tmp_path / "model.onnx"))
     shutil.copy(ROOT / "redir/demo/digits.npz", tmp_path / "images.npz")
     zipped(tmp_path / "photos.zip", 1 if page.stem in LARGE else 8)
+    write_texts(tmp_path)
     for name in lent():
         shutil.copy(SHARED / LENT[name], tmp_path / name)
     for name in MODULES.get(page.stem, ()):
