@@ -94,7 +94,7 @@ class Factorize(Studying, Planning):
             raise BadPipeline("factorize: metric is for max_drop and eval")
         if self.align < 0:
             raise BadPipeline(f"factorize: align is 0 or more: {self.align}")
-        self._forms()
+        _ = self.allowed
 
     @property
     def asked(self) -> Mapping[str, float]:
@@ -117,9 +117,6 @@ class Factorize(Studying, Planning):
     @property
     def allowed(self) -> Sequence[str]:
         """The forms that layers may take."""
-        return self._forms()
-
-    def _forms(self) -> Sequence[str]:
         if self.forms == "all":
             return DENSE if self._timed else FORMS
         found = self.forms.split("+")
@@ -152,7 +149,7 @@ class Factorize(Studying, Planning):
         plan = Plan.of(found, choices, self._unit)
         if self._timed:
             return plan
-        planned = found.planner(counted(self._unit, 1), self._forms(), self._align)
+        planned = found.planner(counted(self._unit, 1), self.allowed, self._align)
         return replace(plan, curve=tradeoff(found, planned, self._unit))
 
     def planned(self, graph: Graph, place: Place | None = None) -> Plan:
@@ -208,7 +205,7 @@ class Factorize(Studying, Planning):
 
     def _by(self, found: Study, place: Place, saving: Saving, rule: str) -> Choices:
         ((target, value),) = self.asked.items()
-        planned = found.planner(saving, self._forms(), self._align, rule)
+        planned = found.planner(saving, self.allowed, self._align, rule)
         if target in COUNTED:
             return sharing(found, target, value, place, planned)
         if target == "speed":
@@ -231,7 +228,7 @@ class Factorize(Studying, Planning):
         if not self._timed:
             return counts
         clock = BRIEF if self._clock is LATENCY else self._clock
-        times = savings(found, self._forms(), self._align, clock)
+        times = savings(found, self.allowed, self._align, clock)
         if not is_count:
             return times
         return lambda form, rank: counts(form, rank) if times(form, rank) > 0 else 0.0

@@ -105,7 +105,7 @@ def _moved(sizes: Sizes, node: Node, value: Value, held: Array) -> Sequence[Arra
     if node.has("elementwise") and _multiplies(node, value):
         single = all(v.type.static is not None and prod(v.type.static) == 1 for v in others)
         return [held] if single and held.shape == sizes.type(node.outputs[0]).static else ()
-    if not node.has("moves_data") or list(node.op.terms(node)) != [(0,)] or others[:1] == [value]:
+    if not node.has("moves_data") or list(node.op.terms(node)) != [(0,)]:
         return ()
     tensors = [tensor_of(v) for v in sizes.node(node).inputs[1:]]
     if value is not node.inputs[0] or any(tensor is None for tensor in tensors):

@@ -59,7 +59,7 @@ class Narrower(Factoring):
     @property
     def port(self) -> Port:
         """The axis whose channels go."""
-        return self.layer.x, self.layer.x_axis % (self.layer.x.rank or 1)
+        return self.layer.x_port
 
     @property
     def step(self) -> int:
@@ -101,7 +101,7 @@ def narrower(
     layer = form.layer
     if prod(layer.kernel) > 1:
         return "it has a kernel"
-    port = layer.x, layer.x_axis % (layer.x.rank or 1)
+    port = layer.x_port
     if port not in coupling.starts:
         return "the number of its channels is not known"
     channels = coupling.group(port)

@@ -39,7 +39,7 @@ class Scores(Narrower):
     @property
     def port(self) -> Port:
         """The axis whose channels go: of the results."""
-        return self.layer.y, self.layer.y_axis % (self.layer.y.rank or 1)
+        return self.layer.y_port
 
     def errors(self, moments: Moments) -> Array:
         """The energy of scores that is lost, over that which noise as large as queries would have.
@@ -103,5 +103,4 @@ def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) 
 
 def _groups(coupling: Coupling, layer: Linear) -> Array | None:
     """The groups of the results of a layer."""
-    port = layer.y, layer.y_axis % (layer.y.rank or 1)
-    return coupling.group(port) if port in coupling.starts else None
+    return coupling.group(layer.y_port) if layer.y_port in coupling.starts else None

@@ -25,15 +25,8 @@ from redir.passes.factorize.uneven import Uneven
 from redir.passes.factorize.wide import FEATURES, Wide
 
 FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
-DENSE = (
-    "spatial",
-    "reduce",
-    "expand",
-    "low-rank",
-    "narrower",
-    "heads",
-    "gone",
-)  # runtimes like these
+# Runtimes like these.
+DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower", "heads", "gone")
 FORMS = (*DENSE, "uneven-depthwise", "pivoted")
 
 
@@ -104,7 +97,7 @@ def thinned(sizes: Sizes, ways: Mapping[Node, Sequence[Factoring]]) -> list[Head
 def _apart(forms: Sequence[Factoring], coupling: Coupling, thinned: set[int]) -> list[Factoring]:
     """The forms but ``pivoted``, which reads some of its own results, where channels may go."""
     layer = forms[0].layer
-    port = layer.y, layer.y_axis % (layer.y.rank or 1)
+    port = layer.y_port
     stay = port not in coupling.starts or thinned.isdisjoint(coupling.group(port).tolist())
     return [form for form in forms if stay or not isinstance(form, Pivoted)]
 

@@ -98,8 +98,8 @@ def readers(coupling: Coupling, gone: Collection[int]) -> Readers:
         layer = linear(node) if node.has("layer") else ""
         if not isinstance(layer, Linear) or not _is_solvable(coupling.graph, layer):
             continue
-        port = layer.x, layer.x_axis % (layer.x.rank or 1)
-        behind = layer.y, layer.y_axis % (layer.y.rank or 1)
+        port = layer.x_port
+        behind = layer.y_port
         if port in coupling.starts and behind in coupling.starts:
             lost, unmade = (lost_of(p).reshape(layer.groups, -1) for p in (port, behind))
             if np.any(lost.any(1) & ~lost.all(1)):

@@ -79,7 +79,7 @@ def read_by(family: Family, evidence: Evidence, of: AtLayer) -> Array:
     """What is asked of each layer that reads a family, of each of its channels."""
     known, rows = evidence.at_layers(of), list[Array]()
     for layer in (layer for weights in family.readers for layer in weights.layers):
-        places = family.places((layer.x, layer.x_axis % (layer.x.rank or 1)))
+        places = family.places(layer.x_port)
         rows.append(family.mean(places, known[layer.node]))
     return np.array(rows)
 

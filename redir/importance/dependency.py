@@ -64,7 +64,7 @@ class Energy:
         """A row for each layer that reads the channels."""
         found = []
         for layer in (layer for weights in family.readers for layer in weights.layers):
-            places = family.places((layer.x, layer.x_axis % (layer.x.rank or 1)))
+            places = family.places(layer.x_port)
             read = np.square(layer.kernels, dtype=np.float64).sum((1, 2))
             found.append(family.total(places, evidence.energies[layer.node] * read))
         return np.array(found)

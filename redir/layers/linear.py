@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from redir import ops
-from redir.ir import Graph, Node, Value
+from redir.ir import Graph, Node, Port, Value
 from redir.ir.tensor import Array
 from redir.ops import is_absent, tensor_of
 
@@ -90,6 +90,16 @@ class Linear:
         if self.node.op in CONVS:
             return -1 - len(self.kernel)
         return -1 if self.place == 1 or self.x.rank == 1 else -_MATRIX
+
+    @property
+    def x_port(self) -> Port:
+        """The axis that the inputs lie along, of the operand that flows in."""
+        return self.x, self.x_axis % (self.x.rank or 1)
+
+    @property
+    def y_port(self) -> Port:
+        """The axis that the outputs lie along, of the result."""
+        return self.y, self.y_axis % (self.y.rank or 1)
 
     @property
     def alpha(self) -> float:
