@@ -22,7 +22,7 @@ from redir.passes.factorize.search import furthest, hastened, losing, within
 from redir.passes.factorize.study import MEASURED, NOISE, Choices, Saving, Study, counted
 from redir.passes.factorize.studying import Studying
 from redir.passes.factorize.tradeoff import tradeoff
-from redir.passes.factorize.ways import DENSE, FORMS, all_factorings
+from redir.passes.factorize.ways import DENSE, FORMS, all_factorings, parted
 from redir.pipeline import Place
 from redir.pipeline.planning import Planning, carry_out
 from redir.runtime.open_sizes import Shapes
@@ -185,7 +185,8 @@ class Factorize(Studying, Planning):
         if 1 in (self.macs, self.params, self.bytes, self.speed):
             return None
         if self.plan:  # which is refused before statistics are taken, for these take long
-            self._plan.choices(graph, all_factorings(Sizes.of(graph, shapes), self.ignore))
+            own = parted(sizes := Sizes.of(graph, shapes), self.ignore).graph
+            self._plan.choices(own, all_factorings(Sizes(own, sizes.shapes), self.ignore))
         return self.study(graph, shapes, needed=bool(self.plan))
 
     @property

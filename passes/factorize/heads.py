@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 
-from redir import ops
+from redir.channels.coupling import Coupling
 from redir.cost import Sizes
-from redir.errors import RedirError
 from redir.ir import Node, Value
-from redir.ir.interpreter import compute
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear, whole
 from redir.ops import is_absent, tensor_of
+from redir.passes.factorize.following import LARGE, End, ends, followed, lined, tied, varies
 
-_LARGE = 2**24  # numbers of a result whose channels are followed
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """What a node reads: which columns of ``value`` are channels, if ``axes`` are made one.
+
+    ``columns`` (heads, size) stand as the channels of ``Heads``.
+    """
+
+    value: Value
+    axes: tuple[int, ...]
+    columns: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +38,11 @@ class Heads:
     place meet. They are results of both, products of which are summed over each head: scores. Or,
     if the second layer ``reads`` them, results of the first and inputs of the second, which have
     been weighed in between: values. Heads that have a channel in common have all, on one side.
+    ``node`` multiplies what meets.
+
+    Queries and keys that are turned by their place, or of which each has a factor, are in a basis:
+    only ``each`` so many of them, side by side here, may all be multiplied by one number, and that
+    they meet is seen at the ``operands`` of the node. The nodes ``aside`` have what turns them.
     """
 
     first: Linear
@@ -36,28 +50,10 @@ class Heads:
     left: Array
     right: Array
     reads: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _End:
-    """What reads channels of a layer, moved: ``numbers`` says which stands where in ``value``.
-
-    There is no ``node`` where the graph gives them out.
-    """
-
-    layer: Linear
-    node: Node | None
-    value: Value
-    numbers: Array
-
-    @property
-    def once(self) -> bool:
-        """Whether a node reads the value, and as one operand alone."""
-        return self.node is not None and self.node.inputs.count(self.value) == 1
-
-    def has(self, layer: Linear, channels: Array) -> bool:
-        """Whether it reads any of some results of a layer."""
-        return self.layer.node is layer.node and bool(np.isin(channels, self.numbers).any())
+    node: Node
+    each: int = 1
+    operands: tuple[Operand, Operand] | None = None
+    aside: Sequence[Node] = ()
 
 
 def heads(sizes: Sizes, layers: Sequence[Linear]) -> list[Heads]:
@@ -65,55 +61,21 @@ def heads(sizes: Sizes, layers: Sequence[Linear]) -> list[Heads]:
 
     Axes are followed at ``sizes``.
     """
-    ends = [end for layer in layers for end in _ends(sizes, whole(sizes.graph, layer))]
-    return [*_scores(sizes, ends), *_values(sizes, ends, {layer.node for layer in layers})]
+    found = [end for layer in layers for end in ends(sizes, whole(sizes.graph, layer))]
+    return [*_scores(sizes, found), *_values(sizes, found, {layer.node for layer in layers})]
 
 
-def _ends(sizes: Sizes, layer: Linear) -> Iterator[_End]:
-    shape = sizes.type(layer.y).static
-    if shape is not None and prod(shape) < _LARGE:
-        numbers = np.broadcast_to(_lined(np.arange(layer.outputs), layer.y_axis), shape)
-        for node, value, held in _followed(sizes, layer.y, numbers):
-            yield _End(layer, node, value, held)
+def products(sizes: Sizes, layers: Sequence[Linear]) -> Mapping[Node, int]:
+    """The nodes that sum products over channels of layers, none of which is a constant.
 
-
-def _lined(numbers: Array, axis: int) -> Array:
-    """Numbers along an axis, counted from the end."""
-    return numbers.reshape(-1, *[1] * (-1 - axis))
-
-
-def _followed(
-    sizes: Sizes, start: Value, numbers: Array
-) -> Iterator[tuple[Node | None, Value, Array]]:
-    """What reads a value, where others have moved it, each with the numbers that it finds there."""
-    graph, flowing = sizes.graph, [(start, numbers)]
-    for value, held in flowing:
-        for node in graph.readers.get(value, ()):
-            moved = _moved(sizes, node, value, held)
-            flowing += zip(node.outputs, moved, strict=False)
-            if not moved and node.op != ops.Shape:
-                yield node, value, held
-        if value in graph.outputs.values():
-            yield None, value, held
-
-
-def _moved(sizes: Sizes, node: Node, value: Value, held: Array) -> Sequence[Array]:
-    """The numbers in the results of a node that moves them, or multiplies all by one number."""
-    if node.inputs.count(value) > 1:
-        return ()
-    others = [v for v in node.inputs if v is not value]
-    if node.has("elementwise") and _multiplies(node, value):
-        single = all(v.type.static is not None and prod(v.type.static) == 1 for v in others)
-        return [held] if single and held.shape == sizes.type(node.outputs[0]).static else ()
-    if not node.has("moves_data") or list(node.op.terms(node)) != [(0,)]:
-        return ()
-    tensors = [tensor_of(v) for v in sizes.node(node).inputs[1:]]
-    if value is not node.inputs[0] or any(tensor is None for tensor in tensors):
-        return ()
-    try:
-        return compute(sizes.node(node), [held, *(t.array for t in tensors if t is not None)])
-    except RedirError:
-        return ()
+    Each is given with how many of the two are results of ``layers`` as heads could be of.
+    """
+    found = [end for layer in layers for end in ends(sizes, whole(sizes.graph, layer))]
+    read, coupling = {(end.node, end.value) for end in found}, sizes.graph.analysis(Coupling)
+    made = coupling.groups_of([layer.y_port for layer in layers])
+    sums = ((node, k) for node, k in coupling.contracted if k.a[0] is not k.b[0])
+    ours = {n: (k.a, k.b) for n, k in sums if not made.isdisjoint(coupling.groups_of((k.a, k.b)))}
+    return {node: sum((node, v) in read for v, _ in pair) for node, pair in ours.items()}
 
 
 def _multiplies(node: Node, value: Value) -> bool:
@@ -128,18 +90,77 @@ def _weighs(node: Node, value: Value) -> bool:
     return _multiplies(node, value) and any(tensor_of(v) is None for v in others)
 
 
-def _scores(sizes: Sizes, ends: Sequence[_End]) -> Iterator[Heads]:
+def _scores(sizes: Sizes, ends: Sequence[End]) -> Iterator[Heads]:
     """Results of two layers, of which a node sums products."""
     once = [end for end in ends if end.once]
     for first in once:
         for second in (e for e in once if e.node is first.node and e is not first):
             axes = _summed(first, second)
-            if axes is not None:
-                left, right = _apart(sizes, first, axes[0]), _apart(sizes, second, axes[1])
-                yield from _met(first.layer, second.layer, left, right, (first, second), ends)
+            if axes is None:
+                continue
+            rows = _apart(sizes, first, axes[0]), _apart(sizes, second, axes[1])
+            if first.free and second.free:
+                yield from _met(first.layer, second.layer, rows, (first, second), ends)
+            else:
+                yield from _in_basis(sizes, (first, second), axes, rows, ends)
 
 
-def _summed(first: _End, second: _End) -> tuple[int, int] | None:
+def _in_basis(
+    sizes: Sizes,
+    used: tuple[End, End],
+    axes: tuple[int, int],
+    rows: tuple[Array | None, Array | None],
+    ends: Sequence[End],
+) -> Iterator[Heads]:
+    """Scores of channels that go with those that have the same number."""
+    columns = [_columns(sizes, end, axis) for end, axis in zip(used, axes, strict=True)]
+    places = [each.columns for each in columns if each is not None]
+    known = [row for row in rows if row is not None]
+    if len(known) < len(rows) or len(places) < len(columns):
+        return
+    arrays = np.broadcast_arrays(*known, *places)
+    flat = [array.reshape(-1, array.shape[-1]) for array in arrays]
+    order = np.argsort(flat[0], 1, kind="stable")
+    left, right, *places = (np.take_along_axis(each, order, 1) for each in flat)
+    each = _each(left, used[0].alike)
+    if each and each == _each(right, used[1].alike):
+        met = [_members(r, e.alike, each) for r, e in zip((left, right), used, strict=True)]
+        operands = [replace(c, columns=p) for c, p in zip(columns, places, strict=True) if c]
+        aside = [node for end in used for node in end.aside]
+        for found in _met(used[0].layer, used[1].layer, (met[0], met[1]), used, ends):
+            yield replace(found, each=each, operands=(operands[0], operands[1]), aside=aside)
+
+
+def _each(numbers: Array, alike: Array) -> int:
+    """How many channels have one number, if it is the same of all, and they stand side by side."""
+    count = int((numbers[0] == numbers[0, 0]).sum())
+    if numbers.shape[1] % count or (np.bincount(alike)[numbers] != count).any():
+        return 0
+    parts = numbers.reshape(len(numbers), -1, count)
+    apart = all(_distinct(row) for row in parts[:, :, 0])
+    return count if apart and (parts == parts[:, :, :1]).all() else 0
+
+
+def _members(numbers: Array, alike: Array, each: int) -> Array:
+    """The channels that have the numbers."""
+    order = np.argsort(alike, kind="stable")
+    starts = np.searchsorted(alike[order], numbers[:, ::each])
+    found: Array = order[starts[:, :, None] + np.arange(each)].reshape(numbers.shape)
+    return found
+
+
+def _columns(sizes: Sizes, end: End, axis: int) -> Operand | None:
+    """Where the channels of each head stand."""
+    axes = [a for a in range(end.numbers.ndim) if a != axis and varies(end.numbers, a)] + [axis]
+    shape = [end.numbers.shape[a] for a in axes]
+    places = np.arange(prod(shape)).reshape(shape).transpose(np.argsort(axes))
+    others = [a for a in range(end.numbers.ndim) if a not in axes]
+    spread = np.broadcast_to(np.expand_dims(places, others), end.numbers.shape)
+    found = _apart(sizes, replace(end, numbers=spread), axis)
+    return None if found is None else Operand(end.value, tuple(axes), found)
+
+
+def _summed(first: End, second: End) -> tuple[int, int] | None:
     """The axes of two operands of a node along which it sums up their products.
 
     Not those along which it sums up those of each part by themselves, as of heads side by side.
@@ -152,74 +173,59 @@ def _summed(first: _End, second: _End) -> tuple[int, int] | None:
     return next(((a[1], b[1]) for a, b in found), None)
 
 
-def _values(sizes: Sizes, ends: Sequence[_End], layers: set[Node]) -> Iterator[Heads]:
+def _values(sizes: Sizes, ends: Sequence[End], layers: set[Node]) -> Iterator[Heads]:
     """Results of a layer that are weighed, alike in each head, before another layer reads them."""
-    for end in (e for e in ends if e.once and e.node and _weighs(e.node, e.value)):
+    for end in (e for e in ends if e.free and e.once and e.node and _weighs(e.node, e.value)):
         assert end.node is not None
         axes = _kept_apart(sizes, end)
         left = None if axes is None else _apart(sizes, end, axes[0])
         shape = sizes.type(end.node.outputs[0]).static
-        if axes is None or left is None or shape is None or prod(shape) >= _LARGE:
+        if axes is None or left is None or shape is None or prod(shape) >= LARGE:
             continue
         count, size = prod(left.shape[:-1]), left.shape[-1]
-        places = _lined(np.arange(size), axes[1] - len(shape))
+        places = lined(np.arange(size), axes[1] - len(shape))
         codes = np.arange(count).reshape(left.shape[:-1]) * size + places
-        readers = list(_followed(sizes, end.node.outputs[0], np.broadcast_to(codes, shape)))
-        second = linear(readers[0][0]) if len(readers) == 1 and readers[0][0] in layers else ""
-        if isinstance(second, Linear) and second.x is readers[0][1]:
+        (node, value, held), *more = followed(
+            sizes, end.node.outputs[0], np.broadcast_to(codes, shape)
+        ).found
+        second = linear(node) if not more and node is not None and node in layers else ""
+        if isinstance(second, Linear) and second.x is value and held.free:
             second = whole(sizes.graph, second)
-            right = _read(second, readers[0][2], count * size)
+            right = _read(second, held.numbers, count * size)
             right = None if right is None else right.reshape(*left.shape)
-            yield from _met(end.layer, second, left, right, (end,), ends)
+            yield from _met(end.layer, second, (left, right), (end,), ends)
 
 
-def _kept_apart(sizes: Sizes, end: _End) -> tuple[int, int] | None:
+def _kept_apart(sizes: Sizes, end: End) -> tuple[int, int] | None:
     """The last axis of an operand, and of the result, of which channels are multiplied alike."""
     assert end.node is not None
     place, twin = end.node.inputs.index(end.value), sizes.node(end.node)
     x, y = twin.inputs[place], twin.outputs[0]
     links = twin.op.links(twin)
     many = Counter(axis for link in links for value, axis in (link.a, link.b) if value is y)
-    straight = ((a, b) for a, b, index in _tied(twin, x) if np.all(np.diff(index) == 1))
+    straight = ((a, b) for a, b, index in tied(twin, x) if np.all(np.diff(index) == 1))
     return max(((a, b) for a, b in straight if many[b] == 1), default=None)
 
 
-def _tied(node: Node, x: Value) -> Iterator[tuple[int, int, Array]]:
-    """Axes of an operand and of the result, and which channel of the one each of the other has.
-
-    Not those of the result on which there is more, as there is where it is padded.
-    """
-    y = node.outputs[0]
-    for link in (k for k in node.op.links(node) if k.kind == "same"):
-        if link.a[0] is y and link.b[0] is x:
-            yield link.b[1], link.a[1], link.index
-        elif link.a[0] is x and link.b[0] is y and len(link.index) == y.type.size(link.b[1]):
-            yield link.a[1], link.b[1], np.argsort(link.index)
-
-
-def _apart(sizes: Sizes, end: _End, axis: int) -> Array | None:
+def _apart(sizes: Sizes, end: End, axis: int) -> Array | None:
     """The channels of each head: (1 or the size of each axis of the result, channels).
 
     Heads lie along the axes on which the channels depend, but ``axis``.
     """
     assert end.node is not None
     twin = sizes.node(end.node)
-    tied = {a: (b, i) for a, b, i in _tied(twin, twin.inputs[end.node.inputs.index(end.value)])}
+    lies = {a: (b, i) for a, b, i in tied(twin, twin.inputs[end.node.inputs.index(end.value)])}
     held, shape = np.moveaxis(end.numbers, axis, -1), [1] * (twin.outputs[0].rank or 0)
     others = [a for a in range(end.numbers.ndim) if a != axis]
-    varying = [a for place, a in enumerate(others) if _varies(held, place)]
-    if not tied.keys() >= set(varying):
+    varying = [a for place, a in enumerate(others) if varies(held, place)]
+    if not lies.keys() >= set(varying):
         return None
     held = held[tuple(slice(None) if a in varying else 0 for a in others)].astype(np.int64)
     for place, a in enumerate(varying):
-        held = held.take(tied[a][1], place)
-        shape[tied[a][0]] = held.shape[place]
-    order = np.argsort([tied[a][0] for a in varying])
+        held = held.take(lies[a][1], place)
+        shape[lies[a][0]] = held.shape[place]
+    order = np.argsort([lies[a][0] for a in varying])
     return held.transpose(*order, len(order)).reshape(*shape, -1)
-
-
-def _varies(numbers: Array, axis: int) -> bool:
-    return bool((numbers != numbers.take([0], axis)).any())
 
 
 def _read(layer: Linear, numbers: Array, count: int) -> Array | None:
@@ -232,22 +238,23 @@ def _read(layer: Linear, numbers: Array, count: int) -> Array | None:
 def _met(
     first: Linear,
     second: Linear,
-    left: Array | None,
-    right: Array | None,
-    used: Sequence[_End],
-    ends: Sequence[_End],
+    rows: tuple[Array | None, Array | None],
+    used: Sequence[End],
+    ends: Sequence[End],
 ) -> Iterator[Heads]:
     """The heads in which channels meet, if nothing but those ``used`` reads them."""
-    if left is None or right is None:
+    known = [row for row in rows if row is not None]
+    if len(known) < len(rows):
         return
-    left, right = (a.reshape(-1, a.shape[-1]) for a in np.broadcast_arrays(left, right))
+    left, right = (a.reshape(-1, a.shape[-1]) for a in np.broadcast_arrays(*known))
     results = [(first, left)] if len(used) == 1 else [(first, left), (second, right)]
     others = [end for end in ends if end not in used]
     free = not any(end.has(*each) for end in others for each in results)
     apart = first.node is not second.node or not np.isin(left, right).any()
     fits = (_distinct(left) and _whole(right)) or (_distinct(right) and _whole(left))
     if free and apart and fits:
-        yield Heads(first, second, left, right, reads=len(used) == 1)
+        assert used[0].node is not None
+        yield Heads(first, second, left, right, reads=len(used) == 1, node=used[0].node)
 
 
 def _distinct(channels: Array) -> bool:

@@ -10,7 +10,7 @@ from redir.channels.coupling import Coupling
 from redir.ir import Port
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear
-from redir.passes.factorize.factors import Factors, Single
+from redir.passes.factorize.factors import Single
 from redir.passes.factorize.forms import Factoring, Flow
 from redir.passes.factorize.heads import Heads
 from redir.passes.factorize.narrower import Narrower, readers, saved_by_one
@@ -30,11 +30,13 @@ class Scores(Narrower):
     """Queries lose channels that add least to the scores, and keys lose those that they meet.
 
     ``units`` (size of a head, heads) are the channels of queries, turned so that keys have the same
-    energy: what a channel adds to the scores is the square of it. ``bias`` (outputs,) is
-    what is added to queries, by the layer or behind it.
+    energy: what a channel adds to the scores is the square of it. Of a head ``each`` so many
+    channels, side by side, go together, and what they add is the square of their sum. ``bias``
+    (outputs,) is what is added to queries, by the layer or behind it.
     """
 
     bias: Array
+    each: int = 1
 
     @property
     def port(self) -> Port:
@@ -46,22 +48,22 @@ class Scores(Narrower):
 
         That is so for each rank from 0 on.
         """
-        energy, spread = self._energies(moments)
-        lost = np.sort(np.square(energy)[self.units].sum(1))
-        total = float(np.sum((energy * spread)[self.units])) or 1.0
+        energy, spread = self.energies(moments)
+        lost = np.sort(np.square(energy).sum(1))
+        total = float(np.sum(energy * spread)) or 1.0
         return np.clip(np.concatenate([np.cumsum(lost)[::-1], [0.0]]) / total, 0, 1)
 
     def fitted(
         self, rank: int, new: Moments, old: Moments, flow: Flow | None = None, mix: float = 0.2
-    ) -> Factors:
+    ) -> Silent:
         """The queries without what counts least in the original."""
         del new, flow, mix
         return self.rough(rank, old)
 
-    def rough(self, rank: int, moments: Moments) -> Factors:
+    def rough(self, rank: int, moments: Moments) -> Silent:
         """The queries without what counts least."""
-        energy, _ = self._energies(moments)
-        order = np.argsort(-np.square(energy)[self.units].sum(1), kind="stable")
+        energy, _ = self.energies(moments)
+        order = np.argsort(-np.square(energy).sum(1), kind="stable")
         silent = np.isin(np.arange(self.layer.outputs), self.units[order[rank:]])
         own = self.layer.bias
         assert own is not None
@@ -71,11 +73,13 @@ class Scores(Narrower):
 
     guess = rough
 
-    def _energies(self, moments: Moments) -> tuple[Array, Array]:
-        """The energy of each query, and of that what is about its mean: (outputs,) both."""
+    def energies(self, moments: Moments) -> tuple[Array, Array]:
+        """The energy of queries, and of that what is about their mean: (units, heads) both."""
         weights = self.layer.weight[0][:, :, 0].astype(np.float64)
         spread = np.einsum("oi,ij,oj->o", weights, moments.gram, weights, optimize=True)
-        return spread + np.square(weights @ moments.mean + self.bias), spread
+        energy = spread + np.square(weights @ moments.mean + self.bias)
+        parts = self.units.reshape(len(self.units), -1, self.each)
+        return energy[parts].sum(2), spread[parts].sum(2)
 
 
 def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) -> Scores | str:
@@ -83,22 +87,26 @@ def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) 
     of_left, of_right = (_groups(coupling, e) for e in (heads.first, heads.second))
     if of_left is None or of_right is None:
         return "the number of their channels is not known"
-    groups = of_left[heads.left]
-    tied = [*groups, *of_right[heads.right]]
-    if not all(np.array_equal(tied[0], each) for each in tied):
+    tied = np.concatenate([of_left[heads.left], of_right[heads.right]])
+    groups = tied[0, :: heads.each]
+    if not (tied == np.repeat(groups, heads.each)).all():
         return "the channels of heads go with unlike others"
-    found = set(tied[0].tolist())
+    found = set(groups.tolist())
     one = heads.first.node is heads.second.node
     meeting = np.unique([*heads.left.flat, *heads.right.flat] if one else heads.left)
-    if len(found) < len(tied[0]) or np.isin(of_left, tied[0]).sum() > meeting.size:
+    if len(found) < len(groups) or np.isin(of_left, groups).sum() > meeting.size:
         return "channels of a head go with others"
-    if found & coupling.pinned or len(set(readers(coupling, found))) > 1:
-        return "their channels are pinned, or others read them"
-    saved = saved_by_one(coupling, int(tied[0][0]), savings)
+    if found & coupling.pinned:
+        return "their channels are pinned"
+    if len(set(readers(coupling, found))) > 1:
+        shared = ", or share large tables of what turns them with them" if heads.aside else ""
+        return f"others read their channels{shared}"
+    saved = saved_by_one(coupling, int(groups[0]), savings)
     assert heads.first.bias is not None
-    units, bias = heads.left.T, heads.first.bias
+    parts = heads.left.reshape(len(heads.left), -1, heads.each)
+    units, bias = parts.swapaxes(0, 1).reshape(parts.shape[1], -1), heads.first.bias
     ends = form.layer, frozenset[int](), form.scale, form.ends
-    return Scores(*ends, saved, units, "heads", bias=bias)
+    return Scores(*ends, saved, units, "heads", bias=bias, each=heads.each)
 
 
 def _groups(coupling: Coupling, layer: Linear) -> Array | None:

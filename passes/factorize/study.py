@@ -19,8 +19,9 @@ from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
+from redir.passes.factorize.tables import Apart
 from redir.passes.factorize.turning import turned
-from redir.passes.factorize.ways import FORMS, all_factorings, thinned
+from redir.passes.factorize.ways import FORMS, all_factorings, parted, thinned
 from redir.progress import progress
 from redir.statistics import Source, draws_lengths, is_made_up
 from redir.statistics.judge import Judge, judge
@@ -63,7 +64,7 @@ class Study:
     are the nodes of the original for those of it. The ``judge`` compares plans on some of the
     examples, which moments leave out if there are enough. ``ways`` are the forms of each layer,
     ``seen`` what was seen of it, and ``seed`` that of the noise by which effects are measured.
-    Costs are those at ``sizes``.
+    Costs are those at ``sizes``, and ``parts`` the heads that have tables of their own.
     """
 
     original: Graph
@@ -75,6 +76,7 @@ class Study:
     seen: Mapping[Node, Seen]
     seed: int
     sizes: Sizes
+    parts: Apart
 
     @cached_property
     def errors(self) -> Mapping[Factoring, Array]:
@@ -154,7 +156,8 @@ class Study:
         return self.judge.moved({node: factors.on for node, factors in made.items()})
 
     def _rebuilt(self, made: Mapping[Node, Factors]) -> Graph:
-        return rebuilt(self.original, {self.twins[n]: factors for n, factors in made.items()})
+        twins = {self.twins[n]: factors for n, factors in made.items()}
+        return self.parts.shared(rebuilt(self.original, twins))
 
 
 @lru_cache(maxsize=1)
@@ -178,6 +181,8 @@ def study(
         Unsupported: the graph cannot be run.
     """
     sizes = Sizes.of(graph, dict(shapes) or None)
+    parts = parted(sizes, ignore) if "heads" in allowed else Apart(graph)
+    graph, sizes = parts.graph, Sizes(parts.graph, sizes.shapes)
     ways = all_factorings(sizes, ignore)
     if not _allowed(ways, allowed):
         return None
@@ -200,7 +205,7 @@ def study(
     _ = judging.plain  # to know early that it can be run
     ways = _allowed(ways, allowed)
     seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
-    return Study(original, graph, twins, batches, judging, ways, seen, seed, sizes)
+    return Study(original, graph, twins, batches, judging, ways, seen, seed, sizes, parts)
 
 
 def _allowed(

@@ -11,7 +11,7 @@ from redir.cost.models import CostModel, cost_model
 from redir.errors import BadInput, BadPipeline, TooLarge, Unchanged, Unsupported
 from redir.ir import Graph
 from redir.passes.factorize.study import Study, study
-from redir.passes.factorize.ways import FACTORED, FORMS, factorings
+from redir.passes.factorize.ways import FACTORED, FORMS, factorings, unthinned
 from redir.pipeline.observing import Observing
 from redir.runtime.open_sizes import Shapes
 from redir.statistics import Source
@@ -86,3 +86,5 @@ class Studying(Observing):
             found = factorings(sizes, node, self.ignore) if node.op in FACTORED else []
             if isinstance(found, str):
                 yield f"{node}: {found}"
+        if "heads" in self.allowed:
+            yield from (f"{node}: heads: {why}" for node, why in unthinned(sizes, self.ignore))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,19 +28,26 @@ class _Energy:
     total: Any = 0.0
     count: int = 0
 
-    def add(self, array: Array, axis: int) -> None:
-        """Count all places of an array whose channels lie along an axis."""
-        rows = np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+    def add(self, array: Array, axes: tuple[int, ...]) -> None:
+        """Count all places of an array whose channels lie along some axes."""
+        last = tuple(range(-len(axes), 0))
+        size = prod(array.shape[axis] for axis in axes)
+        rows = np.moveaxis(array, axes, last).reshape(-1, size)
         self.gram = self.gram + (rows.T @ rows).astype(np.float64)
         self.total = self.total + rows.sum(0, dtype=np.float64)
         self.count += len(rows)
 
     def of(self, heads: Array, *, centred: bool) -> Array:
         """The mean over ``heads`` (heads, size) of the moments of their channels: (size, size)."""
-        mean = self.total / self.count
-        whole = self.gram / self.count - (np.outer(mean, mean) if centred else 0.0)
+        whole = self.whole(centred=centred)
         found: Array = np.mean([whole[np.ix_(each, each)] for each in heads], 0)
         return found + _SMALL * (float(np.trace(found)) / len(found) or 1.0) * np.eye(len(found))
+
+    def whole(self, *, centred: bool) -> Array:
+        """The moments of all channels."""
+        mean = self.total / self.count
+        found: Array = self.gram / self.count - (np.outer(mean, mean) if centred else 0.0)
+        return found
 
 
 @dataclass
@@ -83,6 +91,9 @@ def turned(graph: Graph, batches: Batches, found: Sequence[Heads]) -> Graph:
     count. Of values, those come first that make most of the results of the layer that reads them,
     and none says anything of another.
 
+    Queries and keys in a basis, as are those behind a rotary embedding, are not turned. Channels
+    that go together are all made as large as what they add to the scores says.
+
     Raises:
         Unsupported: the graph cannot be run.
     """
@@ -90,10 +101,10 @@ def turned(graph: Graph, batches: Batches, found: Sequence[Heads]) -> Graph:
     for each in found:
         first = layers.setdefault(each.first.node, _Turned(each.first))
         second = layers.setdefault(each.second.node, _Turned(each.second))
-        turn = _by_readers if each.reads else _by_products
+        turn = _by_readers if each.reads else _by_sizes if each.operands else _by_products
         for rows in _shared(each):
             left, right = each.left[rows], each.right[rows]
-            matrix, inverse = turn(each, left, right, energies)
+            matrix, inverse = turn(each, rows, energies)
             first.results += ((c, matrix) for c in np.unique(left, axis=0))
             end = second.inputs if each.reads else second.results
             end += ((c, inverse) for c in np.unique(right, axis=0))
@@ -107,42 +118,78 @@ def _shared(heads: Heads) -> Iterator[Array]:
     yield from (np.flatnonzero(each == number) for number in range(each.max() + 1))
 
 
-def _energies(graph: Graph, batches: Batches, found: Sequence[Heads]) -> dict[Value, _Energy]:
+_Energies = Mapping[tuple[Value, tuple[int, ...]], _Energy]
+
+
+def _energies(graph: Graph, batches: Batches, found: Sequence[Heads]) -> _Energies:
     """The energies of what meets."""
-    axes = {h.second.x: h.second.x_axis for h in found if h.reads}
-    axes |= {end.y: end.y_axis for h in found if not h.reads for end in (h.first, h.second)}
-    energies = {value: _Energy() for value in axes}
+    ports = {_read_by(h.second) for h in found if h.reads}
+    ports |= {_made_by(end) for h in found if not h.reads for end in (h.first, h.second)}
+    ports |= {(each.value, each.axes) for h in found for each in h.operands or ()}
+    energies = {port: _Energy() for port in ports}
+    values = {value for value, _ in ports}
 
     def step(node: Node, operands: list[list[Any]], _: Held) -> list[Sequence[Any]] | None:
-        if axes.keys().isdisjoint(node.outputs):
+        if values.isdisjoint(node.outputs):
             return None
         made = applied(graph, node, operands)
-        for place, value in enumerate(node.outputs):
-            for results in made if value in axes else ():
-                energies[value].add(results[place], axes[value])
+        for (value, axes), energy in energies.items():
+            for results in made if value.node is node else ():
+                energy.add(results[value.index], axes)
         return made
 
     if found:
-        walk(graph, batches, step, "heads", [v.node for v in axes if v.node is not None])
+        walk(graph, batches, step, "heads", [v.node for v in values if v.node is not None])
     return energies
 
 
-def _by_products(
-    heads: Heads, left: Array, right: Array, energies: Mapping[Value, _Energy]
-) -> tuple[Array, Array]:
+def _made_by(layer: Linear) -> tuple[Value, tuple[int, ...]]:
+    return layer.y, (layer.y_axis,)
+
+
+def _read_by(layer: Linear) -> tuple[Value, tuple[int, ...]]:
+    return layer.x, (layer.x_axis,)
+
+
+def _by_products(heads: Heads, rows: Array, energies: _Energies) -> tuple[Array, Array]:
     """What turns queries, and what turns keys, so that their products stay."""
-    q, whiten = _roots(energies[heads.first.y].of(left, centred=False))
-    k, _ = _roots(energies[heads.second.y].of(right, centred=True))
+    q, whiten = _roots(energies[_made_by(heads.first)].of(heads.left[rows], centred=False))
+    k, _ = _roots(energies[_made_by(heads.second)].of(heads.right[rows], centred=True))
     vectors, values, _ = linalg.svd(q @ k)
     return _balanced(whiten @ vectors, values)
 
 
-def _by_readers(
-    heads: Heads, left: Array, right: Array, energies: Mapping[Value, _Energy]
-) -> tuple[Array, Array]:
+def _by_sizes(heads: Heads, rows: Array, energies: _Energies) -> tuple[Array, Array]:
+    """What makes queries as large as all that they add to the scores, and keys so much smaller.
+
+    Channels that go together have one factor. The square of what they add is the product of their
+    moments, of queries and of keys about their mean, as the node reads them.
+    """
+    assert heads.operands is not None
+    parts = (heads.left.shape[1] // heads.each, heads.each)
+    moments = [
+        energies[operand.value, operand.axes].whole(centred=centred)[
+            (at := operand.columns[rows].reshape(-1, *parts))[..., None], at[..., None, :]
+        ]
+        for operand, centred in zip(heads.operands, (False, True), strict=True)
+    ]
+    added = (moments[0] * moments[1]).sum((2, 3)).mean(0)
+    own = energies[_made_by(heads.first)].whole(centred=False).diagonal()[heads.left[rows]]
+    size = own.reshape(-1, *parts).sum(2).mean(0)
+    spread = np.repeat(np.sqrt(_rooted(added)) / _rooted(size), heads.each)
+    return np.diag(spread), np.diag(1 / spread)
+
+
+def _rooted(values: Array) -> Array:
+    """Roots, none much smaller than others; 1 where all are 0."""
+    found: Array = np.sqrt(np.maximum(values, _SMALL * values.max()))
+    return found if found.any() else np.ones_like(found)
+
+
+def _by_readers(heads: Heads, rows: Array, energies: _Energies) -> tuple[Array, Array]:
     """What turns values, and what turns the weights that read them."""
-    del left
-    root, whiten = _roots(energies[heads.second.x].of(right, centred=True))
+    right = heads.right[rows]
+    root, whiten = _roots(energies[_read_by(heads.second)].of(right, centred=True))
     read = heads.second.weight[0][:, right].astype(np.float64)
     squares, vectors = linalg.eigh(root @ np.einsum("ohct,ohdt->cd", read, read) @ root)
     return _balanced(whiten @ vectors[:, ::-1], np.sqrt(np.maximum(squares[::-1], 0)))

@@ -16,11 +16,12 @@ from redir.layers.linear import CONVS, Linear, linear
 from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
 from redir.passes.factorize.gone import gone
-from redir.passes.factorize.heads import Heads, heads
+from redir.passes.factorize.heads import Heads, heads, products
 from redir.passes.factorize.narrower import Narrower, narrower
 from redir.passes.factorize.pivoted import Pivoted
 from redir.passes.factorize.saved import Savings
 from redir.passes.factorize.scores import scores
+from redir.passes.factorize.tables import Apart, apart
 from redir.passes.factorize.uneven import Uneven
 from redir.passes.factorize.wide import FEATURES, Wide
 
@@ -54,9 +55,7 @@ def factorings(sizes: Sizes, node: Node, ignore: str = "") -> Sequence[Factoring
 
 def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Factoring]]:
     """The ways in which each layer may be factored, narrower or gone, that may be."""
-    graph = sizes.graph
-    each = {node: factorings(sizes, node, ignore) for node in graph.nodes}
-    ways = {node: list(found) for node, found in each.items() if not isinstance(found, str)}
+    graph, ways = sizes.graph, _each(sizes, ignore)
     coupling, plain = graph.analysis(Coupling), {node: first for node, (first, *_) in ways.items()}
     savings = Savings(sizes)
     for end in gone(graph, plain, ignore, savings):
@@ -66,6 +65,19 @@ def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Fac
         ways[less.layer.node].append(less)
         thinned.update(coupling.group(less.port)[less.units].reshape(-1).tolist())
     return {node: _apart(found, coupling, thinned) for node, found in ways.items()}
+
+
+def _each(sizes: Sizes, ignore: str) -> dict[Node, list[Factoring]]:
+    """The ways in which each layer may be factored that may be."""
+    each = {node: factorings(sizes, node, ignore) for node in sizes.graph.nodes}
+    return {node: list(found) for node, found in each.items() if not isinstance(found, str)}
+
+
+def parted(sizes: Sizes, ignore: str = "") -> Apart:
+    """The graph in which heads that may lose channels have tables of their own."""
+    return apart(
+        sizes.graph, met(sizes, {n: forms[0] for n, forms in _each(sizes, ignore).items()})
+    )
 
 
 def _thinner(
@@ -85,6 +97,25 @@ def _thinner(
 def met(sizes: Sizes, forms: Mapping[Node, Factoring]) -> list[Heads]:
     """The heads in which layers meet that have those forms."""
     return heads(sizes, [form.layer for form in forms.values()])
+
+
+def unthinned(sizes: Sizes, ignore: str = "") -> Iterator[tuple[Node, str]]:
+    """The nodes that may be scores of heads which keep their channels, each with the reason."""
+    sizes = Sizes(parted(sizes, ignore).graph, sizes.shapes)
+    plain = {node: first for node, (first, *_) in _each(sizes, ignore).items()}
+    coupling, savings = sizes.graph.analysis(Coupling), Savings(sizes)
+    asking = {each.node: each for each in met(sizes, plain) if not each.reads}
+    for node, each in asking.items():
+        less = scores(coupling, plain[each.first.node], each, savings)
+        if isinstance(less, str):
+            yield node, less
+    for node, count in products(sizes, [form.layer for form in plain.values()]).items():
+        if node not in asking:
+            yield node, _FOREIGN if count < 2 else _UNLIKE  # noqa: PLR2004 - queries and keys
+
+
+_FOREIGN = "not all that meets in it are results of layers that are only moved, scaled or turned"
+_UNLIKE = "what meets in it is read elsewhere, or does not go in like pairs"
 
 
 def thinned(sizes: Sizes, ways: Mapping[Node, Sequence[Factoring]]) -> list[Heads]:

@@ -237,7 +237,6 @@ def moved_on(x: Value) -> Value:
 
 STAY: Mapping[str, Callable[[Value], Value]] = {
     "queries are normed": partial(attention, between=normed),
-    "each channel is scaled by its own": partial(attention, between=moved_on),
     "something is added": partial(attention, between=lambda q: ops.Add(q, normal(EACH))),
     "of queries there are more": partial(attention, between=lambda q: ops.Add(q, q)),
 }
