@@ -13,10 +13,10 @@ from redir.check.guarantees import SAME_INTERFACE, SAME_OUTPUTS, Guarantee, stor
 from redir.ir import Graph, Node, Op, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import DType, Tensor
+from redir.layers.sums import apart
 from redir.ops import OPSET, is_absent, lookup, tensor_of
 from redir.passes.canonical_norms.readers import Fold, fold_of, folded
 from redir.passes.canonical_norms.streams import centred, is_norm, normed_streams
-from redir.passes.canonical_norms.sums import apart
 from redir.pipeline import Pass
 
 _FEW = 16  # numbers that norms are written with
