@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from redir.passes.fold_constants import FoldConstants
     from redir.passes.hash import Hash
     from redir.passes.merge import Merge
+    from redir.passes.merge_tokens import MergeTokens
     from redir.passes.palettize import Palettize
     from redir.passes.prune import Prune
     from redir.passes.prune_vocabulary import PruneVocabulary
@@ -47,6 +48,7 @@ __all__ = [
     "Heads",
     "LowRank",
     "Merge",
+    "MergeTokens",
     "Narrower",
     "Palettize",
     "Pivoted",

@@ -81,9 +81,9 @@ def test_a_shell_completes_what_is_typed(terminal: Terminal) -> None:
         ("redir compress x --exp\t\n", ["compress", "x", "--explain"]),
         ("redir compress x --preset pal\t\n", ["compress", "x", "--preset", "palettes"]),
         ("redir compress x -p palet\t\n", ["compress", "x", "-p", "palettize"]),
-        ("redir compress x -p cse,mer\t\n", ["compress", "x", "-p", "cse,merge"]),
-        ("redir opt x --pipeline 'hash{bandwidth=0.2},mer\t\n",
-         ["opt", "x", "--pipeline", "hash{bandwidth=0.2},merge"]),
+        ("redir compress x -p cse,palet\t\n", ["compress", "x", "-p", "cse,palettize"]),
+        ("redir opt x --pipeline 'hash{bandwidth=0.2},palet\t\n",
+         ["opt", "x", "--pipeline", "hash{bandwidth=0.2},palettize"]),
         ("redir opt x --print-ir-after al\t\n", ["opt", "x", "--print-ir-after", "all"]),
         ("redir compress x --cost lat\t\n", ["compress", "x", "--cost", "latency"]),
         ("redir passes eliminate-d\t\n", ["passes", "eliminate-dead-channels"]),
@@ -103,7 +103,7 @@ def test_fish_completes_what_is_typed(redir: Redir, tmp_path: Path) -> None:
         return [row.partition("\t")[0] for row in ran.stdout.splitlines()]
 
     assert offered("redir compr") == ["compress"]
-    assert offered("redir compress x -p cse,mer") == ["cse,merge"]
+    assert offered("redir compress x -p cse,palet") == ["cse,palettize"]
     assert offered("redir compress --preset pal") == ["palettes"]
     assert "--explain" in offered("redir compress --e")
 
