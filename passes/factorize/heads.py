@@ -11,7 +11,7 @@ import numpy as np
 
 from redir.channels.coupling import Coupling
 from redir.cost import Sizes
-from redir.ir import Node, Value
+from redir.ir import Node, Port, Value, width
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear, whole
 from redir.ops import is_absent, tensor_of
@@ -98,7 +98,11 @@ def _scores(sizes: Sizes, ends: Sequence[End]) -> Iterator[Heads]:
             axes = _summed(first, second)
             if axes is None:
                 continue
-            rows = _apart(sizes, first, axes[0]), _apart(sizes, second, axes[1])
+            assert first.node is not None
+            parts = _beside(first.node, (first.value, axes[0]), (second.value, axes[1]))
+            rows = [
+                _rows(sizes, end, a, parts) for end, a in zip((first, second), axes, strict=True)
+            ]
             if first.free and second.free:
                 yield from _met(first.layer, second.layer, rows, (first, second), ends)
             else:
@@ -109,11 +113,14 @@ def _in_basis(
     sizes: Sizes,
     used: tuple[End, End],
     axes: tuple[int, int],
-    rows: tuple[Array | None, Array | None],
+    rows: Sequence[Array | None],
     ends: Sequence[End],
 ) -> Iterator[Heads]:
     """Scores of channels that go with those that have the same number."""
-    columns = [_columns(sizes, end, axis) for end, axis in zip(used, axes, strict=True)]
+    assert used[0].node is not None
+    pairs = list(zip(used, axes, strict=True))
+    parts = _beside(used[0].node, *((end.value, axis) for end, axis in pairs))
+    columns = [_columns(sizes, end, axis, parts) for end, axis in pairs]
     places = [each.columns for each in columns if each is not None]
     known = [row for row in rows if row is not None]
     if len(known) < len(rows) or len(places) < len(columns):
@@ -127,7 +134,7 @@ def _in_basis(
         met = [_members(r, e.alike, each) for r, e in zip((left, right), used, strict=True)]
         operands = [replace(c, columns=p) for c, p in zip(columns, places, strict=True) if c]
         aside = [node for end in used for node in end.aside]
-        for found in _met(used[0].layer, used[1].layer, (met[0], met[1]), used, ends):
+        for found in _met(used[0].layer, used[1].layer, met, used, ends):
             yield replace(found, each=each, operands=(operands[0], operands[1]), aside=aside)
 
 
@@ -149,45 +156,68 @@ def _members(numbers: Array, alike: Array, each: int) -> Array:
     return found
 
 
-def _columns(sizes: Sizes, end: End, axis: int) -> Operand | None:
+def _columns(sizes: Sizes, end: End, axis: int, parts: Array | None) -> Operand | None:
     """Where the channels of each head stand."""
     axes = [a for a in range(end.numbers.ndim) if a != axis and varies(end.numbers, a)] + [axis]
     shape = [end.numbers.shape[a] for a in axes]
     places = np.arange(prod(shape)).reshape(shape).transpose(np.argsort(axes))
     others = [a for a in range(end.numbers.ndim) if a not in axes]
     spread = np.broadcast_to(np.expand_dims(places, others), end.numbers.shape)
-    found = _apart(sizes, replace(end, numbers=spread), axis)
+    found = _rows(sizes, replace(end, numbers=spread), axis, parts)
     return None if found is None else Operand(end.value, tuple(axes), found)
 
 
 def _summed(first: End, second: End) -> tuple[int, int] | None:
-    """The axes of two operands of a node along which it sums up their products.
-
-    Not those along which it sums up those of each part by themselves, as of heads side by side.
-    """
+    """The axes of two operands of a node along which it sums up products of the same channels."""
     assert first.node is not None
-    links = list(first.node.op.links(first.node))
-    parts = {k.a for k in links if k.kind == "together" and not _distinct(k.index)}
-    summed = ((k.a, k.b) for k in links if k.kind == "summed" and parts.isdisjoint((k.a, k.b)))
-    found = ((a, b) for a, b in summed if a[0] is first.value and b[0] is second.value)
+    sums = (k for k in first.node.op.links(first.node) if k.kind == "summed")
+    same = ((k.a, k.b) for k in sums if np.array_equal(k.index, np.arange(width(k.b))))
+    found = ((a, b) for a, b in same if a[0] is first.value and b[0] is second.value)
     return next(((a[1], b[1]) for a, b in found), None)
+
+
+def _beside(node: Node, *ports: Port) -> Array | None:
+    """Of heads side by side along an axis of a node, which channel of its own each is."""
+    links = (k for k in node.op.links(node) if k.kind == "together" and k.a in ports)
+    return next((k.index for k in links if not _distinct(k.index)), None)
+
+
+def _rows(sizes: Sizes, end: End, axis: int, parts: Array | None) -> Array | None:
+    """The channels of each head, which lie along axes of their own, or side by side in parts."""
+    if parts is None:
+        return _apart(sizes, end, axis)
+    lines = np.moveaxis(end.numbers, axis, -1).reshape(-1, end.numbers.shape[axis])
+    order = _by_head(parts)
+    alike = lines.shape[1] == parts.size and (lines == lines[0]).all()
+    return lines[0][order].astype(np.int64) if alike and order is not None else None
+
+
+def _by_head(parts: Array) -> Array | None:
+    """Where the channels of each head stand that are side by side: (heads, channels)."""
+    counts = np.bincount(parts)
+    order = np.argsort(parts, kind="stable")
+    return order.reshape(counts.size, -1).T if len(set(counts.tolist())) == 1 else None
 
 
 def _values(sizes: Sizes, ends: Sequence[End], layers: set[Node]) -> Iterator[Heads]:
     """Results of a layer that are weighed, alike in each head, before another layer reads them."""
     for end in (e for e in ends if e.free and e.once and e.node and _weighs(e.node, e.value)):
         assert end.node is not None
-        axes = _kept_apart(sizes, end)
-        left = None if axes is None else _apart(sizes, end, axes[0])
-        shape = sizes.type(end.node.outputs[0]).static
+        axes, y = _kept_apart(sizes, end), end.node.outputs[0]
+        parts = None if axes is None else _beside(end.node, (y, axes[1]))
+        left = None if axes is None else _rows(sizes, end, axes[0], parts)
+        shape = sizes.type(y).static
         if axes is None or left is None or shape is None or prod(shape) >= LARGE:
             continue
         count, size = prod(left.shape[:-1]), left.shape[-1]
-        places = lined(np.arange(size), axes[1] - len(shape))
-        codes = np.arange(count).reshape(left.shape[:-1]) * size + places
-        (node, value, held), *more = followed(
-            sizes, end.node.outputs[0], np.broadcast_to(codes, shape)
-        ).found
+        order = None if parts is None else _by_head(parts)
+        if order is None:
+            codes = np.arange(count).reshape(left.shape[:-1]) * size
+            codes = codes + lined(np.arange(size), axes[1] - len(shape))
+        else:
+            codes = lined(np.argsort(order, None), axes[1] - len(shape))
+        way = followed(sizes, y, np.broadcast_to(codes, shape))
+        (node, value, held), *more = way.found
         second = linear(node) if not more and node is not None and node in layers else ""
         if isinstance(second, Linear) and second.x is value and held.free:
             second = whole(sizes.graph, second)
@@ -202,7 +232,8 @@ def _kept_apart(sizes: Sizes, end: End) -> tuple[int, int] | None:
     place, twin = end.node.inputs.index(end.value), sizes.node(end.node)
     x, y = twin.inputs[place], twin.outputs[0]
     links = twin.op.links(twin)
-    many = Counter(axis for link in links for value, axis in (link.a, link.b) if value is y)
+    apart = (k for k in links if k.kind != "together")
+    many = Counter(axis for link in apart for value, axis in (link.a, link.b) if value is y)
     straight = ((a, b) for a, b, index in tied(twin, x) if np.all(np.diff(index) == 1))
     return max(((a, b) for a, b in straight if many[b] == 1), default=None)
 
@@ -238,7 +269,7 @@ def _read(layer: Linear, numbers: Array, count: int) -> Array | None:
 def _met(
     first: Linear,
     second: Linear,
-    rows: tuple[Array | None, Array | None],
+    rows: Sequence[Array | None],
     used: Sequence[End],
     ends: Sequence[End],
 ) -> Iterator[Heads]:

@@ -9,6 +9,7 @@ from redir.channels.coupling import Coupling
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ops import tensor_of
+from redir.passes.factorize.attentions import closed
 from redir.passes.factorize.heads import Heads
 
 _FEW = 16  # times as many numbers as a table is made of have the weights of its heads, at least
@@ -16,13 +17,21 @@ _FEW = 16  # times as many numbers as a table is made of have the weights of its
 
 @dataclass(frozen=True, eq=False)
 class Apart:
-    """A graph in which heads have tables of their own; ``twins`` are the nodes that were shared."""
+    """A graph in which heads have tables of their own; ``twins`` are the nodes that were shared.
+
+    Of ``attentions`` that are one node it has layers, with a node of the name that each has here.
+    """
 
     graph: Graph
     twins: Mapping[Node, Node] = field(default_factory=dict)
+    attentions: Mapping[str, Node] = field(default_factory=dict)
 
     def shared(self, graph: Graph) -> Graph:
-        """What became of the graph, with one table again for all heads that still have all."""
+        """What became of the graph, with one table again for all heads that still have all.
+
+        And attentions are one node again.
+        """
+        graph = closed(graph, self.attentions)
         if not self.twins:
             return graph
 

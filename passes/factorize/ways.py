@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -13,6 +14,7 @@ from redir.cost import Sizes
 from redir.ir import Graph, Node
 from redir.ir.tensor import Type
 from redir.layers.linear import CONVS, Linear, linear
+from redir.passes.factorize.attentions import opened, shut
 from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
 from redir.passes.factorize.gone import gone
@@ -74,10 +76,11 @@ def _each(sizes: Sizes, ignore: str) -> dict[Node, list[Factoring]]:
 
 
 def parted(sizes: Sizes, ignore: str = "") -> Apart:
-    """The graph in which heads that may lose channels have tables of their own."""
-    return apart(
-        sizes.graph, met(sizes, {n: forms[0] for n, forms in _each(sizes, ignore).items()})
-    )
+    """The graph in which heads that may lose channels have tables of their own, and layers."""
+    graph, attentions = opened(sizes.graph, ignore)
+    sizes = Sizes(graph, sizes.shapes)
+    plain = {node: first for node, (first, *_) in _each(sizes, ignore).items()}
+    return replace(apart(graph, met(sizes, plain)), attentions=attentions)
 
 
 def _thinner(
@@ -112,6 +115,7 @@ def unthinned(sizes: Sizes, ignore: str = "") -> Iterator[tuple[Node, str]]:
     for node, count in products(sizes, [form.layer for form in plain.values()]).items():
         if node not in asking:
             yield node, _FOREIGN if count < 2 else _UNLIKE  # noqa: PLR2004 - queries and keys
+    yield from ((node, why) for node in sizes.graph.nodes if (why := shut(node)) is not None)
 
 
 _FOREIGN = "not all that meets in it are results of layers that are only moved, scaled or turned"

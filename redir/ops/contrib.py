@@ -53,6 +53,13 @@ def _mask(place: int) -> wants.Rule:
     return rule
 
 
+def _only_weighs(node: Node) -> bool:
+    """Whether nothing is added to the values of a MultiHeadAttention, or stands beside them."""
+    more = (v for place, v in enumerate(node.inputs) if place in _BESIDE)
+    return node.arity == 1 and all(map(is_absent, more))
+
+
+_BESIDE = (3, 6, 7, 8, 9)  # operands: biases, and what caches hold
 _SMOOTH = traits.always("elementwise", "keeps_zero")
 
 ENTRIES: dict[tuple[str, str], Op] = {
@@ -130,6 +137,8 @@ ENTRIES: dict[tuple[str, str], Op] = {
         links=links.multi_head,
         narrow=links.narrow_heads,
         wants=_mask(4),
+        has=traits.having({"linear": _only_weighs}),
+        terms=traits.terms((2,)),
         multiply_adds=attention,
         attributes="mask_filter_value num_heads scale unidirectional",
     ),

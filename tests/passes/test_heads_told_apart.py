@@ -125,7 +125,7 @@ def test_what_a_node_reads_twice_is_not_turned(why: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_heads_side_by_side_are_not_taken_for_one(count: int) -> None:
+def test_heads_side_by_side_are_told_apart(count: int) -> None:
     op = ops.lookup("MultiHeadAttention", 1, "com.microsoft")
     assert op is not None
     x = placeholder("n", PLACES, WIDTH)
@@ -134,7 +134,8 @@ def test_heads_side_by_side_are_not_taken_for_one(count: int) -> None:
     y = layer(mixed, (3 * EACH, WIDTH))
     graph = Graph({"x": x}, {"y": y}, opset={"": 17, "com.microsoft": 1})
     found = met(graph)
-    assert len(found) == (count == 1)
+    assert [each.reads for each in found] == [False, True]
+    assert all(each.left.shape == (count, 3 * EACH // count) for each in found)
     assert off(graph, turned(graph, [drawn(graph)], found)) < 1e-4
 
 
