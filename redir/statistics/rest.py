@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -28,7 +30,8 @@ class Rest:
     def behind(cls, stretches: Stretches, node: Node, held: Held) -> Rest:
         """What is computed from a node on."""
         known = {value: arrays for value, arrays in held.items() if flows(value)}
-        return cls(stretches, stretches.graph.nodes.index(node), known)
+        place = stretches.graph.nodes.index(node)
+        return cls(stretches.finer(place), place, known)
 
     def outputs(self, made: Made) -> dict[str, Array]:
         """The outputs of the graph where ``made`` stands for the first node.
@@ -49,9 +52,12 @@ class Rest:
         self, known: Mapping[Value, Value], new: Mapping[Value, Value]
     ) -> dict[str, Array]:
         end, env = self._until(known, new)
-        alive = self.stretches.alive(end)
-        runs = self._first(known, {v: env[v] for v in alive if v in env and env[v] is not v})
-        found = [self.stretches.outputs(end, run) for run in runs]
+        alive = [v for v in self.stretches.alive(end) if v in env]
+        made = {v: env[v] for v in alive if env[v] is not known.get(v)}
+        kept = [v for v in alive if v not in made]
+        runs = enumerate(self._first(known, made))
+        firsts = ({**run, **{v: self.held[v][place] for v in kept}} for place, run in runs)
+        found = [self.stretches.outputs(end, first) for first in firsts]
         return {n: np.concatenate([np.ravel(f[n]) for f in found]) for n in found[0]}
 
     def _until(
@@ -66,10 +72,25 @@ class Rest:
                 if node.inputs and node.outputs[0] not in new:
                     made = node.on(env.get(v, v) for v in node.inputs)
                     env.update(zip(node.outputs, made.outputs, strict=True))
-            alike = all(_alike(v, env[v]) for v in self.stretches.alive(end) if v in env)
+            pairs = ((v, env[v]) for v in self.stretches.alive(end) if v in env)
+            alike = all(self._sizes(v) == self._sizes(new) for v, new in pairs)
             if end == len(nodes) or (alike and last < end):
                 return end, env
             start = end
+
+    def _sizes(self, value: Value) -> Sequence[int | str | None] | None:
+        """The sizes of a value, as far as they are known: also what is open, if all runs agree."""
+        shape, told = value.type.shape, self._told
+        return None if shape is None else [told.get(d) if isinstance(d, str) else d for d in shape]
+
+    @cached_property
+    def _told(self) -> Mapping[str, int]:
+        """The sizes that are open in the graph, and the same in all runs."""
+        found = defaultdict[str, set[int]](set)
+        for value, arrays in self.held.items():
+            for axis, dim in enumerate(value.type.shape or ()):
+                found[str(dim)].update(array.shape[axis] for array in arrays)
+        return {dim: sizes.pop() for dim, sizes in found.items() if len(sizes) == 1}
 
     def _first(self, known: Mapping[Value, Value], made: Mapping[Value, Value]) -> Sequence[Flows]:
         """What is ``made`` of what is ``known``, for each run."""
@@ -83,12 +104,3 @@ class Rest:
         count = len(next(iter(self.held.values())))
         feeds = ({name: self.held[named[name]][place] for name in read} for place in range(count))
         return [dict(zip(made, run(feed).values(), strict=True)) for feed in feeds]
-
-
-def _alike(value: Value, other: Value) -> bool:
-    """Whether two values have the same sizes, as far as they are known."""
-    pair = value.type.shape, other.type.shape
-    if None in pair:
-        return pair[0] == pair[1]
-    a, b = ([d if isinstance(d, int) else None for d in shape or ()] for shape in pair)
-    return a == b

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from redir.ir import Graph, Node, Value, evaluate
 from redir.ir.rewriter import transform
 from redir.ir.tensor import Array
 from redir.runtime.onnxruntime import Run
+from redir.statistics import rest as rest_module
 from redir.statistics import stretches as module
 from redir.statistics.rest import Rest
 from redir.statistics.stretches import Stretches
-from redir.statistics.walk import Held, running, walk
+from redir.statistics.walk import Batches, Held, running, walk
 from tests.helpers import const, placeholder
 
 RNG = np.random.default_rng(0)
@@ -42,7 +44,7 @@ LAYERS = [node for node in GRAPH.nodes if node.has("layer")]
 BATCHES = [{"x": RNG.normal(size=(n, WIDTH)).astype(np.float32)} for n in (3, 2)]
 
 
-def behind(stretches: Stretches, wanted: Node) -> Rest:
+def behind(stretches: Stretches, wanted: Node, batches: Batches = BATCHES) -> Rest:
     """What is behind a node, and what is held there."""
     found = list[Rest]()
 
@@ -50,14 +52,16 @@ def behind(stretches: Stretches, wanted: Node) -> Rest:
         if node is wanted:
             found.append(Rest.behind(stretches, node, held))
 
-    walk(stretches.graph, BATCHES, step, "a test")
+    walk(stretches.graph, batches, step, "a test")
     return found[0]
 
 
-def whole(node: Node, made: Callable[[Value], Value]) -> dict[str, Array]:
+def whole(
+    node: Node, made: Callable[[Value], Value], batches: Batches = BATCHES
+) -> dict[str, Array]:
     """The outputs of the graph, where something else stands for a node."""
     graph = transform(GRAPH, lambda n, inputs: [made(inputs[0])] if n is node else None)
-    runs = [evaluate(graph, batch) for batch in BATCHES]
+    runs = [evaluate(graph, batch) for batch in batches]
     return {name: np.concatenate([np.ravel(r[name]) for r in runs]) for name in graph.outputs}
 
 
@@ -95,15 +99,33 @@ def test_a_constant_that_is_read_again_far_behind_is_another_there_too() -> None
     np.testing.assert_allclose(found["y"], wanted, atol=1e-4)
 
 
-def test_what_is_behind_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, stretches = list[int](), Stretches(GRAPH)
+def count(monkeypatch: pytest.MonkeyPatch, of: ModuleType) -> list[int]:
+    """The layers of each graph that a module runs from now on."""
+    made = list[int]()
 
-    def count(graph: Graph) -> Run:
-        made.append(len(graph.nodes))
+    def run(graph: Graph) -> Run:
+        made.append(sum(node.has("layer") for node in graph.nodes))
         return running(graph)
 
-    monkeypatch.setattr(module, "running", count)
+    monkeypatch.setattr(of, "running", run)
+    return made
+
+
+def test_what_is_behind_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, stretches = count(monkeypatch, module), Stretches(GRAPH)
     for layer in LAYERS:
         behind(stretches, layer).outputs(MADE["others"])
-    assert len(made) == len(stretches.ends) + 1  # and the constant
     assert len(stretches.ends) == 4
+    far, near, constants = [3, 3, 1], [1] * 6, [0]
+    assert sorted(made) == sorted([*far, *near, *constants])
+
+
+def test_what_stands_for_a_layer_may_say_sizes_that_are_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, stretches = count(monkeypatch, rest_module), Stretches(GRAPH)
+    noise = const(RNG.normal(size=(3, WIDTH)))
+    found = behind(stretches, LAYERS[1], BATCHES[:1]).outputs(lambda x: ops.Add(x, noise))
+    wanted = whole(LAYERS[1], lambda x: ops.Add(x, noise), BATCHES[:1])
+    np.testing.assert_allclose(found["late"], wanted["late"], atol=1e-4)
+    assert made == [0]
