@@ -112,6 +112,14 @@ class Factoring:
         """What moments are taken of, at some places of the result: (samples, features)."""
         return features(self.layer, x, places)
 
+    def alone(self, read: Array, counts: Array | None = None) -> Moments:
+        """The moments of what was read: layers that read the same have the same."""
+        return Moments.alone(read, counts)
+
+    def told(self, moments: Moments) -> Moments:
+        """The moments of what was read, with what the layer makes of it for targets."""
+        return moments.told(self.flat)
+
     def seen(self, read: Array, targets: Array, counts: Array | None = None) -> Moments:
         """The moments of what was read, with ``targets`` times what each output counts.
 
@@ -190,7 +198,7 @@ class Factoring:
     def _unit(self, rows: Array, moments: Moments) -> Array:
         """Rows that give results of variance 1, or none where there is next to no variance."""
         metric = self._first_moments(moments)
-        energy = np.einsum("rp,pq,rq->r", rows, metric, rows, optimize=True)
+        energy = np.einsum("rp,rp->r", times(rows, metric), rows)
         least = _LEAST * np.square(rows).sum(1) * np.trace(metric) / len(metric)
         held = energy > least
         found: Array = rows * (held / np.sqrt(np.where(held, energy, 1)))[:, None]
@@ -227,7 +235,7 @@ class Factoring:
         results for targets; ``old`` those of the original. Rows are chosen on a mix of both.
         Where the targets depend on the results, ``flow`` gives them.
         """
-        both = new.mixed(old, mix)
+        both = new.mixed(self.told(old), mix)
         first = self._unit(self._rows(rank, both, once=True), both)
         gram, cross = self._gram(both), both.cross[self.order]
         for _ in range(self.rounds):
@@ -251,8 +259,16 @@ class Factoring:
         return self._made(first, second, rng.standard_normal(len(self.scale)))
 
     def rough(self, rank: int, moments: Moments) -> Factors:
-        """The factors of ``rank`` chosen in one step, as if nothing before the layer changed."""
-        return self._solved(self._unit(self._rows(rank, moments), moments), moments)
+        """The factors of ``rank`` chosen in one step, as if nothing before the layer changed.
+
+        Behind rows that read all that the layer does at once, what its weights say is best then.
+        """
+        first = self._unit(self._rows(rank, moments), moments)
+        if self.order.shape[1] > 1:
+            return self._solved(first, self.told(moments))
+        second = self._told(first, moments)
+        mean = times(first, moments.mean[self.order])[:, 0]
+        return self._second(first, second, moments.target - mean @ second)
 
     def _solved(self, first: Array, new: Moments, flow: Flow | None = None) -> Factors:
         """The factors with the best second layer behind ``first``."""
@@ -297,9 +313,9 @@ class Factoring:
 
     def _told(self, first: Array, moments: Moments) -> Array:
         """What the original weights say of those behind a first layer: (rank and taps, outputs)."""
-        told = first @ self._first_moments(moments)
+        told = times(first, self._first_moments(moments))
         wanted = told @ self.weights
-        found = solve(told @ first.T, wanted, np.zeros_like(wanted), 0)
+        found = solve(times(first, told.T), wanted, np.zeros_like(wanted), 0)
         return found.reshape(len(first) * self.order.shape[1], -1)
 
 
@@ -317,6 +333,16 @@ def aimed(flow: Flow, between: Array, second: Array, target: Array) -> tuple[Arr
     aim = flow.aim((between @ second + target).astype(between.dtype))
     mean = aim.mean(0, dtype=np.float64)
     return mean, between.T @ (aim - mean.astype(aim.dtype)) / len(between)
+
+
+def times(rows: Array, matrix: Array) -> Array:
+    """A product of matrices, of which the first often has one number in each row."""
+    if np.count_nonzero(rows) != len(rows) or not rows.any(1).all():
+        found: Array = rows @ matrix
+        return found
+    places = np.abs(rows).argmax(1)
+    picked: Array = rows[np.arange(len(rows)), places, None] * matrix[places]
+    return picked
 
 
 def _reduced(first: Array, cross: Array) -> Array:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,14 +13,14 @@ from redir.channels.removal import without
 from redir.ir import Graph, Node, Port, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array
-from redir.layers.linear import Linear
+from redir.layers.linear import CONVS, Linear
 from redir.passes.factorize.behind import Behind, behind
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import Factoring, Flow
 from redir.passes.factorize.gone import Mean
 from redir.passes.factorize.narrower import Narrowed
 from redir.passes.factorize.scores import Silent
-from redir.statistics.moments import Moments, Places, drawn_places, targets
+from redir.statistics.moments import Moments, Places, drawn_places, targets, window
 from redir.statistics.walk import Batches, Held, applied, running, walk
 
 Aim: TypeAlias = "Callable[[Array], Array]"
@@ -30,9 +30,9 @@ Aim: TypeAlias = "Callable[[Array], Array]"
 class Seen:
     """What was seen of a layer of the original, at some ``places`` of each batch.
 
-    ``moments`` are of what it read, and of its results, times what each output counts; ``spread``
-    (outputs,) is the deviation of these. ``behind`` is what they flow into. ``counts`` (samples,)
-    is what each sample counts, if not all count alike.
+    ``moments`` are of what it read, with the mean of its results, times what each output counts;
+    ``spread`` (outputs,) is the deviation of these. ``behind`` is what they flow into. ``counts``
+    (samples,) is what each sample counts, if not all count alike.
     """
 
     places: Sequence[Places]
@@ -61,7 +61,7 @@ def observed(
     Raises:
         Unsupported: the graph cannot be run.
     """
-    rng, seen = np.random.default_rng(seed), dict[Node, Seen]()
+    rng, seen, shared = np.random.default_rng(seed), dict[Node, Seen](), _Shared()
 
     def step(node: Node, operands: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
         if node not in forms:
@@ -72,16 +72,48 @@ def observed(
         counted = zip(made, sizes, strict=True)
         places = [drawn_places(rng, form.layer, y, int(share * n)) for (y,), n in counted]
         wanted = _wanted(form, made, places)
-        kept, flows = _read(form, operands[apart:], places[apart:]), behind(graph, form.layer)
+        flows, ends = behind(graph, form.layer), (operands[apart:], places[apart:])
         counts = flows.counts(wanted + _added(form.layer, flows, places, held, slice(None)))
-        seen_of = None if counts is None else counts[-len(kept) :]
-        moments = form.seen(kept, wanted[-len(kept) :], seen_of)
+        kept = sum(len(where[0]) for where in ends[1])
+        seen_of = None if counts is None else counts[-kept:]
+        moments = shared.alone(form, *ends, seen_of).towards(wanted[-kept:], seen_of)
         spread = wanted.std(0) / np.abs(form.scale)
         seen[node] = Seen(places, moments, spread, flows, counts)
         return made
 
     walk(graph, batches, step, "what flows", _with_sums(graph, forms.values()))
     return seen
+
+
+@dataclass
+class _Shared:
+    """The moments of what layers read: of those that read the same but once."""
+
+    found: dict[Hashable, tuple[Sequence[Places], Moments]] = field(default_factory=dict)
+
+    def alone(
+        self,
+        form: Factoring,
+        operands: Sequence[Sequence[Any]],
+        places: Sequence[Places],
+        counts: Array | None,
+    ) -> Moments:
+        """The moments of what a layer reads, at some places of its results."""
+        layer = form.layer
+        how = tuple(map(tuple, window(layer))) if layer.node.op in CONVS else layer.x_axis
+        key = (type(form), layer.x, layer.kernel, how)
+        known, moments = self.found.get(key, ((), None))
+        if moments is None or counts is not None or not _alike(known, places):
+            moments = form.alone(_read(form, operands, places), counts)
+            self.found.update({} if counts is not None else {key: (places, moments)})
+        return moments
+
+
+def _alike(some: Sequence[Places], others: Sequence[Places]) -> bool:
+    """Whether samples are taken at the same places."""
+    pairs = zip(some, others, strict=False)
+    each = (np.array_equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+    return len(some) == len(others) and all(each)
 
 
 def solved(

@@ -39,9 +39,17 @@ class Wide(Factoring):
         """One tap of each input: (samples, inputs)."""
         return channels(self.layer, x, places)
 
+    def alone(self, read: Array, counts: Array | None = None) -> Moments:
+        """The moments of channels."""
+        return Moments.alone(read, counts, left_out=False)
+
+    def told(self, moments: Moments) -> Moments:
+        """Those of channels say nothing of targets."""
+        return moments
+
     def seen(self, read: Array, targets: Array, counts: Array | None = None) -> Moments:
         """The moments of channels; those with targets say nothing."""
-        return Moments.of(read, targets, counts=counts)
+        return self.alone(read, counts).towards(targets, counts)
 
     def fitted(
         self, rank: int, new: Moments, old: Moments, flow: Flow | None = None, mix: float = 0.2

@@ -20,7 +20,8 @@ class Moments:
     ``gram`` (features, features), ``cross`` (features, outputs); ``mean`` (features,) and
     ``target`` (outputs,) are what was taken off; ``energy`` is that of the targets. A feature is
     a tap of an input: inputs first, then the kernel in order. ``chance`` is the share of the
-    correlations that was left out: see ``of``.
+    correlations that was left out: see ``of``. Of moments of features ``alone`` there is no
+    ``cross``, until it is ``told``.
     """
 
     gram: Array
@@ -43,12 +44,8 @@ class Moments:
         Where few rows are many features, correlations are chance: with the ``weights`` of the
         layer, so much of them is left out as is (Schafer and Strimmer, 2005).
         """
-        mean, target = (_mean(rows, counts) for rows in (features, targets))
-        a, y = features - mean.astype(features.dtype), targets - target.astype(targets.dtype)
+        (mean, a), (target, y) = (_centred(rows, counts) for rows in (features, targets))
         count = max(len(a), 1)
-        if counts is not None:
-            roots = np.sqrt(counts / counts.mean()).astype(a.dtype)[:, None]
-            a, y = a * roots, y * roots
         gram, cross = ((a.T @ b / count).astype(np.float64) for b in (a, y))
         energy = float(np.square(y, dtype=np.float64).sum()) / count
         if weights is None:
@@ -58,6 +55,29 @@ class Moments:
         unseen = less @ weights
         energy += float(np.sum(weights * unseen))
         return cls(gram + less, cross + unseen, mean, target, energy, chance)
+
+    @classmethod
+    def alone(
+        cls, features: Array, counts: Array | None = None, *, left_out: bool = True
+    ) -> Moments:
+        """The moments of rows of features, each of which counts as ``counts`` says.
+
+        Of correlations that are chance, as much may be ``left_out`` as by ``of``.
+        """
+        mean, a = _centred(features, counts)
+        gram = (a.T @ a / max(len(a), 1)).astype(np.float64)
+        chance = _chance(a, gram) if left_out else 0.0
+        less = chance * (np.diag(np.diag(gram)) - gram)
+        return cls(gram + less, np.zeros((len(mean), 0)), mean, np.zeros(0), 0.0, chance)
+
+    def towards(self, targets: Array, counts: Array | None = None) -> Moments:
+        """These moments, with the mean of rows of targets."""
+        return replace(self, target=_mean(targets, counts))
+
+    def told(self, weights: Array) -> Moments:
+        """These moments where targets are what ``weights`` (features, outputs) make of features."""
+        cross = self.gram @ weights
+        return replace(self, cross=cross, energy=float(np.sum(weights * cross)))
 
     def unseen(self, weights: Array) -> Array:
         """What ``cross`` holds beyond what was seen, by the ``weights`` of the layer."""
@@ -76,6 +96,15 @@ class Moments:
         missed = self.energy - 2 * np.sum(weights * self.cross)
         missed += np.sum((self.gram @ weights) * weights)
         return max(float(missed), 0.0) / (self.energy or 1.0)
+
+
+def _centred(rows: Array, counts: Array | None) -> tuple[Array, Array]:
+    """The mean of rows, and these about it, each times the root of what it counts."""
+    mean = _mean(rows, counts)
+    found = rows - mean.astype(rows.dtype)
+    if counts is not None:
+        found *= np.sqrt(counts / counts.mean()).astype(rows.dtype)[:, None]
+    return mean, found
 
 
 def _mean(rows: Array, counts: Array | None) -> Array:

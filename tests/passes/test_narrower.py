@@ -126,7 +126,7 @@ def test_what_is_said_to_be_lost_is_lost(kind: str) -> None:
     forms = narrowings(graph)
     seen = observed(graph, [drawn(shape)], forms, 0)
     for node, form in forms.items():
-        moments = seen[node].moments
+        moments = form.told(seen[node].moments)
         for rank in (1, 3, 5):
             factors = form.rough(rank, moments)
             weights = (factors.second[:, 0].T @ factors.first).T * form.scale
@@ -140,7 +140,7 @@ def test_those_that_stay_take_over(kind: str) -> None:
     forms = narrowings(graph)
     seen = observed(graph, [drawn(shape)], forms, 0)
     for node, form in forms.items():
-        moments, original = seen[node].moments, form.layer.weight[0, :, :, 0].T * form.scale
+        moments, original = form.told(seen[node].moments), form.flat
         factors = form.rough(form.full // 2, moments)
         solved_, cut = factors.second[:, 0].T @ factors.first, original * ~lost(factors)[:, None]
         assert moments.error(solved_.T * form.scale) <= moments.error(cut)
