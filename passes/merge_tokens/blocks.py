@@ -77,7 +77,11 @@ def rows_of(value: Value, examples: Dim, *others: int) -> int | str | None:
         return None
     dims = value.type.shape or ()
     found = [a for a, d in enumerate(dims) if d == examples and d is not None and a not in others]
-    return found[0] if len(found) == 1 else f"which axis of {value.node} is that of examples"
+    return (
+        found[0]
+        if len(found) == 1
+        else f"it is not known which axis of {value.node} is that of examples"
+    )
 
 
 def _attention(ties: Ties, node: Node) -> _Attention | None:
