@@ -14,7 +14,7 @@ from redir.errors import BadPipeline
 from redir.ir import Graph
 from redir.layers.sums import apart
 from redir.ops import OPSET
-from redir.passes.merge_tokens.blocks import Block, blocks
+from redir.passes.merge_tokens.blocks import Block, attends, blocks
 from redir.passes.merge_tokens.following import followed
 from redir.passes.merge_tokens.matching import Matching
 from redir.passes.merge_tokens.rewriting import rewritten
@@ -71,12 +71,12 @@ class MergeTokens(Pass):
 
     def _merged(self, graph: Graph) -> Graph | str:
         """The graph with fewer tokens, or why there is none."""
+        ties = Ties.of(apart(graph)) if attends(graph) else None
+        found = [] if ties is None else blocks(ties)
+        if ties is None or not found:
+            return "no attention of tokens of a known number to each other is added to these"
         if graph.opset.get("", OPSET) < _LEAST:
             return f"the model is of an operator set below {_LEAST}"
-        ties = Ties.of(apart(graph))
-        found = blocks(ties)
-        if not found:
-            return "no attention of tokens of a known number to each other is added to these"
         stages = followed(ties, found)
         numbers = self._numbers(found, stages)
         merges = [block for block, number in zip(found, numbers, strict=True) if number]

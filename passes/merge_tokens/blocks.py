@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redir import ops
-from redir.ir import Node, Port, Value
+from redir.ir import Graph, Node, Port, Value
 from redir.ir.tensor import Dim
 from redir.ops import tensor_of
 from redir.passes.merge_tokens.fused import parts_of
@@ -57,6 +57,11 @@ class _Attention:
     results: Port
 
 
+def attends(graph: Graph) -> bool:
+    """Whether there may be attention: that is told at once, and axes are followed in seconds."""
+    return any(node.op == ops.Softmax or parts_of(node) is not None for node in graph.nodes)
+
+
 def blocks(ties: Ties) -> list[Block]:
     """The blocks of a graph, in order."""
     found = dict[Node, Block]()
@@ -77,11 +82,9 @@ def rows_of(value: Value, examples: Dim, *others: int) -> int | str | None:
         return None
     dims = value.type.shape or ()
     found = [a for a, d in enumerate(dims) if d == examples and d is not None and a not in others]
-    return (
-        found[0]
-        if len(found) == 1
-        else f"it is not known which axis of {value.node} is that of examples"
-    )
+    if len(found) == 1:
+        return found[0]
+    return f"it is not known which axis of {value.node} is that of examples"
 
 
 def _attention(ties: Ties, node: Node) -> _Attention | None:
