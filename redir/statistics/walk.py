@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -30,6 +30,7 @@ The last argument is what else is held just then.
 
 _LARGE = 2**16  # numbers that a node reads
 _AT_ONCE = 2**22  # numbers in a value, about, so that what flows fits into memory
+_CACHED = 2**15  # numbers that are compared at once
 _MOST, _FEW = 32, 2**11  # examples at once, or more where they are of so few numbers together
 
 
@@ -168,5 +169,14 @@ def far(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
 
 def distance(before: Array, after: Array) -> float:
     """How far an output went, as a share of its variance."""
-    a, b = before.astype(np.float64), after.astype(np.float64)
-    return float(np.mean(np.square(a - b)) / (np.var(a) or 1.0))
+    a, b = np.ravel(before), np.ravel(after)
+    mean = sum(float(part.sum()) for (part,) in _parts(a)) / max(a.size, 1)
+    spread = sum(float(np.square(part - mean).sum()) for (part,) in _parts(a))
+    moved = sum(float(np.square(part - other).sum()) for part, other in _parts(a, b))
+    return (moved / a.size) / (spread / a.size or 1.0) if a.size else float("nan")
+
+
+def _parts(*arrays: Array) -> Iterator[Sequence[Array]]:
+    """Arrays of one size as float64, a part that fits into a cache at a time."""
+    for start in range(0, arrays[0].size, _CACHED):
+        yield [array[start : start + _CACHED].astype(np.float64) for array in arrays]
