@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from redir.ir.tensor import Array, TensorType
 from redir.ops import tensor_of
 from redir.ops.agreement import traps
 from redir.progress import progress
+from redir.runtime.deadlines import ending_at
 from redir.text import tensors
 
 __all__ = ["Run", "runner"]
@@ -265,12 +265,8 @@ def _ending_after(seconds: float) -> Iterator[Any]:
     if isinf(seconds):
         yield options
         return
-    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
-    timer.start()
-    try:
+    with ending_at(time.monotonic() + seconds, lambda: setattr(options, "terminate", True)):
         yield options
-    finally:
-        timer.cancel()
 
 
 def _line(error: Exception) -> str:
