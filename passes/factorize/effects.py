@@ -15,10 +15,11 @@ from redir.ir.tensor import Array, Type
 from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.solving import Seen
+from redir.statistics.brief import Brief
 from redir.statistics.judge import Judge
 from redir.statistics.rest import Made, Rest
 from redir.statistics.stretches import Stretches
-from redir.statistics.walk import Held, far, walk
+from redir.statistics.walk import Held, walk
 
 _NOISE = 0.01  # of the variance of a layer's result
 _ERRORS = (0.02, 0.1, 0.3)  # of a layer, at which what it does is measured
@@ -59,23 +60,23 @@ def effects(
     ``ways`` have a form of each layer, with what it loses at each rank; some may be ``gone``.
     """
     layers, found = {judge.twins[node]: node for node in ways}, dict[Node, Effect]()
-    graph, plain, sizes = judge.graph, judge.plain, _sizes(judge)
-    stretches = Stretches(graph)
+    brief, sizes = Brief.of(judge, layers), _sizes(judge)
+    stretches = Stretches(brief.graph)
 
     def step(twin: Node, _: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
         if (node := layers.get(twin)) is not None:
             rng = np.random.default_rng([seed, len(found)])
             (form, errors), was, rest = ways[node], seen[node], Rest.behind(stretches, twin, held)
             noisy = _noisy(node, sizes.type(twin.outputs[0]), was.spread, rng)
-            noise = far(plain, rest.outputs(judge.on(node, noisy))) / _NOISE
+            noise = brief.far(rest.outputs(judge.on(node, noisy))) / _NOISE
             ranks, ends = _ranks(errors), [gone[node]] if node in gone else []
             made = [(form, rank) for rank in ranks] + [(end, 0) for end in ends]
             factors = (form.rough(rank, was.moments) for form, rank in made)
-            moved = [far(plain, rest.outputs(judge.on(node, each.on))) for each in factors]
+            moved = [brief.far(rest.outputs(judge.on(node, each.on))) for each in factors]
             found[node] = _effect(noise, [*errors[ranks], *(1 for _ in ends)], moved)
         return None
 
-    walk(graph, judge.batches, step, "effects of errors")
+    walk(brief.graph, judge.batches, step, "effects of errors")
     return found
 
 

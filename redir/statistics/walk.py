@@ -170,10 +170,15 @@ def far(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
 def distance(before: Array, after: Array) -> float:
     """How far an output went, as a share of its variance."""
     a, b = np.ravel(before), np.ravel(after)
-    mean = sum(float(part.sum()) for (part,) in _parts(a)) / max(a.size, 1)
-    spread = sum(float(np.square(part - mean).sum()) for (part,) in _parts(a))
     moved = sum(float(np.square(part - other).sum()) for part, other in _parts(a, b))
-    return (moved / a.size) / (spread / a.size or 1.0) if a.size else float("nan")
+    return moved / (energy(a) or float(a.size)) if a.size else float("nan")
+
+
+def energy(array: Array) -> float:
+    """The variance of an output, times how many numbers it has."""
+    a = np.ravel(array)
+    mean = sum(float(part.sum()) for (part,) in _parts(a)) / max(a.size, 1)
+    return sum(float(np.square(part - mean).sum()) for (part,) in _parts(a))
 
 
 def _parts(*arrays: Array) -> Iterator[Sequence[Array]]:
