@@ -11,10 +11,11 @@ from redir.ir import Port
 from redir.ir.tensor import Array
 from redir.layers.linear import Linear
 from redir.passes.factorize.factors import Single
-from redir.passes.factorize.forms import Factoring, Flow
+from redir.passes.factorize.forms import PARAMETERS, Factoring, Flow
 from redir.passes.factorize.heads import Heads
 from redir.passes.factorize.narrower import Narrower, readers, saved_by_one
 from redir.passes.factorize.saved import Savings
+from redir.passes.factorize.tables import stored_again
 from redir.statistics.moments import Moments
 
 
@@ -32,16 +33,23 @@ class Scores(Narrower):
     ``units`` (size of a head, heads) are the channels of queries, turned so that keys have the same
     energy: what a channel adds to the scores is the square of it. Of a head ``each`` so many
     channels, side by side, go together, and what they add is the square of their sum. ``bias``
-    (outputs,) is what is added to queries, by the layer or behind it.
+    (outputs,) is what is added to queries, by the layer or behind it. Tables of ``tables`` numbers
+    are stored again where any channel goes.
     """
 
     bias: Array
     each: int = 1
+    tables: int = 0
 
     @property
     def port(self) -> Port:
         """The axis whose channels go: of the results."""
         return self.layer.y_port
+
+    def cost(self, rank: int, price: str) -> int:
+        """What the layer costs, less what goes with channels wherever they were."""
+        again = self.tables if price == PARAMETERS and rank < self.full else 0
+        return super().cost(rank, price) + again
 
     def errors(self, moments: Moments) -> Array:
         """The energy of scores that is lost, over that which noise as large as queries would have.
@@ -101,12 +109,13 @@ def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) 
     if len(set(readers(coupling, found))) > 1:
         shared = ", or share large tables of what turns them with them" if heads.aside else ""
         return f"others read their channels{shared}"
-    saved = saved_by_one(coupling, int(groups[0]), savings)
+    saved, tables = saved_by_one(coupling, int(groups[0]), savings), stored_again(coupling, found)
+    saved = {**saved, PARAMETERS: saved[PARAMETERS] + tables}
     assert heads.first.bias is not None
     parts = heads.left.reshape(len(heads.left), -1, heads.each)
     units, bias = parts.swapaxes(0, 1).reshape(parts.shape[1], -1), heads.first.bias
     ends = form.layer, frozenset[int](), form.scale, form.ends
-    return Scores(*ends, saved, units, "heads", bias=bias, each=heads.each)
+    return Scores(*ends, saved, units, "heads", bias=bias, each=heads.each, tables=tables)
 
 
 def _groups(coupling: Coupling, layer: Linear) -> Array | None:

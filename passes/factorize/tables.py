@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from redir.channels.coupling import Coupling
+from redir.channels.ports import axes
 from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ops import tensor_of
 from redir.passes.factorize.attentions import closed
 from redir.passes.factorize.heads import Heads
 
-_FEW = 16  # times as many numbers as a table is made of have the weights of its heads, at least
+_FEW = 2  # times as many numbers as a table is made of have the weights of its heads, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ def apart(graph: Graph, found: Sequence[Heads]) -> Apart:
     """The graph in which tables, such as cosines and sines for places, are made for each heads.
 
     They are made again where others read them too: else all would have to lose the same channels.
-    What they are made of must be few numbers.
+    What they are made of must be fewer numbers than the weights, or nothing would be saved.
     """
     coupling = graph.analysis(Coupling)
     made = dict[Node, dict[Node, Node]]()  # by the node that reads a table, and what is copied
@@ -65,6 +67,15 @@ def apart(graph: Graph, found: Sequence[Heads]) -> Apart:
 
     twins = {copy: node for copies in made.values() for node, copy in copies.items()}
     return Apart(transform(graph, visit), twins)
+
+
+def stored_again(coupling: Coupling, groups: set[int]) -> int:
+    """How many numbers of constants are stored once, but not without some groups of channels."""
+    tensors = [(node.outputs[0], tensor_of(node.outputs[0])) for node in coupling.graph.nodes]
+    counts = Counter(id(tensor) for _, tensor in tensors if tensor is not None)
+    copied = [(v, tensor) for v, tensor in tensors if tensor is not None and counts[id(tensor)] > 1]
+    mine = (t for v, t in copied if not groups.isdisjoint(coupling.groups_of(axes(v))))
+    return sum(tensor.size for tensor in mine)
 
 
 def _copied(node: Node, copies: Mapping[Node, Node]) -> Node:
@@ -87,10 +98,8 @@ def _tables(graph: Graph, coupling: Coupling, heads: Heads) -> set[Node]:
         node = stack.pop()
         if node is None or node in found or node in mine:
             continue
-        ports = ((v, axis) for v in node.outputs for axis in range(v.rank or 0))
-        if any(
-            not groups.isdisjoint(coupling.group(p).tolist()) for p in ports if p in coupling.starts
-        ):
+        ports = [port for v in node.outputs for port in axes(v)]
+        if not groups.isdisjoint(coupling.groups_of(ports)):
             found.add(node)
             stack += [v.node for v in node.inputs]
     return found

@@ -17,6 +17,7 @@ from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array, TensorType
 from redir.layers.linear import whole
 from redir.passes import Heads
+from redir.passes.factorize.forms import PARAMETERS
 from redir.passes.factorize.heads import Heads as Met
 from redir.passes.factorize.scores import Scores
 from redir.passes.factorize.solving import Choice
@@ -137,6 +138,7 @@ GRAPHS: Mapping[str, Graph] = {
     "grouped": graph_of(partial(attention, shared=2)),
     "one node": graph_of(partial(attention, turn=by_node)),
     "two share tables": graph_of(twice),
+    "two share constants": graph_of(partial(twice, tables=stored)),
 }
 every_graph = pytest.mark.parametrize("kind", GRAPHS)
 
@@ -304,7 +306,18 @@ def test_why_queries_stay_is_explained(why: str) -> None:
     assert any("MatMul: heads: " in line for line in Heads().explain(STAY[why]))
 
 
-def test_large_tables_that_are_shared_are_not_made_twice() -> None:
+@every_graph
+def test_what_pairs_save_is_what_was_said(kind: str) -> None:
+    found = of(GRAPHS[kind])
+    for node, form in forms(found).items():
+        for rank in range(1, HALF):
+            after = found.solved({node: Choice(form, rank)})
+            said = form.dense(PARAMETERS) - form.cost(rank, PARAMETERS)
+            assert parameters(GRAPHS[kind]) - parameters(after) == pytest.approx(said, abs=8)
+
+
+def test_large_tables_that_are_shared_are_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redir.passes.factorize.tables._FEW", 10)
     graph = graph_of(partial(twice, tables=stored))
     assert len(asked(graph)) == 2
     wide = Sizes.of(graph)
