@@ -92,6 +92,22 @@ class Scores(Narrower):
 
 def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) -> Scores | str:
     """The queries of another form with fewer channels, or why they cannot have fewer."""
+    why = kept(coupling, heads)
+    if why is not None:
+        return why
+    groups = coupling.group(heads.first.y_port)[heads.left[0, :: heads.each]]
+    found = set(groups.tolist())
+    saved, tables = saved_by_one(coupling, int(groups[0]), savings), stored_again(coupling, found)
+    saved = {**saved, PARAMETERS: saved[PARAMETERS] + tables}
+    assert heads.first.bias is not None
+    parts = heads.left.reshape(len(heads.left), -1, heads.each)
+    units, bias = parts.swapaxes(0, 1).reshape(parts.shape[1], -1), heads.first.bias
+    ends = form.layer, frozenset[int](), form.scale, form.ends
+    return Scores(*ends, saved, units, "heads", bias=bias, each=heads.each, tables=tables)
+
+
+def kept(coupling: Coupling, heads: Heads) -> str | None:
+    """Why heads cannot have fewer channels of queries and keys; None if they can."""
     of_left, of_right = (_groups(coupling, e) for e in (heads.first, heads.second))
     if of_left is None or of_right is None:
         return "the number of their channels is not known"
@@ -109,13 +125,7 @@ def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) 
     if len(set(readers(coupling, found))) > 1:
         shared = ", or share large tables of what turns them with them" if heads.aside else ""
         return f"others read their channels{shared}"
-    saved, tables = saved_by_one(coupling, int(groups[0]), savings), stored_again(coupling, found)
-    saved = {**saved, PARAMETERS: saved[PARAMETERS] + tables}
-    assert heads.first.bias is not None
-    parts = heads.left.reshape(len(heads.left), -1, heads.each)
-    units, bias = parts.swapaxes(0, 1).reshape(parts.shape[1], -1), heads.first.bias
-    ends = form.layer, frozenset[int](), form.scale, form.ends
-    return Scores(*ends, saved, units, "heads", bias=bias, each=heads.each, tables=tables)
+    return None
 
 
 def _groups(coupling: Coupling, layer: Linear) -> Array | None:

@@ -22,7 +22,7 @@ from redir.passes.factorize.heads import Heads, heads, products
 from redir.passes.factorize.narrower import Narrower, narrower
 from redir.passes.factorize.pivoted import Pivoted
 from redir.passes.factorize.saved import Savings
-from redir.passes.factorize.scores import scores
+from redir.passes.factorize.scores import kept, scores
 from redir.passes.factorize.tables import Apart, apart
 from redir.passes.factorize.uneven import Uneven
 from redir.passes.factorize.wide import FEATURES, Wide
@@ -106,12 +106,11 @@ def unthinned(sizes: Sizes, ignore: str = "") -> Iterator[tuple[Node, str]]:
     """The nodes that may be scores of heads which keep their channels, each with the reason."""
     sizes = Sizes(parted(sizes, ignore).graph, sizes.shapes)
     plain = {node: first for node, (first, *_) in _each(sizes, ignore).items()}
-    coupling, savings = sizes.graph.analysis(Coupling), Savings(sizes)
+    coupling = sizes.graph.analysis(Coupling)
     asking = {each.node: each for each in met(sizes, plain) if not each.reads}
     for node, each in asking.items():
-        less = scores(coupling, plain[each.first.node], each, savings)
-        if isinstance(less, str):
-            yield node, less
+        if (why := kept(coupling, each)) is not None:
+            yield node, why
     for node, count in products(sizes, [form.layer for form in plain.values()]).items():
         if node not in asking:
             yield node, _FOREIGN if count < 2 else _UNLIKE  # noqa: PLR2004 - queries and keys
