@@ -285,3 +285,17 @@ def operands(case: Case) -> list[Any]:
 @pytest.mark.parametrize("name", LINKED)
 def test_its_links_hold(name: str) -> None:
     check_laws(CASES[name])
+
+
+@pytest.mark.parametrize("name", sorted(n for n in CASES if n.startswith("MultiHeadAttention")))
+def test_it_is_linear_in_values_where_it_says_so(name: str) -> None:
+    case = CASES[name]
+    more = RNG.normal(size=(arrays := operands(case))[2].shape).astype(np.float32)
+
+    def run(values: Array) -> Array:
+        found: Array = case.node.op.evaluate(case.node, *arrays[:2], values, *arrays[3:])[0]
+        return found
+
+    apart = run(arrays[2]) + run(more)
+    holds = np.allclose(run(arrays[2] + more), apart, 1e-4, 1e-4)
+    assert case.node.has("linear") == (holds and case.node.arity == 1)
