@@ -12,6 +12,7 @@ from redir.passes.factorize.forms import MULTIPLY_ADDS, PARAMETERS
 from redir.passes.factorize.study import Choices, Study
 from redir.pipeline import Place
 from redir.progress import progress
+from redir.runtime.memory import give_back
 from redir.runtime.open_sizes import Shapes
 
 _ROUNDS = 8  # of planning: neighbours save less together than alone, and passes behind save too
@@ -48,7 +49,9 @@ def sharing(study: Study, target: str, share: float, place: Place, planned: Plan
     asked = counted.of(study.graph, shapes) - share * whole
 
     def left(plan: Choices) -> int:
-        return counted.of(place.behind.run(study.unsolved(plan)), shapes)
+        after = study.unsolved(plan)
+        give_back()
+        return counted.of(place.behind.run(after), shapes)
 
     for _ in progress(range(_ROUNDS), "plans"):
         plan = planned(asked / counted.each)

@@ -253,9 +253,9 @@ class Factoring:
         """
         own = crc32(self.layer.array.reshape(-1)[:_TOLD].tobytes())
         rng, taps = np.random.default_rng(own), self.order.shape[1]
-        drawn = rng.standard_normal((rank, len(self.order)))
+        drawn = rng.standard_normal((rank, len(self.order))).astype(np.float32)
         first = self._rows(rank, moments) if self.picks else drawn
-        second = rng.standard_normal((len(first), taps, self.layer.outputs))
+        second = rng.standard_normal((len(first), taps, self.layer.outputs)).astype(np.float32)
         return self._made(first, second, rng.standard_normal(len(self.scale)))
 
     def rough(self, rank: int, moments: Moments) -> Factors:

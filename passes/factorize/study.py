@@ -23,6 +23,7 @@ from redir.passes.factorize.tables import Apart
 from redir.passes.factorize.turning import turned
 from redir.passes.factorize.ways import FORMS, all_factorings, parted, thinned
 from redir.progress import progress
+from redir.runtime.memory import give_back
 from redir.statistics import Source, draws_lengths, is_made_up
 from redir.statistics.judge import Judge, judge
 from redir.statistics.norms import fitted, is_norm
@@ -90,7 +91,9 @@ class Study:
         forms = {n: _shown(found) for n, found in self.ways.items()}
         shown = {n: (form, self.errors[form]) for n, form in forms.items()}
         ends = {n: f for n, found in self.ways.items() for f in found if isinstance(f, Gone)}
-        return effects(self.judge, shown, ends, self.seen, self.seed)
+        found = effects(self.judge, shown, ends, self.seen, self.seed)
+        give_back()
+        return found
 
     def planner(
         self, saving: Saving, forms: Sequence[str], align: int, rule: str = NOISE
@@ -136,7 +139,9 @@ class Study:
     def deviation(self, plan: Choices) -> float:
         """How far outputs go, in shares of their variance, if each layer is solved by itself."""
         made = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in plan.items()}
-        return sum(self._moved(made).values())
+        moved = self._moved(made)
+        give_back()
+        return sum(moved.values())
 
     def unsolved(self, plan: Choices) -> Graph:
         """The original under a plan, its weights not solved: what takes as long."""

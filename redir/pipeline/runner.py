@@ -14,6 +14,7 @@ from redir.ir import Graph
 from redir.ops import tensor_of
 from redir.pipeline.pipeline import Pass, Pipeline
 from redir.progress import progress as told
+from redir.runtime.memory import give_back
 from redir.runtime.open_sizes import Shapes
 from redir.tasks import one_thread
 
@@ -65,6 +66,7 @@ def run(
         with one_thread("blas"):
             after = step.run_at(graph, place)
         ran = Ran(step, graph, after, time.perf_counter() - start)
+        give_back()
         _LOG.info("%s: %.3f s%s", step, ran.seconds, "" if ran.changed else ", unchanged")
         for instrument in instruments:
             instrument(ran)
