@@ -49,9 +49,9 @@ def sharing(study: Study, target: str, share: float, place: Place, planned: Plan
     asked = counted.of(study.graph, shapes) - share * whole
 
     def left(plan: Choices) -> int:
-        after = study.unsolved(plan)
+        found = counted.of(place.behind.run(study.unsolved(plan)), shapes)
         give_back()
-        return counted.of(place.behind.run(after), shapes)
+        return found
 
     for _ in progress(range(_ROUNDS), "plans"):
         plan = planned(asked / counted.each)

@@ -145,9 +145,11 @@ class Study:
 
     def unsolved(self, plan: Choices) -> Graph:
         """The original under a plan, its weights not solved: what takes as long."""
-        return self._rebuilt(
-            {n: c.form.guess(c.rank, self.seen[n].moments) for n, c in plan.items()}
-        )
+        guessed = {n: c.form.guess(c.rank, self.seen[n].moments) for n, c in plan.items()}
+        after = self._rebuilt(guessed)
+        guessed.clear()
+        give_back()
+        return after
 
     def solved(self, plan: Choices) -> Graph:
         """The original under a plan, its weights solved."""
