@@ -41,6 +41,7 @@ ROOMS_OF = {  # where a package may be imported
         "redir.ops.torch_",
         "redir.importance.gradients",
         "redir.importance.labelled",
+        "redir.statistics.slopes",
         "redir.statistics.synthetic",
     ),
     "onnxruntime": ("redir.runtime.onnxruntime",),

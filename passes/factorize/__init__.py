@@ -22,7 +22,7 @@ from redir.passes.factorize.search import furthest, hastened, losing, within
 from redir.passes.factorize.study import MEASURED, NOISE, Choices, Saving, Study, counted
 from redir.passes.factorize.studying import Studying
 from redir.passes.factorize.tradeoff import tradeoff
-from redir.passes.factorize.ways import DENSE, FORMS, all_factorings, parted
+from redir.passes.factorize.ways import DENSE, FORMS, THINNING, all_factorings, parted
 from redir.pipeline import Place
 from redir.pipeline.planning import Planning, carry_out
 from redir.runtime.open_sizes import Shapes
@@ -42,8 +42,7 @@ class Factorize(Studying, Planning):
     ``macs``, ``params`` or ``bytes`` is the share of the model's that may be left (half of the
     multiply-adds if no target is given). ``speed`` is how many times as fast it should be in
     onnxruntime here; ``error`` how far outputs may go, as a share of their spread; ``max_drop`` how
-    much of a ``metric``, by default of accuracy, may be lost on the data of ``eval``, in points of
-    a share or in its unit.
+    much of a ``metric`` (accuracy) may be lost on ``eval``, in points or in its unit.
 
     A kernel becomes k x 1 then 1 x k (``spatial``: Jaderberg et al., BMVC 2014), 1 x 1 then k x k
     (``reduce``), k x k then 1 x 1 (``expand``), or kernels of single channels and sums of
@@ -53,12 +52,12 @@ class Factorize(Studying, Planning):
     the heads of an attention, once these are turned (``heads``). ``forms`` are those allowed,
     joined by +, or ``all``. Ranks are multiples of ``align`` (0: of 8 where time counts, else of
     what suits a layer), and chosen for all layers at once, by what noise in each does to the
-    outputs. Weights are solved by least squares against the original's results, layer after layer,
-    on what the layers before give (Zhang et al., TPAMI 2016). ``statistics`` gives the inputs for
-    that, ``examples`` of them (0: as many as the layers need, often 256): ``synthetic`` ones, made
-    from what norms remember; ``drawn`` ones; those of an .npz file; images of a folder or a .zip,
-    after the ``preprocess`` of the model; or ``auto``.
-    Layers whose name matches ``ignore`` stay. What the passes behind this one remove counts towards
+    outputs, or in a language model by the ``curvature`` of what it says (K-FAC, 2015), where torch
+    is installed. Weights are solved by least squares against the original's results, in order, on
+    what the layers before give (Zhang et al., TPAMI 2016). ``statistics`` gives ``examples`` inputs
+    for that (0: as many as the layers need, often 256): ``synthetic``, from what norms remember;
+    ``drawn``; of an .npz file; images of a folder or a .zip, after the ``preprocess`` of the model;
+    or ``auto``. Layers of names like ``ignore`` stay. What passes behind remove counts towards
     a share. A ``plan``, of ``planned`` or in a file of ``redir plan --json``, says what becomes of
     each layer, in place of a target. This loses accuracy.
     """
@@ -71,6 +70,7 @@ class Factorize(Studying, Planning):
     max_drop: float = 0.0
     eval: str = ""
     metric: str = ""
+    curvature: bool = True
     forms: str = "all"
     align: int = 0
     plan: str | Plan = ""
@@ -115,6 +115,11 @@ class Factorize(Studying, Planning):
         return self.align or (_FAST if self._timed else 0)
 
     @property
+    def curved(self) -> bool:
+        """Whether errors count by what they do to the outputs, where that can be told."""
+        return self.curvature
+
+    @property
     def allowed(self) -> Sequence[str]:
         """The forms that layers may take."""
         if self.forms == "all":
@@ -149,7 +154,8 @@ class Factorize(Studying, Planning):
         plan = Plan.of(found, choices, self._unit)
         if self._timed:
             return plan
-        planned = found.planner(counted(self._unit, 1), self.allowed, self._align)
+        rule, forms = MEASURED if found.curved else NOISE, self._forms(found)
+        planned = found.planner(counted(self._unit, 1), forms, self._align, rule)
         return replace(plan, curve=tradeoff(found, planned, self._unit))
 
     def planned(self, graph: Graph, place: Place | None = None) -> Plan:
@@ -197,16 +203,38 @@ class Factorize(Studying, Planning):
         if self.plan:
             return self._plan.choices(found.graph, found.ways)
         saving = self._saving(found)
-        usual = self._by(found, place, saving, NOISE)
+        if found.curved:
+            return self._by(found, place, saving, MEASURED, self._forms(found))
+        usual = self._by(found, place, saving, NOISE, self.allowed)
         if not any(target in {*COUNTED, "speed"} for target in self.asked):
             return usual
-        other = self._by(found, place, saving, MEASURED)
+        other = self._by(found, place, saving, MEASURED, self.allowed)
         clear = found.deviation(other) < _CLEARLY * found.deviation(usual)
         return other if clear else usual
 
-    def _by(self, found: Study, place: Place, saving: Saving, rule: str) -> Choices:
+    def _forms(self, found: Study) -> Sequence[str]:
+        """The forms that are allowed, or those of them in which channels stay that others make.
+
+        Those would keep some others from being ``pivoted``. So the kind is taken that is estimated
+        to move the outputs less; that is known only where errors of all layers are told alike.
+        """
+        stay = [form for form in self.allowed if form not in THINNING]
+        if not found.curved or "pivoted" not in stay or len(stay) == len(self.allowed):
+            return self.allowed
+        counts, ((target, value),) = counted(self._unit, 1), self.asked.items()
+        share = 1 - value if target in COUNTED else _HALF
+        asked = share * total(found.graph, found.sizes.shapes).structural[self._unit]
+
+        def drift(forms: Sequence[str]) -> float:
+            return found.drift(found.planner(counts, forms, self._align, MEASURED)(asked))
+
+        return min(self.allowed, stay, key=drift)
+
+    def _by(
+        self, found: Study, place: Place, saving: Saving, rule: str, forms: Sequence[str]
+    ) -> Choices:
         ((target, value),) = self.asked.items()
-        planned = found.planner(saving, self.allowed, self._align, rule)
+        planned = found.planner(saving, forms, self._align, rule)
         if target in COUNTED:
             return sharing(found, target, value, place, planned)
         if target == "speed":

@@ -25,11 +25,13 @@ class Behind:
 
     ``scale`` and ``shift`` (outputs,) are those of a norm, or 1 and 0, and of a bias that is added
     by a node of its own. ``sum`` is the node that adds ``other``, of the shape of y, if one does.
-    What comes out is ``normed`` if a norm over its channels reads it.
+    What comes out at the ``end`` of that, but for the clip, is ``normed`` if a norm over its
+    channels reads it.
     """
 
     scale: Array
     shift: Array
+    end: Value
     sum: Node | None = None
     other: Value | None = None
     low: float = -np.inf
@@ -80,7 +82,8 @@ def behind(graph: Graph, layer: Linear) -> Behind:
         other = node.inputs[1 - node.inputs.index(before)]
         node = _reader(graph, value)
     low, high = _bounds(node)
-    return Behind(scale, shift, total, other, low, high, _is_normed(graph, value, layer.y_axis))
+    normed = _is_normed(graph, value, layer.y_axis)
+    return Behind(scale, shift, value, total, other, low, high, normed)
 
 
 def _is_normed(graph: Graph, value: Value, axis: int) -> bool:

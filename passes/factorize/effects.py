@@ -22,6 +22,7 @@ from redir.statistics.stretches import Stretches
 from redir.statistics.walk import Held, walk
 
 _NOISE = 0.01  # of the variance of a layer's result
+_SMALL = 0.5  # of a layer, up to where errors are taken to count in proportion
 _ERRORS = (0.02, 0.1, 0.3)  # of a layer, at which what it does is measured
 
 Ways = Mapping[Node, tuple[Factoring, Array]]
@@ -53,28 +54,42 @@ class Effect:
 
 
 def effects(
-    judge: Judge, ways: Ways, gone: Mapping[Node, Gone], seen: Mapping[Node, Seen], seed: int
+    judge: Judge,
+    ways: Ways,
+    gone: Mapping[Node, Gone],
+    seen: Mapping[Node, Seen],
+    seed: int,
+    known: Mapping[Node, float],
 ) -> dict[Node, Effect]:
     """What an error of each layer does; only what is behind it is run again.
 
-    ``ways`` have a form of each layer, with what it loses at each rank; some may be ``gone``.
+    ``ways`` have a form of each layer, with what it loses at each rank; some may be ``gone``. Of
+    some it is ``known`` for each unit of error: of these only what it does that they are gone.
     """
     layers, found = {judge.twins[node]: node for node in ways}, dict[Node, Effect]()
     brief, sizes = Brief.of(judge, layers), _sizes(judge)
     stretches = Stretches(brief.graph)
 
     def step(twin: Node, _: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
-        if (node := layers.get(twin)) is not None:
+        node = layers.get(twin)
+        if node is not None and node in known:
+            rest = Rest.behind(stretches, twin, held) if node in gone else None
+            found[node] = _known(known[node], ended(node, rest) if rest else 0.0)
+        elif node is not None:
             rng = np.random.default_rng([seed, len(found)])
             (form, errors), was, rest = ways[node], seen[node], Rest.behind(stretches, twin, held)
             noisy = _noisy(node, sizes.type(twin.outputs[0]), was.spread, rng)
             noise = brief.far(rest.outputs(judge.on(node, noisy))) / _NOISE
-            ranks, ends = _ranks(errors), [gone[node]] if node in gone else []
-            made = [(form, rank) for rank in ranks] + [(end, 0) for end in ends]
-            factors = (form.rough(rank, was.moments) for form, rank in made)
+            ranks = _ranks(errors)
+            factors = (form.rough(rank, was.moments) for rank in ranks)
             moved = [brief.far(rest.outputs(judge.on(node, each.on))) for each in factors]
-            found[node] = _effect(noise, [*errors[ranks], *(1 for _ in ends)], moved)
+            ends = [ended(node, rest)] if node in gone else []
+            found[node] = _effect(noise, [*errors[ranks], *(1 for _ in ends)], moved + ends)
         return None
+
+    def ended(node: Node, rest: Rest) -> float:
+        factors = gone[node].rough(0, seen[node].moments)
+        return brief.far(rest.outputs(judge.on(node, factors.on)))
 
     walk(brief.graph, judge.batches, step, "effects of errors")
     return found
@@ -84,6 +99,12 @@ def _effect(noise: float, errors: Sequence[float], moved: Sequence[float]) -> Ef
     """The effect by what was seen, which grows, and is in proportion beyond the last."""
     last = moved[-1] / errors[-1] if moved else noise
     return Effect(noise, np.array([0, *errors, 1]), np.maximum.accumulate([0, *moved, last]))
+
+
+def _known(each: float, gone: float) -> Effect:
+    """The effect of a layer that moves the outputs so far for ``each`` unit of a small error."""
+    moved = np.array([0, _SMALL * each, max(gone, each)])
+    return Effect(each, np.array([0, _SMALL, 1]), moved)
 
 
 def _ranks(errors: Array) -> list[int]:

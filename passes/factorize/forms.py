@@ -15,6 +15,7 @@ from scipy import linalg
 from redir.ir.tensor import Array, Type
 from redir.layers.linear import CONVS, Linear
 from redir.passes.factorize.factors import Factors
+from redir.passes.factorize.metric import Metric
 from redir.passes.factorize.rows import Blocks, best_rows
 from redir.statistics.least_squares import System, cholesky, solve
 from redir.statistics.moments import Moments, Places, features
@@ -50,14 +51,14 @@ class Factoring:
     """A layer as two: the first has the kernel along the axes ``first``, the second along the rest.
 
     Of a k x k kernel, ``first`` of {0} gives k x 1 then 1 x k; of no axis 1 x 1 then k x k; of both
-    k x k then 1 x 1. A matrix becomes the product of two. ``scale`` (outputs,) is what an error of
-    each output counts: the factor of the norm behind. Moments are those of scaled outputs. ``ends``
+    k x k then 1 x 1. A matrix becomes the product of two. ``metric`` is what errors of the outputs
+    count. Moments are those of outputs as they count by it. ``ends``
     are the types of what the layer reads and gives, at the sizes for which costs are counted.
     """
 
     layer: Linear
     first: frozenset[int]
-    scale: Array
+    metric: Metric
     ends: tuple[Type, Type]
     made: ClassVar[type[Factors]] = Factors
     rounds: ClassVar[int] = _ROUNDS
@@ -222,9 +223,8 @@ class Factoring:
 
     @property
     def flat(self) -> Array:
-        """The original weights, times what each output counts: (features, outputs)."""
-        found: Array = self.layer.weight[0].reshape(self.layer.outputs, -1).T * self.scale
-        return found
+        """The original weights, as what they make counts: (features, outputs)."""
+        return _flat(self.layer, self.metric)
 
     def fitted(
         self, rank: int, new: Moments, old: Moments, flow: Flow | None = None, mix: float = 0.2
@@ -256,7 +256,7 @@ class Factoring:
         drawn = rng.standard_normal((rank, len(self.order))).astype(np.float32)
         first = self._rows(rank, moments) if self.picks else drawn
         second = rng.standard_normal((len(first), taps, self.layer.outputs)).astype(np.float32)
-        return self._made(first, second, rng.standard_normal(len(self.scale)))
+        return self._made(first, second, rng.standard_normal(self.layer.outputs))
 
     def rough(self, rank: int, moments: Moments) -> Factors:
         """The factors of ``rank`` chosen in one step, as if nothing before the layer changed.
@@ -286,7 +286,7 @@ class Factoring:
     def _second(self, first: Array, second: Array, bias: Array) -> Factors:
         """The factors, of a second layer (rank and second taps, outputs) and a bias."""
         shaped = second.reshape(len(first), self.order.shape[1], -1)
-        return self._made(first, shaped / self.scale, bias / self.scale)
+        return self._made(first, self.metric.undone(shaped), self.metric.undone(bias))
 
     def _between(self, first: Array, read: Array) -> Array:
         """What the first layer gives for ``read``: (samples, rank and second taps)."""
@@ -317,6 +317,11 @@ class Factoring:
         wanted = told @ self.weights
         found = solve(times(first, told.T), wanted, np.zeros_like(wanted), 0)
         return found.reshape(len(first) * self.order.shape[1], -1)
+
+
+@lru_cache(maxsize=2)  # by one form of a layer after the other
+def _flat(layer: Linear, metric: Metric) -> Array:
+    return metric.of(layer.weight[0].reshape(layer.outputs, -1).T.astype(np.float64))
 
 
 @lru_cache(maxsize=1)  # of one layer, at one rank after the other

@@ -73,7 +73,7 @@ class Gone(Factoring):
             for _ in range(_AIMS):
                 target, _ = aimed(flow, np.zeros((len(flow.read), 0)), none, target)
         first = np.zeros((0, self.order.size))
-        return Mean(self.layer, (), first, none[:, None], target / self.scale)
+        return Mean(self.layer, (), first, none[:, None], self.metric.undone(target))
 
     def rough(self, rank: int, moments: Moments) -> Factors:
         """The mean, as if nothing before the layer changed."""
@@ -103,7 +103,7 @@ def gone(
         kept = any(n.matches(ignore) for n in needed)
         if meets is not None and not kept and all(n.repeatable for n in needed):
             saved = savings.of(needed, partial(_without, graph, plain.layer))
-            form = Gone(plain.layer, frozenset(), plain.scale, plain.ends, needed, saved)
+            form = Gone(plain.layer, frozenset(), plain.metric, plain.ends, needed, saved)
             other = best.get(meets)
             if other is None or sum(form.saved.values()) > sum(other.saved.values()):
                 best[meets] = form

@@ -114,7 +114,7 @@ def narrower(
         return "others read its channels too"
     units = np.argsort(channels, kind="stable").reshape(len(groups), -1)
     saved = saved_by_one(coupling, int(channels[0]), savings)
-    return Narrower(layer, frozenset(), form.scale, form.ends, saved, units, name)
+    return Narrower(layer, frozenset(), form.metric, form.ends, saved, units, name)
 
 
 def saved_by_one(coupling: Coupling, group: int, savings: Savings) -> Saved:

@@ -102,7 +102,7 @@ def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) 
     assert heads.first.bias is not None
     parts = heads.left.reshape(len(heads.left), -1, heads.each)
     units, bias = parts.swapaxes(0, 1).reshape(parts.shape[1], -1), heads.first.bias
-    ends = form.layer, frozenset[int](), form.scale, form.ends
+    ends = form.layer, frozenset[int](), form.metric, form.ends
     return Scores(*ends, saved, units, "heads", bias=bias, each=heads.each, tables=tables)
 
 

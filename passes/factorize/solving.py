@@ -77,7 +77,7 @@ def observed(
         kept = sum(len(where[0]) for where in ends[1])
         seen_of = None if counts is None else counts[-kept:]
         moments = shared.alone(form, *ends, seen_of).towards(wanted[-kept:], seen_of)
-        spread = wanted.std(0) / np.abs(form.scale)
+        spread = wanted.std(0) / np.abs(form.metric.scale)
         seen[node] = Seen(places, moments, spread, flows, counts)
         return made
 
@@ -117,31 +117,42 @@ def _alike(some: Sequence[Places], others: Sequence[Places]) -> bool:
 
 
 def solved(
-    graph: Graph, batches: Batches, plan: Mapping[Node, Choice], seen: Mapping[Node, Seen]
+    graph: Graph,
+    batches: Batches,
+    plan: Mapping[Node, Choice],
+    seen: Mapping[Node, Seen],
+    known: Mapping[Node, Factors] | None = None,
 ) -> dict[Node, Factors]:
     """The layers of ``plan`` factored, each solved on what those before it give.
 
-    The original runs beside, as its results are the goal: to keep them takes gigabytes.
+    The original runs beside, as its results are the goal: to keep them takes gigabytes. Of some
+    layers the factors are ``known``.
     """
-    made: dict[Node, Factors] = {}
+    made: dict[Node, Factors] = dict(known or {})
     before, after = slice(None, len(batches)), slice(len(batches), None)
 
     def step(node: Node, operands: list[list[Any]], held: Held) -> list[Sequence[Any]] | None:
         if node not in plan:
             return None
-        (form, rank), was = (plan[node].form, plan[node].rank), seen[node]
         original, now = applied(graph, node, operands[before]), operands[after]
+        if node not in made:
+            made[node] = fitted(node, original, now, held)
+        x = Value(plan[node].form.layer.x.type)
+        run = running(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
+        return [*original, *([run({"x": arrays[0]})["y"]] for arrays in now)]
+
+    def fitted(
+        node: Node, original: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]], held: Held
+    ) -> Factors:
+        (form, rank), was = (plan[node].form, plan[node].rank), seen[node]
         read, wanted = _read(form, now, was.places), _wanted(form, original, was.places)
         aim = _aim(form, was, wanted, held, (before, after))
         moments = form.seen(read, aim(wanted), was.counts)
         flow = Flow(read, aim, [arrays[0] for arrays in now], was.places)
         needed = was.behind.clips or form.flows
-        made[node] = form.fitted(rank, moments, was.moments, flow if needed else None)
-        x = Value(form.layer.x.type)
-        run = running(Graph({"x": x}, {"y": made[node].on(x)}, opset=graph.opset))
-        return [*original, *([run({"x": arrays[0]})["y"]] for arrays in now)]
+        return form.fitted(rank, moments, was.moments, flow if needed else None)
 
-    if plan:
+    if plan.keys() > made.keys():
         forms = [choice.form for choice in plan.values()]
         walk(graph, [*batches, *batches], step, "solving", _with_sums(graph, forms))
     return made
@@ -212,15 +223,15 @@ def _aim(form: Factoring, was: Seen, wanted: Array, held: Held, runs: tuple[slic
     flows = was.behind
     if flows.other is not None and flows.other not in held:
         return lambda _: wanted
-    before, given = (_added(form.layer, flows, was.places, held, part) for part in runs)
+    added = (_added(form.layer, flows, was.places, held, part) for part in runs)
+    before, given = map(form.metric.turned, added)
     return lambda now: flows.aim(wanted + before, given, now)
 
 
 def _wanted(form: Factoring, made: Sequence[Sequence[Any]], places: Sequence[Places]) -> Array:
     """The results of a layer at some places, times what each output counts."""
     found = _joined(targets(form.layer, y, p) for (y, *_), p in zip(made, places, strict=True))
-    scaled: Array = found * form.scale.astype(found.dtype)
-    return scaled
+    return form.metric.of(found)
 
 
 def _read(form: Factoring, operands: Sequence[Sequence[Any]], places: Sequence[Places]) -> Array:

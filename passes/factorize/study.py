@@ -18,10 +18,18 @@ from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.narrower import Narrower
+from redir.passes.factorize.pivoted import Pivoted
 from redir.passes.factorize.solving import Choice, Seen, observed, rebuilt, solved
 from redir.passes.factorize.tables import Apart
 from redir.passes.factorize.turning import turned
-from redir.passes.factorize.ways import FORMS, all_factorings, parted, thinned
+from redir.passes.factorize.ways import (
+    FORMS,
+    THINNING,
+    all_factorings,
+    parted,
+    thinned,
+    thinner,
+)
 from redir.progress import progress
 from redir.runtime.memory import give_back
 from redir.statistics import Source, draws_lengths, is_made_up
@@ -65,7 +73,8 @@ class Study:
     are the nodes of the original for those of it. The ``judge`` compares plans on some of the
     examples, which moments leave out if there are enough. ``ways`` are the forms of each layer,
     ``seen`` what was seen of it, and ``seed`` that of the noise by which effects are measured.
-    Costs are those at ``sizes``, and ``parts`` the heads that have tables of their own.
+    Costs are those at ``sizes``, and ``parts`` the heads that have tables of their own. Of the
+    layers that are ``curved`` the forms have a metric by what their errors do to the outputs.
     """
 
     original: Graph
@@ -78,12 +87,24 @@ class Study:
     seed: int
     sizes: Sizes
     parts: Apart
+    curved: frozenset[Node] = frozenset()
 
     @cached_property
     def errors(self) -> Mapping[Factoring, Array]:
         """What each form is estimated to lose at each rank."""
-        tried = progress(self.ways.items(), "forms")
-        return {f: f.errors(self.seen[n].moments) for n, forms in tried for f in forms}
+        found = dict[Factoring, Array]()
+        for node, (first, *others) in progress(self.ways.items(), "forms"):
+            moments = self.seen[node].moments
+            found[first] = first.errors(moments)  # as is lost by all products of that rank
+            alike = (isinstance(form, Pivoted) for form in others)
+            for form, same in zip(others, alike, strict=True):
+                found[form] = found[first] if same else form.errors(moments)
+        return found
+
+    @cached_property
+    def thinned(self) -> frozenset[Node]:
+        """The layers whose results may lose channels."""
+        return thinner(self.graph, self.ways)
 
     @cached_property
     def effects(self) -> Mapping[Node, Effect]:
@@ -91,9 +112,14 @@ class Study:
         forms = {n: _shown(found) for n, found in self.ways.items()}
         shown = {n: (form, self.errors[form]) for n, form in forms.items()}
         ends = {n: f for n, found in self.ways.items() for f in found if isinstance(f, Gone)}
-        found = effects(self.judge, shown, ends, self.seen, self.seed)
+        known = {n: self._energy(n) for n in self.curved}
+        found = effects(self.judge, shown, ends, self.seen, self.seed, known)
         give_back()
         return found
+
+    def _energy(self, node: Node) -> float:
+        """That of the results of a layer, as its forms count it."""
+        return self.ways[node][0].told(self.seen[node].moments).energy
 
     def planner(
         self, saving: Saving, forms: Sequence[str], align: int, rule: str = NOISE
@@ -112,7 +138,10 @@ class Study:
     ) -> Iterator[Option[Choice | None]]:
         """The layer as it is, and each form of it that saves something."""
         yield Option(None, 0.0, 0.0)
+        whole = node in self.thinned and not set(THINNING).isdisjoint(forms)
         for form in (f for f in self.ways[node] if f.name in forms):
+            if whole and isinstance(form, Pivoted):  # which reads its own results: they would stay
+                continue
             for rank in self.ranks(form, align):
                 saved = saving(form, rank)
                 if saved > 0:
@@ -153,11 +182,20 @@ class Study:
 
     def solved(self, plan: Choices) -> Graph:
         """The original under a plan, its weights solved."""
-        return self._rebuilt(solved(self.graph, self.batches, plan, self.seen))
+        return self._rebuilt(self._solved(plan))
 
     def moved(self, plan: Choices) -> Mapping[str, float]:
         """How far each output goes under a plan, as a share of its variance, weights solved."""
-        return self._moved(solved(self.graph, self.batches, plan, self.seen))
+        return self._moved(self._solved(plan))
+
+    def _solved(self, plan: Choices) -> Mapping[Node, Factors]:
+        """The factors of a plan: what is weighed by curvature is not solved on what flows.
+
+        The texts of a language model are few for its features, and what fits them fits no others.
+        """
+        told = ((n, c) for n, c in plan.items() if n in self.curved)
+        known = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in told}
+        return solved(self.graph, self.batches, plan, self.seen, known)
 
     def _moved(self, made: Mapping[Node, Factors]) -> Mapping[str, float]:
         return self.judge.moved({node: factors.on for node, factors in made.items()})

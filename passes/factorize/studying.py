@@ -12,6 +12,7 @@ from redir.errors import BadInput, BadPipeline, TooLarge, Unchanged, Unsupported
 from redir.ir import Graph
 from redir.passes.factorize.study import Study, study
 from redir.passes.factorize.ways import FACTORED, FORMS, factorings, unthinned
+from redir.passes.factorize.weighed import weighed
 from redir.pipeline.observing import Observing
 from redir.runtime.open_sizes import Shapes
 from redir.statistics import Source
@@ -43,6 +44,11 @@ class Studying(Observing):
         return cost_model(self.cost)
 
     @property
+    def curved(self) -> bool:
+        """Whether errors count by what they do to the outputs, where that can be told."""
+        return False
+
+    @property
     def allowed(self) -> Sequence[str]:
         """The forms that layers may take."""
         return FORMS
@@ -66,7 +72,8 @@ class Studying(Observing):
         try:
             at = tuple((shapes or {}).items())
             at_all = self.source, self.examples, self.seed, self.ignore, at
-            return study(graph, *at_all, tuple(self.allowed))
+            found = study(graph, *at_all, tuple(self.allowed))
+            return weighed(found) if found is not None and self.curved else found
         except TooLarge:  # about which something can be done
             raise
         except Unsupported as error:  # what cannot be run is left alone

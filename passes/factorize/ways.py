@@ -19,6 +19,7 @@ from redir.passes.factorize.behind import behind
 from redir.passes.factorize.forms import Factoring, sizes_within
 from redir.passes.factorize.gone import gone
 from redir.passes.factorize.heads import Heads, heads, products
+from redir.passes.factorize.metric import Metric
 from redir.passes.factorize.narrower import Narrower, narrower
 from redir.passes.factorize.pivoted import Pivoted
 from redir.passes.factorize.saved import Savings
@@ -31,6 +32,7 @@ FACTORED = (ops.Conv, ops.Gemm, ops.MatMul)
 # Runtimes like these.
 DENSE = ("spatial", "reduce", "expand", "low-rank", "narrower", "heads", "gone")
 FORMS = (*DENSE, "uneven-depthwise", "pivoted")
+THINNING = ("narrower", "heads")  # in which channels go that others make
 
 
 def factorings(sizes: Sizes, node: Node, ignore: str = "") -> Sequence[Factoring] | str:
@@ -48,11 +50,12 @@ def factorings(sizes: Sizes, node: Node, ignore: str = "") -> Sequence[Factoring
     why = _obstacle(graph, layer, ends)
     if why is not None:
         return why
-    axes, scale = [a for a, k in enumerate(layer.kernel) if k > 1], behind(graph, layer).scale
+    axes = [a for a, k in enumerate(layer.kernel) if k > 1]
+    metric = Metric(behind(graph, layer).scale)
     if _is_wide(layer):
-        return [Wide(layer, frozenset(), scale, ends)]
-    found = [Factoring(layer, frozenset(axes[:n]), scale, ends) for n in range(len(axes) + 1)]
-    return [*found, (Uneven if axes else Pivoted)(layer, frozenset(axes), scale, ends)]
+        return [Wide(layer, frozenset(), metric, ends)]
+    found = [Factoring(layer, frozenset(axes[:n]), metric, ends) for n in range(len(axes) + 1)]
+    return [*found, (Uneven if axes else Pivoted)(layer, frozenset(axes), metric, ends)]
 
 
 def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Factoring]]:
@@ -62,11 +65,9 @@ def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Fac
     savings = Savings(sizes)
     for end in gone(graph, plain, ignore, savings):
         ways[end.layer.node].append(end)
-    thinned = set[int]()
     for less in _thinner(coupling, plain, savings, met(sizes, plain)):
         ways[less.layer.node].append(less)
-        thinned.update(coupling.group(less.port)[less.units].reshape(-1).tolist())
-    return {node: _apart(found, coupling, thinned) for node, found in ways.items()}
+    return ways
 
 
 def _each(sizes: Sizes, ignore: str) -> dict[Node, list[Factoring]]:
@@ -128,12 +129,15 @@ def thinned(sizes: Sizes, ways: Mapping[Node, Sequence[Factoring]]) -> list[Head
     return [each for each in found if (each.second if each.reads else each.first).node in owners]
 
 
-def _apart(forms: Sequence[Factoring], coupling: Coupling, thinned: set[int]) -> list[Factoring]:
-    """The forms but ``pivoted``, which reads some of its own results, where channels may go."""
-    layer = forms[0].layer
-    port = layer.y_port
-    stay = port not in coupling.starts or thinned.isdisjoint(coupling.group(port).tolist())
-    return [form for form in forms if stay or not isinstance(form, Pivoted)]
+def thinner(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> frozenset[Node]:
+    """The layers whose results may lose channels, as the forms of others have fewer."""
+    coupling, lost = graph.analysis(Coupling), set[int]()
+    for form in (form for forms in ways.values() for form in forms if form.name in THINNING):
+        assert isinstance(form, Narrower)
+        lost.update(coupling.group(form.port)[form.units].reshape(-1).tolist())
+    ports = {node: forms[0].layer.y_port for node, forms in ways.items()}
+    found = ((n, p) for n, p in ports.items() if p in coupling.starts)
+    return frozenset(n for n, p in found if not lost.isdisjoint(coupling.group(p).tolist()))
 
 
 def _obstacle(graph: Graph, layer: Linear, ends: Sequence[Type]) -> str | None:

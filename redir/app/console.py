@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -170,5 +171,8 @@ def with_source(
     if all(getattr(step, "statistics", "") != "auto" for step in looking):
         return list(pipelines)
     name = AUTO.choice(graph)
-    note(options, f"statistics from {_SOURCES[name]}")
+    told = _SOURCES[name]
+    if name == "self" and find_spec("torch") is None:
+        told += "; with PyTorch, which tells what errors do to its words, far less would be lost"
+    note(options, f"statistics from {told}")
     return [pipeline.given(statistics=name) for pipeline in pipelines]

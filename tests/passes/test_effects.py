@@ -84,7 +84,7 @@ def test_what_is_measured_is_what_the_form_does() -> None:
     ways = {n: forms[0] for n, forms in all_factorings(Sizes.of(GRAPH)).items()}
     seen = observed(GRAPH, BATCHES, ways, 0)
     losses = {n: (form, form.errors(seen[n].moments)) for n, form in ways.items()}
-    found = effects(judge(GRAPH, GRAPH, BATCHES), losses, {}, seen, 0)
+    found = effects(judge(GRAPH, GRAPH, BATCHES), losses, {}, seen, 0, {})
     last = LAYERS[1]  # its error is the error of the output, but for a Relu
     error = found[last].errors[1]
     assert found[last].moved[1] == pytest.approx(error, rel=1)
@@ -93,7 +93,7 @@ def test_what_is_measured_is_what_the_form_does() -> None:
 def test_of_two_plans_the_one_that_deviates_least_is_taken() -> None:
     half, found = Factorize(macs=0.5, statistics="drawn", examples=64), known()
     saving = half._saving(found)
-    plans = [half._by(found, Place(GRAPH), saving, rule) for rule in RULES]
+    plans = [half._by(found, Place(GRAPH), saving, rule, half.allowed) for rule in RULES]
     least = min(found.deviation(plan) for plan in plans)
     assert found.deviation(half._choices(found, Place(GRAPH))) == least
 

@@ -19,8 +19,8 @@ from redir.passes.factorize import Factorize
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice, observed, rebuilt, solved
-from redir.passes.factorize.ways import all_factorings, factorings
-from redir.pipeline import Pipeline
+from redir.passes.factorize.ways import all_factorings, factorings, thinner
+from redir.pipeline import Pipeline, Place
 from redir.runtime.onnxruntime import runner
 from redir.testing import check_pass
 from tests.helpers import const, placeholder
@@ -129,7 +129,7 @@ def test_what_is_said_to_be_lost_is_lost(kind: str) -> None:
         moments = form.told(seen[node].moments)
         for rank in (1, 3, 5):
             factors = form.rough(rank, moments)
-            weights = (factors.second[:, 0].T @ factors.first).T * form.scale
+            weights = (factors.second[:, 0].T @ factors.first).T * form.metric.scale
             assert lost(factors).sum() >= form.full - rank
             assert moments.error(weights) == pytest.approx(form.errors(moments)[rank], abs=1e-2)
 
@@ -143,7 +143,7 @@ def test_those_that_stay_take_over(kind: str) -> None:
         moments, original = form.told(seen[node].moments), form.flat
         factors = form.rough(form.full // 2, moments)
         solved_, cut = factors.second[:, 0].T @ factors.first, original * ~lost(factors)[:, None]
-        assert moments.error(solved_.T * form.scale) <= moments.error(cut)
+        assert moments.error(solved_.T * form.metric.scale) <= moments.error(cut)
 
 
 @pytest.mark.parametrize("kind", GRAPHS)
@@ -195,12 +195,22 @@ def test_channels_stay_that_the_form_of_another_layer_reads(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", GRAPHS)
-def test_what_may_lose_channels_is_not_pivoted(kind: str) -> None:
+def test_what_may_lose_channels_is_known(kind: str) -> None:
     graph, _ = GRAPHS[kind]
     found, narrow = all_factorings(Sizes.of(graph)), narrowings(graph)
-    names = [{form.name for form in forms} for n, forms in found.items() if n not in narrow]
-    assert names == [{"low-rank"}] * len(narrow)
-    assert all("pivoted" in {form.name for form in found[n]} for n in narrow)
+    assert thinner(graph, found) == {node for node in found if node not in narrow}
+    assert all("pivoted" in {form.name for form in forms} for forms in found.values())
+
+
+@pytest.mark.parametrize("forms", ["pivoted", "pivoted+narrower"])
+def test_it_is_not_pivoted_where_it_might(forms: str) -> None:
+    graph, _ = GRAPHS["ffn"]
+    taken = Factorize(macs=0.6, statistics="drawn", examples=16, align=1, forms=forms)
+    found = taken.study(graph)
+    assert found is not None
+    plan = taken._choices(found, Place(graph))
+    pivoted = {node for node, choice in plan.items() if choice.form.name == "pivoted"}
+    assert pivoted.isdisjoint(found.thinned) == ("narrower" in forms)
 
 
 @pytest.mark.parametrize("kind", GRAPHS)

@@ -14,6 +14,7 @@ from redir.ir.tensor import Array
 from redir.layers.linear import Linear, linear
 from redir.passes.factorize import Factorize, ways, wide
 from redir.passes.factorize.forms import Flow
+from redir.passes.factorize.metric import Metric
 from redir.passes.factorize.wide import Wide
 from redir.statistics.moments import channels, drawn_places, features, targets
 from tests.helpers import const, placeholder
@@ -43,7 +44,7 @@ def layer_of(kind: str) -> Linear:
 
 def flowing(layer: Linear, low_rank: bool = False) -> tuple[Wide, Flow, Array]:  # noqa: FBT001, FBT002
     """A form of the layer, what flows through it, and its results there."""
-    form = Wide(layer, frozenset(), np.ones(layer.outputs), (layer.x.type, layer.y.type))
+    form = Wide(layer, frozenset(), Metric(np.ones(layer.outputs)), (layer.x.type, layer.y.type))
     shape = (16, *(layer.x.type.size(a) or 1 for a in range(1, layer.x.rank or 0)))
     x = RNG.normal(size=shape).astype(np.float32)
     if low_rank:
