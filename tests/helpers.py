@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import DTypeLike
 
+import redir
 from redir import ops
-from redir.ir import Graph, Value
-from redir.ir.tensor import Dim, TensorType
+from redir.ir import Graph, Value, evaluate
+from redir.ir.tensor import Array, Dim, TensorType
+from redir.runtime.onnxruntime import runner
 
 
 def one_of_three(cases: Iterable[Any]) -> list[Any]:
@@ -50,3 +52,12 @@ def sources(y: Value) -> list[Value]:
         found += [value] if value.node is None and value not in found else []
         ends += value.node.inputs if value.node is not None else ()
     return found
+
+
+def check_backends(graph: Graph, feeds: Mapping[str, Array], atol: float) -> None:
+    """That the output ``y`` is the same in onnxruntime and, of an input ``x``, in PyTorch."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    wanted = evaluate(graph, feeds)["y"]
+    np.testing.assert_allclose(runner(graph)(feeds)["y"], wanted, atol=atol)
+    found = redir.to_torch(graph)(torch.tensor(feeds["x"])).detach().numpy()
+    np.testing.assert_allclose(found, wanted, atol=atol)

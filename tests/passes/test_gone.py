@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-import redir
 from redir import ops
 from redir.cost import Sizes, macs, parameters
 from redir.errors import BadInput
-from redir.ir import Graph, Node, Source, Value, evaluate
+from redir.ir import Graph, Node, Source, Value
 from redir.ir.rewriter import transform
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
@@ -28,7 +27,7 @@ from redir.runtime.onnxruntime import runner
 from redir.statistics import source
 from redir.statistics.walk import far, outputs
 from redir.testing import check_pass
-from tests.helpers import const, operators, placeholder
+from tests.helpers import check_backends, const, operators, placeholder
 
 RNG = np.random.default_rng(0)
 IMAGE, TOKENS = placeholder("n", 6, 5, 4), placeholder("n", 3, 6)
@@ -275,12 +274,8 @@ def test_what_is_lost_is_measured() -> None:
 
 @every
 def test_goes_through_both_backends(kind: str) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
     after, feeds = without(kind), drawn(kind)
-    wanted = evaluate(after, feeds)["y"]
-    np.testing.assert_allclose(runner(after)(feeds)["y"], wanted, atol=1e-3)
-    found = redir.to_torch(after)(torch.tensor(feeds["x"])).detach().numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    check_backends(after, feeds, atol=1e-3)
 
 
 @pytest.mark.nightly

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-import redir
 from redir import ops
 from redir.cost import Sizes, macs
-from redir.ir import Graph, Node, Value, evaluate
+from redir.ir import Graph, Node, Value
 from redir.ir.rewriter import transform
 from redir.ir.tensor import Array
 from redir.passes.factorize import Factorize
@@ -23,7 +22,7 @@ from redir.passes.factorize.ways import all_factorings, factorings, thinner
 from redir.pipeline import Pipeline, Place
 from redir.runtime.onnxruntime import runner
 from redir.testing import check_pass
-from tests.helpers import const, placeholder
+from tests.helpers import check_backends, const, placeholder
 
 RNG = np.random.default_rng(0)
 ONLY = Factorize(macs=0.7, forms="narrower", statistics="drawn", examples=32, align=1)
@@ -280,13 +279,9 @@ def test_keeps_its_promises() -> None:
 
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_goes_through_both_backends(kind: str) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
     graph, shape = GRAPHS[kind]
     after, feeds = ONLY(graph), drawn(shape)
-    wanted = evaluate(after, feeds)["y"]
-    np.testing.assert_allclose(runner(after)(feeds)["y"], wanted, atol=1e-3)
-    found = redir.to_torch(after)(torch.tensor(feeds["x"])).detach().numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    check_backends(after, feeds, atol=1e-3)
 
 
 @pytest.mark.nightly

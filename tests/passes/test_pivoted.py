@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import redir
 from redir import ops
 from redir.cost import Sizes, macs, parameters
 from redir.ir import Graph, Value, evaluate
@@ -17,7 +16,7 @@ from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.pivoted import Pivoted, pivots
 from redir.passes.factorize.ways import factorings
 from redir.runtime.onnxruntime import runner
-from tests.helpers import const, operators, placeholder
+from tests.helpers import check_backends, const, operators, placeholder
 
 RNG = np.random.default_rng(0)
 ROWS, IMAGE = placeholder("n", 9), placeholder("n", 9, 5, 4)
@@ -150,10 +149,6 @@ def test_the_rank_for_a_target_is_higher_than_that_of_a_product() -> None:
 
 @every
 def test_goes_through_both_backends(kind: str) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
     graph = graph_of(kind, 4)
     feeds = drawn(graph)
-    wanted = evaluate(graph, feeds)["y"]
-    np.testing.assert_allclose(runner(graph)(feeds)["y"], wanted, atol=1e-4)
-    found = redir.to_torch(graph)(torch.tensor(feeds["x"])).detach().numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    check_backends(graph, feeds, atol=1e-4)
