@@ -19,6 +19,7 @@ from redir.ops.contrib_schemas import MICROSOFT
 
 _PARTS = ("query", "key", "value")
 _BIAS, _MASK = 3, 4  # operands of a MultiHeadAttention behind queries, keys and values
+_PACKED_MASK = 3  # operand of an Attention
 _USUAL = 17  # an operator set, where a graph names none
 
 
@@ -62,9 +63,10 @@ def _floats(value: Value) -> Array | None:
 
 def _is_mask(node: Node) -> bool:
     """Whether a MultiHeadAttention takes the mask of an Attention."""
-    if len(node.inputs) < _MASK or is_absent(mask := node.inputs[3]):
+    if not _has(node.inputs, _PACKED_MASK):
         return True
-    batch, shape = (node.inputs[0].type.shape or (None,))[0], mask.type.shape or ()
+    shape = node.inputs[_PACKED_MASK].type.shape or ()
+    batch = (node.inputs[0].type.shape or (None,))[0]
     return len(shape) > 1 or (shape == (batch,) and batch is not None)
 
 

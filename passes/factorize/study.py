@@ -95,10 +95,9 @@ class Study:
         found = dict[Factoring, Array]()
         for node, (first, *others) in progress(self.ways.items(), "forms"):
             moments = self.seen[node].moments
-            found[first] = first.errors(moments)  # as is lost by all products of that rank
-            alike = (isinstance(form, Pivoted) for form in others)
-            for form, same in zip(others, alike, strict=True):
-                found[form] = found[first] if same else form.errors(moments)
+            plain = found[first] = first.errors(moments)
+            for form in others:  # a pivoted product is the same as a plain one of that rank
+                found[form] = plain if isinstance(form, Pivoted) else form.errors(moments)
         return found
 
     @cached_property

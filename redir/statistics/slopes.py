@@ -12,15 +12,13 @@ from redir.errors import MissingExtra, Unsupported
 from redir.io.models import to_torch
 from redir.ir import Graph, Value
 from redir.ir.tensor import Array
+from redir.statistics.written import LEAST, are_probabilities
 
 try:
     import torch
 except ImportError:  # the extra is optional
     if not TYPE_CHECKING:
         torch = None
-
-
-_ROUNDING, _LEAST = 1e-3, 1e-30  # of sums of probabilities; of what logarithms are taken
 
 
 class Slopes:
@@ -67,8 +65,8 @@ def _told(logits: Any) -> Any:
     held = logits.detach()
     if not torch.isfinite(held.amax()):
         raise Unsupported("what the model tells is no number")
-    if held.amin() >= 0 and torch.allclose(held.sum(-1), torch.ones(()), atol=_ROUNDING):
-        return logits.clamp_min(_LEAST).log()
+    if are_probabilities(held.numpy()):
+        return logits.clamp_min(LEAST).log()
     return torch.log_softmax(logits, -1)
 
 

@@ -26,7 +26,7 @@ _CHEAP = 2**45  # multiply-adds that make so many: about a quarter of an hour on
 _TOGETHER = 32  # texts that are written together where words are written one after the other
 _SHORT = 8  # words of a text on which it is tried whether they can
 _CLOSE = 1e-3  # of the spread of logits, that rounding may move them
-_LEAST = 1e-30  # of the numbers whose logarithm is taken
+LEAST = 1e-30  # of the numbers whose logarithm is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,14 +252,18 @@ def _noise(size: int, seed: int, text: int, place: int) -> Array:
     """Gumbel noise for each word at a place of a text, always the same."""
     key = np.array([seed % 2**64, text << 32 | place], np.uint64)
     drawn = np.random.Generator(np.random.Philox(key=key)).standard_exponential(size, np.float32)
-    found: Array = -np.log(np.maximum(drawn, np.float32(_LEAST)))
+    found: Array = -np.log(np.maximum(drawn, np.float32(LEAST)))
     return found
 
 
 def _logits(told: Array) -> Array:
     """What is told of words as logits: a few models tell how likely each is."""
-    likely = told.min(initial=0) >= 0 and np.allclose(told.sum(-1), 1, atol=1e-3)
-    return np.log(np.maximum(told, _LEAST)) if likely else told
+    return np.log(np.maximum(told, LEAST)) if are_probabilities(told) else told
+
+
+def are_probabilities(told: Array) -> bool:
+    """Whether what is told of words (..., words) is how likely each is, and no logits."""
+    return bool(told.min(initial=0) >= 0 and np.allclose(told.sum(-1), 1, atol=1e-3))
 
 
 WRITTEN = Written()
