@@ -62,6 +62,12 @@ def stored_bytes(graph: Graph) -> int:
     return sum(tensor.nbytes for tensor in tensors(graph))
 
 
+def allowance(graph: Graph) -> int:
+    """The bytes that a run of ``graph`` may take: in proportion to its constants."""
+    with limits.following(stored_bytes(graph)):
+        return limits.limit()
+
+
 def is_huge(graph: Graph) -> bool:
     """Whether a graph is run by the interpreter, which holds one weight at a time.
 
@@ -98,8 +104,8 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
     options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4
-    stored = stored_bytes(graph)
-    _limit_memory(options, stored)
+    stored, most = stored_bytes(graph), allowance(graph)
+    _limit_memory(options, most)
     if exact:
         options.add_session_config_entry(*EXACT_PRODUCTS)
     guard = Guard.of(graph)
@@ -110,7 +116,7 @@ def session(graph: Graph, threads: int = 1, *, exact: bool = True) -> Session:
         except Exception as error:
             raise Unsupported(f"onnxruntime refuses the model: {_line(error)}") from error
     names = tuple(output.name for output in made.get_outputs())
-    return Session(made, names, guard, _PATIENCE + stored / _BYTES_A_SECOND, threads)
+    return Session(made, names, guard, most, _PATIENCE + stored / _BYTES_A_SECOND, threads)
 
 
 @contextmanager
@@ -130,15 +136,14 @@ _PATIENCE = 20.0  # seconds that any model may run for
 _BYTES_A_SECOND = 10**7  # of the constants of a larger model, which may run for longer
 
 
-def _limit_memory(options: Any, stored: int) -> None:
-    """Let onnxruntime fail, rather than the machine, on a model of ``stored`` bytes."""
-    with limits.following(stored):
-        most = {"max_mem": limits.limit(), "arena_extend_strategy": 1}  # what is asked for, no more
+def _limit_memory(options: Any, most: int) -> None:
+    """Let onnxruntime fail, rather than the machine, where it would take more bytes."""
     ort = _onnxruntime()
     where = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    ort.create_and_register_allocator(where, ort.OrtArenaCfg(most))
+    exact = {"max_mem": most, "arena_extend_strategy": 1}  # takes what is asked for, no more
+    ort.create_and_register_allocator(where, ort.OrtArenaCfg(exact))
     options.add_session_config_entry("session.use_env_allocators", "1")
 
 
@@ -224,11 +229,15 @@ def _may_trap(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class Session:
-    """A model that onnxruntime holds, called with feeds by name; it may run for ``seconds``."""
+    """A model that onnxruntime holds, called with feeds by name.
+
+    It may take ``most`` bytes, and run for ``seconds``.
+    """
 
     held: Any  # an InferenceSession
     names: tuple[str, ...]  # of the outputs
     guard: Guard
+    most: int
     seconds: float
     threads: int = 1
 
@@ -241,6 +250,14 @@ class Session:
         """
         self.guard.check(feeds)
         try:
+            return self._run(feeds)
+        except OutOfSteps:
+            raise
+        except TooLarge:  # and what other runs had left is given back, their results too
+            return self._run(feeds)
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        try:
             with _ending_after(self.seconds) as options:
                 return dict(zip(self.names, self.held.run(None, dict(feeds), options), strict=True))
         except Exception as error:
@@ -249,22 +266,28 @@ class Session:
                 raise OutOfSteps(long) from None
             if _NO_ROOM in str(error):
                 raise TooLarge(
-                    f"the model needs more than {limits.readable(limits.limit())} to run in "
+                    f"the model needs more than {limits.readable(self.most)} to run in "
                     "onnxruntime (--max-bytes raises it)"
                 ) from None
             raise Unsupported(f"onnxruntime fails on these inputs: {_line(error)}") from error
 
 
 _NO_ROOM = "Available memory of"
+_GIVING_BACK = ("memory.enable_memory_arena_shrinkage", "cpu:0")  # of its options of a run
 
 
 @contextmanager
 def _ending_after(seconds: float) -> Iterator[Any]:
-    """Options of a run that ends, at the next operator, when it has taken so long."""
+    """Options of a run that ends, at the next operator, when it has taken so long.
+
+    What it took counts no longer then: onnxruntime would keep it for runs of the same sizes, on top
+    of what those of other sizes take.
+    """
     options = _onnxruntime().RunOptions()
     if isinf(seconds):
         yield options
         return
+    options.add_run_config_entry(*_GIVING_BACK)
     with ending_at(time.monotonic() + seconds, lambda: setattr(options, "terminate", True)):
         yield options
 
@@ -353,7 +376,7 @@ def _timed(
 
 
 def _trusted(run: Run) -> Run:
-    """``run`` without a watch on its time, which would be measured too."""
+    """``run`` as it is used: without a watch on its time and memory, which would be measured too."""
     return replace(run, seconds=inf) if isinstance(run, Session) else run
 
 

@@ -11,16 +11,16 @@ import numpy as np
 from redir.cost import Sizes, macs
 from redir.errors import BadInput, RedirError
 from redir.ir import Graph
+from redir.ir.limits import nbytes
 from redir.ir.tensor import Array
 from redir.progress import progress
-from redir.runtime.onnxruntime import Run
+from redir.runtime.onnxruntime import Run, allowance
 from redir.statistics.stepwise import Stepwise
 from redir.statistics.tokens import Read
 from redir.statistics.walk import is_fixed, running
 
 _AXES = 3  # of logits: texts, places, words
 _AT_ONCE = 2**25  # logits of one run, of which there are two copies: 256 MB
-_STEP = 8  # lengths are multiples of it: onnxruntime keeps the memory that each of them took
 _MANY = 64  # texts
 _CHEAP = 2**45  # multiply-adds that make so many: about a quarter of an hour on a core
 _TOGETHER = 32  # texts that are written together where words are written one after the other
@@ -70,9 +70,17 @@ class Decoder:
 
     @property
     def at_once(self) -> int:
-        """The texts of one run: as many as the graph says, or as fit into memory."""
+        """The texts of one run: as many as the graph says, or as fit into memory.
+
+        They do where a run may hold all that flows, of which most is gone before the rest is made.
+        """
         texts, length = self.read.shape
-        return texts if is_fixed(self.graph) else max(_AT_ONCE // (length * self.size), 1)
+        if is_fixed(self.graph):
+            return texts
+        one = Sizes(self.graph, self.read.sized(1, length)).whole
+        flows = sum(nbytes(v.type) for node in one.nodes if node.inputs for v in node.outputs)
+        fit = allowance(self.graph) // max(flows, 1)
+        return max(min(_AT_ONCE // (length * self.size), fit), 1)
 
     def running(self) -> Run:
         """What computes the logits."""
@@ -147,7 +155,7 @@ class Decoder:
         length = ids.shape[1]
         if self.is_open:
             for end in progress(range(1, length), "words"):
-                logits = run(self.feeds(ids[:, : -(-end // _STEP) * _STEP]))[self.logits]
+                logits = run(self.feeds(ids[:, :end]))[self.logits]
                 for row, text in enumerate(texts):
                     ids[row, end] = self._sample(logits[row, end - 1], seed, int(text), end)
             return

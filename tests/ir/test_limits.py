@@ -52,6 +52,13 @@ def test_onnxruntime_fails_rather_than_the_machine() -> None:
         session(FILLED)(sizes(2**30))
 
 
+def test_what_runs_of_other_sizes_took_does_not_count() -> None:
+    pytest.importorskip("onnxruntime")
+    run = session(FILLED)
+    for mebibytes in (550, 600):
+        assert run(sizes(mebibytes * 2**18))["y"].nbytes == mebibytes * 2**20
+
+
 def test_a_limit_can_be_raised() -> None:
     with limits.allowing(2**41), pytest.raises(TooLarge, match=r"limit of 2\.0 TiB"):
         limits.ask(2**42, "it")

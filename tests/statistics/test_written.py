@@ -11,7 +11,7 @@ from redir import ops
 from redir.app import console
 from redir.errors import BadInput
 from redir.io.plugins import plugins
-from redir.ir import Graph, Value
+from redir.ir import Graph, Value, limits
 from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array
 from redir.statistics import draws_lengths, is_made_up, source, written
@@ -108,6 +108,15 @@ def test_the_seed_decides_what_is_written() -> None:
 def test_texts_are_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = texts(decoder(), 5)
     monkeypatch.setattr(written, "_AT_ONCE", 2 * 64 * WORDS)
+    batches = WRITTEN.batches(decoder(), 5, 0)
+    assert [len(batch["ids"]) for batch in batches] == [2, 2, 1]
+    assert np.array_equal(np.concatenate([batch["ids"] for batch in batches]), whole)
+
+
+def test_what_flows_fits_into_what_the_model_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = texts(decoder(), 5)
+    flows = 64 * (3 * WIDTH + WORDS) * 4  # bytes of a text: rows of the table, sums, tanh, logits
+    monkeypatch.setattr(limits, "limit", lambda: 2 * flows)
     batches = WRITTEN.batches(decoder(), 5, 0)
     assert [len(batch["ids"]) for batch in batches] == [2, 2, 1]
     assert np.array_equal(np.concatenate([batch["ids"] for batch in batches]), whole)
