@@ -376,7 +376,7 @@ def _timed(
 
 
 def _trusted(run: Run) -> Run:
-    """``run`` as it is used: without a watch on its time and memory, which would be measured too."""
+    """``run`` without a watch on its time and memory, which would be measured too."""
     return replace(run, seconds=inf) if isinstance(run, Session) else run
 
 
