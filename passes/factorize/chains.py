@@ -64,7 +64,7 @@ class Chain:
             return False
         layer = linear(self.node)
         assert not isinstance(layer, str)
-        here, savings = replace(form, layer=layer), Savings(Sizes(self.graph, {}))
+        here, savings = replace(form, layer=layer, also=()), Savings(Sizes(self.graph, {}))
         return not isinstance(narrower(self.graph.analysis(Coupling), here, savings), str)
 
 
@@ -95,6 +95,7 @@ def savings(study: Study, forms: Sequence[str], align: int, clock: CostModel) ->
     for node, chain in progress(chains.items(), "times of layers"):
         first = next(iter(chains.values())).graph
         share = clock.ratio(whole, first) * clock.ratio(first, chain.graph)
+        share *= len(study.ways[node][0].alike)
         timed = Timed(chain, share, study.seen[node].moments, clock)
         for form in (f for f in study.ways[node] if f.name in forms):
             ranks = [r for r in study.ranks(form, align) if counts(form, r) > 0]

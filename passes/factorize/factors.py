@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from redir import ops
 from redir.ir import Node, Op, Value
-from redir.ir.tensor import Array
+from redir.ir.tensor import Array, Tensor
 from redir.layers.linear import CONVS, Linear
+from redir.ops import tensor_of
 from redir.statistics.moments import window
 
 
@@ -19,7 +20,7 @@ class Factors:
     """A layer as two, of which the first steps along the axes ``mine`` and the second the others.
 
     ``first`` (rank, inputs and first taps), ``second`` (rank, second taps, outputs) and ``bias``
-    (outputs,).
+    (outputs,). The constants that were made of them are ``stored``.
     """
 
     layer: Linear
@@ -27,6 +28,11 @@ class Factors:
     first: Array
     second: Array
     bias: Array
+    stored: dict[Tensor, Value] = field(default_factory=dict, repr=False, kw_only=True)
+
+    def at(self, layer: Linear) -> Factors:
+        """These for another layer that reads the same weights, with the same constants."""
+        return replace(self, layer=layer)
 
     def on(self, x: Value) -> Value:
         """The two layers on ``x``."""
@@ -66,7 +72,12 @@ class Factors:
         }
 
     def _const(self, array: Array) -> Value:
-        return ops.constant(array.astype(self.layer.array.dtype))
+        return self._once(ops.constant(array.astype(self.layer.array.dtype)))
+
+    def _once(self, value: Value) -> Value:
+        """A value, or if it is a constant the equal one that was made before."""
+        tensor = tensor_of(value)
+        return value if tensor is None else self.stored.setdefault(tensor, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +89,13 @@ class Single(Factors):
         node = self.layer.node
         layer = replace(self.layer, node=node.on((x, *node.inputs[1:])))
         weight = self.second[:, 0].T @ self.first
-        return layer.with_weight(weight[None]).with_bias(self.bias).y
+        layer = layer.with_weight(weight[None])
+        made = replace(layer, node=self._held(layer.node)).with_bias(self.bias).y.node
+        assert made is not None
+        return self._held(made).outputs[0]
+
+    def _held(self, node: Node) -> Node:
+        return node.on(map(self._once, node.inputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +113,7 @@ class Depthwise(Factors):
         order = np.argsort(channels, kind="stable")
         kernels = kernels[order, channels[order]].reshape(rank, 1, *layer.kernel)
         if not np.array_equal(channels[order], np.arange(layer.channels)):
-            x = ops.Gather(x, ops.constant(channels[order].astype(np.int64)), axis=1)
+            x = ops.Gather(x, self._once(ops.constant(channels[order].astype(np.int64))), axis=1)
         attrs = self._attrs([True] * len(layer.kernel))
         basis = layer.node.op(x, self._const(kernels), group=rank, **attrs)
         sums = self.second[order, 0].T.reshape(layer.outputs, rank, *[1] * len(layer.kernel))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import ceil, prod
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -46,6 +46,10 @@ class Flow:
     places: Sequence[Places] = ()
 
 
+Site: TypeAlias = tuple[Linear, tuple[Type, Type]]
+"""A layer, and the types of what it reads and gives."""
+
+
 @dataclass(frozen=True, eq=False)
 class Factoring:
     """A layer as two: the first has the kernel along the axes ``first``, the second along the rest.
@@ -53,17 +57,25 @@ class Factoring:
     Of a k x k kernel, ``first`` of {0} gives k x 1 then 1 x k; of no axis 1 x 1 then k x k; of both
     k x k then 1 x 1. A matrix becomes the product of two. ``metric`` is what errors of the outputs
     count. Moments are those of outputs as they count by it. ``ends``
-    are the types of what the layer reads and gives, at the sizes for which costs are counted.
+    are the types of what the layer reads and gives, at the sizes for which costs are counted. Those
+    that read the same weights ``also`` take the form with it, and are counted with it.
     """
 
     layer: Linear
     first: frozenset[int]
     metric: Metric
     ends: tuple[Type, Type]
+    also: tuple[Site, ...] = field(default=(), kw_only=True)
     made: ClassVar[type[Factors]] = Factors
     rounds: ClassVar[int] = _ROUNDS
     picks: ClassVar[bool] = False  # whether what it costs depends on which inputs it reads
     flows: ClassVar[bool] = False  # whether it is solved on what flows, and not by moments alone
+
+    @cached_property
+    def alike(self) -> tuple[Factoring, ...]:
+        """The form of each layer that reads the weights, alone: of this one first."""
+        sites = (self.layer, self.ends), *self.also
+        return tuple(replace(self, layer=layer, ends=ends, also=()) for layer, ends in sites)
 
     @property
     def name(self) -> str:
@@ -144,9 +156,13 @@ class Factoring:
 
     @property
     def _places(self) -> tuple[int, int]:
-        """The places of the result of the first layer, and of the second."""
-        x, y = map(sizes_within, self.ends)
-        batch = self.ends[1].size(0) or 1
+        """The places of the result of the first layer, and of the second, of all alike."""
+        each = [self._places_of(ends) for ends in (self.ends, *(ends for _, ends in self.also))]
+        return sum(first for first, _ in each), sum(second for _, second in each)
+
+    def _places_of(self, ends: tuple[Type, Type]) -> tuple[int, int]:
+        x, y = map(sizes_within, ends)
+        batch = ends[1].size(0) or 1
         if self.layer.node.op not in CONVS:
             return batch * prod(y[:-1]), batch * prod(y[:-1])
         axes = enumerate(zip(x[1:], y[1:], strict=True))

@@ -43,6 +43,7 @@ class Heads:
     Queries and keys that are turned by their place, or of which each has a factor, are in a basis:
     only ``each`` so many of them, side by side here, may all be multiplied by one number, and that
     they meet is seen at the ``operands`` of the node. The nodes ``aside`` have what turns them.
+    Heads of layers that read the same weights are ``also`` to stay like these.
     """
 
     first: Linear
@@ -54,6 +55,7 @@ class Heads:
     each: int = 1
     operands: tuple[Operand, Operand] | None = None
     aside: Sequence[Node] = ()
+    also: Sequence[Heads] = ()
 
 
 def heads(sizes: Sizes, layers: Sequence[Linear]) -> list[Heads]:

@@ -110,11 +110,15 @@ def narrower(
         return "of its channels some go together, and not as many as of others"
     if not coupling.pinned.isdisjoint(groups.tolist()):
         return "its channels are pinned"
-    if any(node is not layer.node for node in readers(coupling, set(groups.tolist()))):
+    alike = [each.layer for each in form.alike]
+    if not {each.node for each in alike}.issuperset(readers(coupling, set(groups.tolist()))):
         return "others read its channels too"
+    if any(not np.array_equal(coupling.group(each.x_port), channels) for each in alike):
+        return "its channels are others where its weights are read elsewhere"
     units = np.argsort(channels, kind="stable").reshape(len(groups), -1)
     saved = saved_by_one(coupling, int(channels[0]), savings)
-    return Narrower(layer, frozenset(), form.metric, form.ends, saved, units, name)
+    ends = layer, frozenset[int](), form.metric, form.ends
+    return Narrower(*ends, saved, units, name, also=form.also)
 
 
 def saved_by_one(coupling: Coupling, group: int, savings: Savings) -> Saved:

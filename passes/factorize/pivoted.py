@@ -40,7 +40,7 @@ class Pivots(Factors):
         both = versioned("Concat", node, 4)(first, second, axis=axis)
         if np.array_equal(order, np.arange(len(order))):
             return both
-        back = ops.constant(np.argsort(order).astype(np.int32))
+        back = self._once(ops.constant(np.argsort(order).astype(np.int32)))
         return versioned("Gather", node)(both, back, axis=axis)
 
     def _layer(self, x: Value, weights: Array, bias: Array, mine: Sequence[bool]) -> Value:

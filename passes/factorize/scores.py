@@ -103,7 +103,9 @@ def scores(coupling: Coupling, form: Factoring, heads: Heads, savings: Savings) 
     parts = heads.left.reshape(len(heads.left), -1, heads.each)
     units, bias = parts.swapaxes(0, 1).reshape(parts.shape[1], -1), heads.first.bias
     ends = form.layer, frozenset[int](), form.metric, form.ends
-    return Scores(*ends, saved, units, "heads", bias=bias, each=heads.each, tables=tables)
+    return Scores(
+        *ends, saved, units, "heads", bias=bias, each=heads.each, tables=tables, also=form.also
+    )
 
 
 def kept(coupling: Coupling, heads: Heads) -> str | None:
@@ -122,7 +124,7 @@ def kept(coupling: Coupling, heads: Heads) -> str | None:
         return "channels of a head go with others"
     if found & coupling.pinned:
         return "their channels are pinned"
-    if len(set(readers(coupling, found))) > 1:
+    if not {heads.node, *(each.node for each in heads.also)}.issuperset(readers(coupling, found)):
         shared = ", or share large tables of what turns them with them" if heads.aside else ""
         return f"others read their channels{shared}"
     return None

@@ -12,6 +12,14 @@ from redir.cost import Sizes, macs
 from redir.cost.allocation import Option, allocated
 from redir.ir import Graph, Node
 from redir.ir.tensor import Array
+from redir.passes.factorize.alike import (
+    chosen_everywhere,
+    everywhere,
+    felt_together,
+    firsts,
+    made_everywhere,
+    seen_together,
+)
 from redir.passes.factorize.blocks import without_blocks
 from redir.passes.factorize.effects import Effect, effects
 from redir.passes.factorize.factors import Factors
@@ -109,10 +117,12 @@ class Study:
     def effects(self) -> Mapping[Node, Effect]:
         """What an error in each layer does to the outputs."""
         forms = {n: _shown(found) for n, found in self.ways.items()}
-        shown = {n: (form, self.errors[form]) for n, form in forms.items()}
+        first = firsts(self.ways)
+        shown = {each: (forms[n], self.errors[forms[n]]) for each, n in first.items()}
+        seen = {each: self.seen[n] for each, n in first.items()}
         ends = {n: f for n, found in self.ways.items() for f in found if isinstance(f, Gone)}
         known = {n: self._energy(n) for n in self.curved}
-        found = effects(self.judge, shown, ends, self.seen, self.seed, known)
+        found = felt_together(self.ways, effects(self.judge, shown, ends, seen, self.seed, known))
         give_back()
         return found
 
@@ -191,16 +201,20 @@ class Study:
         """The factors of a plan: what is weighed by curvature is not solved on what flows.
 
         The texts of a language model are few for its features, and what fits them fits no others.
+        Nor are weights that several layers read.
         """
-        told = ((n, c) for n, c in plan.items() if n in self.curved)
+        told = ((n, c) for n, c in plan.items() if n in self.curved or c.form.also)
         known = {n: c.form.rough(c.rank, self.seen[n].moments) for n, c in told}
-        return solved(self.graph, self.batches, plan, self.seen, known)
+        known, whole = made_everywhere(self.ways, known), chosen_everywhere(plan)
+        made = solved(self.graph, self.batches, whole, self.seen, known)
+        return {n: made[n] for n in plan}
 
     def _moved(self, made: Mapping[Node, Factors]) -> Mapping[str, float]:
-        return self.judge.moved({node: factors.on for node, factors in made.items()})
+        whole = made_everywhere(self.ways, made)
+        return self.judge.moved({node: factors.on for node, factors in whole.items()})
 
     def _rebuilt(self, made: Mapping[Node, Factors]) -> Graph:
-        twins = {self.twins[n]: factors for n, factors in made.items()}
+        twins = {self.twins[n]: f for n, f in made_everywhere(self.ways, made).items()}
         return self.parts.shared(rebuilt(self.original, twins))
 
 
@@ -248,7 +262,7 @@ def study(
     judging = judge(original, graph, judged)
     _ = judging.plain  # to know early that it can be run
     ways = _allowed(ways, allowed)
-    seen = observed(graph, batches, {n: forms[0] for n, forms in ways.items()}, seed, apart)
+    seen = seen_together(ways, observed(graph, batches, everywhere(ways), seed, apart))
     return Study(original, graph, twins, batches, judging, ways, seen, seed, sizes, parts)
 
 

@@ -98,16 +98,16 @@ def turned(graph: Graph, batches: Batches, found: Sequence[Heads]) -> Graph:
         Unsupported: the graph cannot be run.
     """
     layers, energies = dict[Node, _Turned](), _energies(graph, batches, found)
-    for each in found:
-        first = layers.setdefault(each.first.node, _Turned(each.first))
-        second = layers.setdefault(each.second.node, _Turned(each.second))
-        turn = _by_readers if each.reads else _by_sizes if each.operands else _by_products
-        for rows in _shared(each):
-            left, right = each.left[rows], each.right[rows]
-            matrix, inverse = turn(each, rows, energies)
-            first.results += ((c, matrix) for c in np.unique(left, axis=0))
-            end = second.inputs if each.reads else second.results
-            end += ((c, inverse) for c in np.unique(right, axis=0))
+    for heads in found:
+        turn = _by_readers if heads.reads else _by_sizes if heads.operands else _by_products
+        for rows in _shared(heads):
+            matrix, inverse = turn(heads, rows, energies)
+            for each in (heads, *heads.also):
+                first = layers.setdefault(each.first.node, _Turned(each.first))
+                second = layers.setdefault(each.second.node, _Turned(each.second))
+                first.results += ((c, matrix) for c in np.unique(each.left[rows], axis=0))
+                end = second.inputs if each.reads else second.results
+                end += ((c, inverse) for c in np.unique(each.right[rows], axis=0))
     return _rewritten(graph, layers) if layers else graph
 
 
@@ -118,16 +118,18 @@ def _shared(heads: Heads) -> Iterator[Array]:
     yield from (np.flatnonzero(each == number) for number in range(each.max() + 1))
 
 
-_Energies = Mapping[tuple[Value, tuple[int, ...]], _Energy]
+_Port = tuple[Value, tuple[int, ...]]
+_Energies = Mapping[_Port, _Energy]
 
 
 def _energies(graph: Graph, batches: Batches, found: Sequence[Heads]) -> _Energies:
-    """The energies of what meets."""
-    ports = {_read_by(h.second) for h in found if h.reads}
-    ports |= {_made_by(end) for h in found if not h.reads for end in (h.first, h.second)}
-    ports |= {(each.value, each.axes) for h in found for each in h.operands or ()}
-    energies = {port: _Energy() for port in ports}
-    values = {value for value, _ in ports}
+    """The energies of what meets: of heads that stay alike, of all together."""
+    energies = dict[_Port, _Energy]()
+    for heads in found:
+        known = [energies.setdefault(port, _Energy()) for port in _met(heads)]
+        for each in heads.also:
+            energies.update(zip(_met(each), known, strict=True))
+    values = {value for value, _ in energies}
 
     def step(node: Node, operands: list[list[Any]], _: Held) -> list[Sequence[Any]] | None:
         if values.isdisjoint(node.outputs):
@@ -143,11 +145,19 @@ def _energies(graph: Graph, batches: Batches, found: Sequence[Heads]) -> _Energi
     return energies
 
 
-def _made_by(layer: Linear) -> tuple[Value, tuple[int, ...]]:
+def _met(heads: Heads) -> list[_Port]:
+    """Where it is seen what meets in heads."""
+    if heads.reads:
+        return [_read_by(heads.second)]
+    operands = [(each.value, each.axes) for each in heads.operands or ()]
+    return [_made_by(heads.first), _made_by(heads.second), *operands]
+
+
+def _made_by(layer: Linear) -> _Port:
     return layer.y, (layer.y_axis,)
 
 
-def _read_by(layer: Linear) -> tuple[Value, tuple[int, ...]]:
+def _read_by(layer: Linear) -> _Port:
     return layer.x, (layer.x_axis,)
 
 
@@ -215,14 +225,20 @@ def _rewritten(graph: Graph, layers: Mapping[Node, _Turned]) -> Graph:
     """The graph with the layers turned."""
     held = {each.layer.held: each for each in layers.values()}
     ends = {each.layer.behind or each.layer.node: each for each in layers.values() if each.results}
+    biases = dict[tuple[Value, Value], Value]()  # by what they and the weights were
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
         if node.outputs[0] in held:
             return node.on((), value=Tensor.take(held[node.outputs[0]].weight)).outputs
-        if node not in ends or ends[node].layer.added is None:
+        old = ends[node].layer if node in ends else None
+        if old is None or old.added is None:
             return None
         layer = linear(node.on(inputs))
         assert isinstance(layer, Linear)
-        return layer.with_bias(ends[node].bias).y
+        made = layer.with_bias(ends[node].bias)
+        assert made.added is not None
+        bias = biases.setdefault((old.held, old.added), made.added)
+        whole = made.behind or made.node
+        return whole.on(bias if v is made.added else v for v in whole.inputs).outputs
 
     return transform(graph, visit)

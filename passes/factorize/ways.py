@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import starmap
 from math import prod
 
 import numpy as np
@@ -14,9 +15,10 @@ from redir.cost import Sizes
 from redir.ir import Graph, Node
 from redir.ir.tensor import Type
 from redir.layers.linear import CONVS, Linear, linear
+from redir.passes.factorize.alike import alike, met_together
 from redir.passes.factorize.attentions import opened, shut
 from redir.passes.factorize.behind import behind
-from redir.passes.factorize.forms import Factoring, sizes_within
+from redir.passes.factorize.forms import Factoring, Site, sizes_within
 from redir.passes.factorize.gone import gone
 from redir.passes.factorize.heads import Heads, heads, products
 from redir.passes.factorize.metric import Metric
@@ -46,16 +48,23 @@ def factorings(sizes: Sizes, node: Node, ignore: str = "") -> Sequence[Factoring
     layer = linear(node) if node.op in FACTORED else "it is no layer that is factored"
     if isinstance(layer, str):
         return layer
-    ends = sizes.type(layer.x), sizes.type(layer.y)
-    why = _obstacle(graph, layer, ends)
+    sites = [(each, (sizes.type(each.x), sizes.type(each.y))) for each in alike(graph, layer)]
+    why = _apart(graph, sites, ignore) or next(filter(None, starmap(_obstacle, sites)), None)
     if why is not None:
         return why
+    (first, ends), *also = sites
+    if first.node is not node:
+        return f"it goes with {first.node}, whose weights it reads"
     axes = [a for a, k in enumerate(layer.kernel) if k > 1]
     metric = Metric(behind(graph, layer).scale)
+
+    def form(kind: type[Factoring], along: Sequence[int]) -> Factoring:
+        return kind(layer, frozenset(along), metric, ends, also=tuple(also))
+
     if _is_wide(layer):
-        return [Wide(layer, frozenset(), metric, ends)]
-    found = [Factoring(layer, frozenset(axes[:n]), metric, ends) for n in range(len(axes) + 1)]
-    return [*found, (Uneven if axes else Pivoted)(layer, frozenset(axes), metric, ends)]
+        return [form(Wide, ())]
+    found = [form(Factoring, axes[:n]) for n in range(len(axes) + 1)]
+    return [*found, form(Uneven if axes else Pivoted, axes)]
 
 
 def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Factoring]]:
@@ -63,7 +72,8 @@ def all_factorings(sizes: Sizes, ignore: str = "") -> Mapping[Node, Sequence[Fac
     graph, ways = sizes.graph, _each(sizes, ignore)
     coupling, plain = graph.analysis(Coupling), {node: first for node, (first, *_) in ways.items()}
     savings = Savings(sizes)
-    for end in gone(graph, plain, ignore, savings):
+    single = {node: form for node, form in plain.items() if not form.also}
+    for end in gone(graph, single, ignore, savings):
         ways[end.layer.node].append(end)
     for less in _thinner(coupling, plain, savings, met(sizes, plain)):
         ways[less.layer.node].append(less)
@@ -100,7 +110,11 @@ def _thinner(
 
 def met(sizes: Sizes, forms: Mapping[Node, Factoring]) -> list[Heads]:
     """The heads in which layers meet that have those forms."""
-    return heads(sizes, [form.layer for form in forms.values()])
+    return list(met_together(heads(sizes, _layers(forms)), forms))
+
+
+def _layers(forms: Mapping[Node, Factoring]) -> list[Linear]:
+    return [each.layer for form in forms.values() for each in form.alike]
 
 
 def unthinned(sizes: Sizes, ignore: str = "") -> Iterator[tuple[Node, str]]:
@@ -108,11 +122,12 @@ def unthinned(sizes: Sizes, ignore: str = "") -> Iterator[tuple[Node, str]]:
     sizes = Sizes(parted(sizes, ignore).graph, sizes.shapes)
     plain = {node: first for node, (first, *_) in _each(sizes, ignore).items()}
     coupling = sizes.graph.analysis(Coupling)
-    asking = {each.node: each for each in met(sizes, plain) if not each.reads}
+    found = [each for each in met(sizes, plain) if not each.reads]
+    asking = {each.node: each for first in found for each in (first, *first.also)}
     for node, each in asking.items():
         if (why := kept(coupling, each)) is not None:
             yield node, why
-    for node, count in products(sizes, [form.layer for form in plain.values()]).items():
+    for node, count in products(sizes, _layers(plain)).items():
         if node not in asking:
             yield node, _FOREIGN if count < 2 else _UNLIKE  # noqa: PLR2004 - queries and keys
     yield from ((node, why) for node in sizes.graph.nodes if (why := shut(node)) is not None)
@@ -140,12 +155,26 @@ def thinner(graph: Graph, ways: Mapping[Node, Sequence[Factoring]]) -> frozenset
     return frozenset(n for n, p in found if not lost.isdisjoint(coupling.group(p).tolist()))
 
 
-def _obstacle(graph: Graph, layer: Linear, ends: Sequence[Type]) -> str | None:
+def _apart(graph: Graph, sites: Sequence[Site], ignore: str) -> str | None:
+    """Why layers that read the same weights cannot take a form together."""
+    if not sites:
+        return "its weights are read elsewhere, and not by such layers alone"
+    if any(layer.node.matches(ignore) for layer, _ in sites):
+        return "its weights are read by a layer that is to be ignored"
+    if len(sites) > 1 and _is_wide(sites[0][0]):
+        return "its weights are read elsewhere, and too many for moments"
+    first, *others = (behind(graph, layer).scale for layer, _ in sites)
+    if any(not np.array_equal(scale, first) for scale in others):
+        return "its weights are read elsewhere, and results scaled otherwise there"
+    return None
+
+
+def _obstacle(layer: Linear, ends: tuple[Type, Type]) -> str | None:
     last = layer.node.op in CONVS or layer.x_axis == -1
     if not layer.groups == layer.alpha == layer.beta == layer.place == 1 or not last:
         return "it has groups, factors, or its weights on the left"
-    if graph.uses[layer.held] > 1 or layer.array.dtype != np.float32:
-        return "its weights are read elsewhere, or are not float32"
+    if layer.array.dtype != np.float32:
+        return "its weights are not float32"
     if layer.bias is None:
         return "its bias is not a constant"
     if layer.node.attrs.get("auto_pad", "NOTSET") != "NOTSET":

@@ -57,6 +57,6 @@ def weighed(study: Study) -> Study:
 
 
 def _is_matrix(form: Factoring, seen: Seen) -> bool:
-    """Whether a layer is a product whose results nothing clips or scales."""
-    plain = not seen.behind.clips and bool(np.all(form.metric.scale == 1))
+    """Whether a layer is a product whose results nothing clips or scales, of weights of its own."""
+    plain = not form.also and not seen.behind.clips and bool(np.all(form.metric.scale == 1))
     return plain and form.layer.node.op not in CONVS

@@ -98,6 +98,19 @@ class Moments:
         return max(float(missed), 0.0) / (self.energy or 1.0)
 
 
+def together(parts: Sequence[Moments], counts: Array) -> Moments:
+    """The moments of all rows of several ``alone``, each of as many rows as ``counts`` says."""
+    shares = counts / counts.sum()
+    mean, target, chance = (
+        sum(share * getattr(part, name) for share, part in zip(shares, parts, strict=True))
+        for name in ("mean", "target", "chance")
+    )
+    gram = np.zeros_like(parts[0].gram)
+    for share, part in zip(shares, parts, strict=True):
+        gram += share * (part.gram + np.outer(part.mean - mean, part.mean - mean))
+    return replace(parts[0], gram=gram, mean=mean, target=target, chance=chance)
+
+
 def _centred(rows: Array, counts: Array | None) -> tuple[Array, Array]:
     """The mean of rows, and these about it, each times the root of what it counts."""
     mean = _mean(rows, counts)

@@ -11,7 +11,7 @@ from redir import ops
 from redir.ir import Value
 from redir.ir.interpreter import compute
 from redir.layers.linear import Linear, linear
-from redir.statistics.moments import Moments, drawn_places, features, targets
+from redir.statistics.moments import Moments, drawn_places, features, targets, together
 from tests.helpers import const, placeholder
 
 RNG = np.random.default_rng(0)
@@ -106,3 +106,14 @@ def test_what_was_left_out_as_chance_is_known_again() -> None:
     seen, kept = (Moments.of(features, features @ weights, w) for w in (None, weights))
     assert 0 < kept.chance < 1
     np.testing.assert_allclose(kept.cross - kept.unseen(weights), seen.cross, atol=1e-9)
+
+
+def test_moments_of_parts_are_together_those_of_all() -> None:
+    parts = [RNG.normal(size=(n, 4)) + n for n in (50, 10, 200)]
+    targets = [part[:, :2] ** 2 for part in parts]
+    pairs = zip(parts, targets, strict=True)
+    alone = [Moments.alone(rows, left_out=False).towards(y) for rows, y in pairs]
+    found = together(alone, np.array([len(part) for part in parts]))
+    whole = Moments.alone(np.concatenate(parts), left_out=False).towards(np.concatenate(targets))
+    for name in ("gram", "mean", "target"):
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name))
