@@ -13,7 +13,6 @@ import numpy as np
 
 from redir.ir import Graph, Node
 from redir.layers.linear import Linear, linear
-from redir.passes.factorize.effects import Effect
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.heads import Heads
@@ -68,11 +67,6 @@ def everywhere(ways: Ways) -> dict[Node, Factoring]:
     return {f.layer.node: f for forms in ways.values() for f in forms[0].alike}
 
 
-def firsts(ways: Ways) -> dict[Node, Node]:
-    """Each layer, also those that go with another, with the first of those alike."""
-    return {f.layer.node: node for node, forms in ways.items() for f in forms[0].alike}
-
-
 def seen_together(ways: Ways, seen: Mapping[Node, Seen]) -> dict[Node, Seen]:
     """What was seen of layers that go together, as if of one."""
     return {n: _joined(forms[0], seen) for n, forms in ways.items()}
@@ -88,16 +82,6 @@ def _joined(form: Factoring, seen: Mapping[Node, Seen]) -> Seen:
     squares = np.array([part.spread for part in parts]) ** 2 + means**2
     spread = np.sqrt(counts @ squares / counts.sum())
     return replace(first, moments=moments, spread=spread)
-
-
-def felt_together(ways: Ways, effects: Mapping[Node, Effect]) -> dict[Node, Effect]:
-    """What errors of layers that go together do: as much as all of them alone."""
-    return {n: _sum([effects[f.layer.node] for f in forms[0].alike]) for n, forms in ways.items()}
-
-
-def _sum(effects: Sequence[Effect]) -> Effect:
-    noise = sum(each.noise for each in effects)
-    return Effect(noise, effects[0].errors, np.sum([each.moved for each in effects], 0))
 
 
 def chosen_everywhere(plan: Mapping[Node, Choice]) -> dict[Node, Choice]:

@@ -15,6 +15,7 @@ from redir.ir.tensor import Array, Type
 from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.gone import Gone
 from redir.passes.factorize.solving import Seen
+from redir.progress import progress
 from redir.statistics.brief import Brief
 from redir.statistics.judge import Judge
 from redir.statistics.rest import Made, Rest
@@ -92,6 +93,27 @@ def effects(
         return brief.far(rest.outputs(judge.on(node, factors.on)))
 
     walk(brief.graph, judge.batches, step, "effects of errors")
+    return found
+
+
+def effects_together(
+    judge: Judge, ways: Ways, seen: Mapping[Node, Seen], seed: int
+) -> dict[Node, Effect]:
+    """What an error of layers that read the same weights does, where all of them err at once.
+
+    What one of them does adds to what those before it did, so it is no sum. ``ways`` are of the
+    first of each.
+    """
+    sizes, found = _sizes(judge), dict[Node, Effect]()
+    for node, (form, errors) in progress(ways.items(), "effects of errors in several places"):
+        rng, was = np.random.default_rng([seed, len(found), len(form.also)]), seen[node]
+        nodes, ranks = [each.layer.node for each in form.alike], _ranks(errors)
+        types = (sizes.type(judge.twins[each].outputs[0]) for each in nodes)
+        noisy = {n: _noisy(n, y, was.spread, rng) for n, y in zip(nodes, types, strict=True)}
+        rough = (form.rough(rank, was.moments) for rank in ranks)
+        tried: list[Mapping[Node, Made]] = [noisy, *(dict.fromkeys(nodes, f.on) for f in rough)]
+        noise, *moved = (sum(judge.moved(made).values()) for made in tried)
+        found[node] = _effect(noise / _NOISE, errors[ranks].tolist(), moved)
     return found
 
 

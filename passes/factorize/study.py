@@ -15,13 +15,11 @@ from redir.ir.tensor import Array
 from redir.passes.factorize.alike import (
     chosen_everywhere,
     everywhere,
-    felt_together,
-    firsts,
     made_everywhere,
     seen_together,
 )
 from redir.passes.factorize.blocks import without_blocks
-from redir.passes.factorize.effects import Effect, effects
+from redir.passes.factorize.effects import Effect, effects, effects_together
 from redir.passes.factorize.factors import Factors
 from redir.passes.factorize.forms import MULTIPLY_ADDS, Factoring
 from redir.passes.factorize.gone import Gone
@@ -117,12 +115,13 @@ class Study:
     def effects(self) -> Mapping[Node, Effect]:
         """What an error in each layer does to the outputs."""
         forms = {n: _shown(found) for n, found in self.ways.items()}
-        first = firsts(self.ways)
-        shown = {each: (forms[n], self.errors[forms[n]]) for each, n in first.items()}
-        seen = {each: self.seen[n] for each, n in first.items()}
+        shown = {n: (form, self.errors[form]) for n, form in forms.items()}
+        alone = {n: way for n, way in shown.items() if not way[0].also}
+        several = {n: way for n, way in shown.items() if way[0].also}
         ends = {n: f for n, found in self.ways.items() for f in found if isinstance(f, Gone)}
         known = {n: self._energy(n) for n in self.curved}
-        found = felt_together(self.ways, effects(self.judge, shown, ends, seen, self.seed, known))
+        found = effects(self.judge, alone, ends, self.seen, self.seed, known)
+        found.update(effects_together(self.judge, several, self.seen, self.seed))
         give_back()
         return found
 
