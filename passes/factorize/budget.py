@@ -41,7 +41,10 @@ Planned = Callable[[float], Choices]
 
 
 def sharing(study: Study, target: str, share: float, place: Place, planned: Planned) -> Choices:
-    """The plan under which a ``share`` of what the run began with is left at its end."""
+    """The plan under which a ``share`` of what the run began with is left at its end.
+
+    It is none where the passes behind do it alone.
+    """
     counted, tried = COUNTED[target], list[tuple[float, Choices]]()
     shapes = study.sizes.shapes
     whole = counted.of(place.original, shapes)
@@ -65,9 +68,11 @@ def sharing(study: Study, target: str, share: float, place: Place, planned: Plan
         asked = counted.each * study.saved(plan, counted.price) + lacking
         if enough < inf and not short < asked < enough:
             asked = max((short + enough) / 2, enough - 2 * abs(lacking))
-    return nearest(tried)
+    lacking, plan = nearest(tried)
+    far = lacking < -_CLOSE * whole  # as where layers of equal weights would no longer be alike
+    return {} if far and left({}) <= share * whole else plan
 
 
-def nearest(tried: Sequence[tuple[float, Choices]]) -> Choices:
+def nearest(tried: Sequence[tuple[float, Choices]]) -> tuple[float, Choices]:
     """Of plans and what each lacks, the one that lacks nothing and saves least, if there is one."""
-    return min(tried, key=lambda found: (found[0] > 0, abs(found[0])))[1]
+    return min(tried, key=lambda found: (found[0] > 0, abs(found[0])))

@@ -55,7 +55,7 @@ def hastened(planned: Planned, time: Callable[[Choices], float], share: float) -
         last = short
         short, enough = ((asked, left), enough) if left > share else (short, (asked, left))
         asked = _between(short, enough, aim) if enough[1] else _beyond(last, short, aim)
-    return nearest(tried)
+    return nearest(tried)[1]
 
 
 def _between(short: tuple[float, float], enough: tuple[float, float], share: float) -> float:

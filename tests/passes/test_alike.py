@@ -278,3 +278,14 @@ def drawn_graph(count: int) -> Graph:
 
 def test_goes_through_both_backends() -> None:
     check_backends(Factorize(macs=0.7, **FEW)(drawn_graph(2)), {"x": ROWS}, 1e-4)
+
+
+def test_what_passes_behind_store_once_is_not_taken_from_layers() -> None:
+    x, array = placeholder("n", 16), RNG.normal(size=(16, 16)).astype(np.float32)
+    y = x
+    for _ in range(4):
+        y = ops.Tanh(ops.MatMul(y, const(array)))
+    graph = Graph({"x": x}, {"y": y}, opset={"": 17})
+    after = redir.compress(graph, params=0.8, statistics="drawn")
+    assert parameters(after) == array.size
+    assert macs(after) == macs(graph)
