@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ from redir.ir import Graph, Node, Source, Value
 from redir.ir.rewriter import transform
 from redir.ir.tensor import Array
 from redir.passes import Cse, Factorize
+from redir.passes.factorize.chains import savings
 from redir.passes.factorize.effects import _ranks
 from redir.passes.factorize.forms import Factoring
 from redir.passes.factorize.narrower import Narrower
 from redir.passes.factorize.solving import Choice
-from redir.passes.factorize.study import Study, _shown, study
+from redir.passes.factorize.study import Study, _shown, counted, study
 from redir.passes.factorize.ways import all_factorings, factorings
 from redir.runtime.onnxruntime import runner
 from redir.statistics import source
@@ -188,6 +189,24 @@ def test_errors_in_blocks_one_behind_the_other_add_up_as_they_do() -> None:
         form = _shown(forms)
         plan = {node: Choice(form, _ranks(found.errors[form])[0])}
         assert found.drift(plan) ** 2 == pytest.approx(found.deviation(plan))
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Takes as long as there are multiply-adds."""
+
+    by_parts = zeros_free = False
+    measured = True
+
+    def ratio(self, before: Graph, after: Graph) -> float:
+        return macs(after) / macs(before)
+
+
+def test_time_is_saved_at_all_places() -> None:
+    found = studied(ALBERT)
+    saving, counts = savings(found, ["low-rank"], 1, Clock()), counted("macs", macs(found.graph))
+    for forms in found.ways.values():
+        assert saving(forms[0], 3) == pytest.approx(counts(forms[0], 3))
 
 
 def test_sizes_may_differ_from_place_to_place() -> None:

@@ -191,6 +191,17 @@ def test_matrices_are_weighed() -> None:
     assert len(roots) == len(study.ways)
 
 
+def test_matrices_at_several_places_are_not_weighed() -> None:
+    held = drawn(WIDTH, WIDTH)
+    x = ops.Gather(drawn(WORDS, WIDTH), IDS)
+    for _ in range(2):
+        x = ops.Tanh(ops.MatMul(x, held))
+    study = _study(Graph({"x": IDS}, {"y": product(x, WORDS)}, opset={"": 20}), macs=0.7)
+    (shared,) = (n for n in study.ways if n.inputs[1] is held)
+    assert shared not in study.curved
+    assert study.curved
+
+
 def test_less_is_lost_than_without() -> None:
     lost = []
     for curvature in (True, False):
