@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from redir import ops
+from redir.channels.streams import is_norm
 from redir.check.guarantees import SAME_INTERFACE, SAME_OUTPUTS, Guarantee, stored
 from redir.ir import Graph, Node, Op, Value
 from redir.ir.rewriter import Outputs, transform
@@ -16,7 +17,7 @@ from redir.ir.tensor import DType, Tensor
 from redir.layers.sums import apart
 from redir.ops import OPSET, is_absent, lookup, tensor_of
 from redir.passes.canonical_norms.readers import Fold, fold_of, folded
-from redir.passes.canonical_norms.streams import centred, is_norm, normed_streams
+from redir.passes.canonical_norms.streams import centred, normed_streams
 from redir.pipeline import Pass
 
 _FEW = 16  # numbers that norms are written with

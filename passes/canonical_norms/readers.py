@@ -10,12 +10,12 @@ import numpy as np
 from redir import ops
 from redir.channels.constants import reads_border
 from redir.channels.coupling import Coupling
+from redir.channels.streams import tied
 from redir.ir import Graph, Node, Port, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array, Tensor
 from redir.layers.linear import Linear, linear, whole
 from redir.ops import is_absent, tensor_of
-from redir.passes.canonical_norms.streams import tied
 
 _UNTOLD = 7  # the version from which the bias of a Gemm broadcasts
 

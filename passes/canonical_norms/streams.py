@@ -9,9 +9,10 @@ import numpy as np
 
 from redir import ops
 from redir.channels.coupling import Coupling
-from redir.ir import Graph, Node, Port, Value, width
+from redir.channels.streams import is_norm, tied
+from redir.ir import Graph, Node, Port, Value
 from redir.ir.tensor import Array, epsilon
-from redir.ops import is_absent, tensor_of
+from redir.ops import tensor_of
 
 
 @dataclass
@@ -29,17 +30,6 @@ class Stream:
     def refuse(self, why: str) -> None:
         """Note the first obstacle."""
         self.obstacle = self.obstacle or why
-
-
-def is_norm(node: Node, name: str) -> bool:
-    """Whether a node norms along the last axis, with constant numbers for each channel."""
-    x = node.inputs[0] if node.inputs else None
-    if node.op.standard != name or x is None or not x.rank or node.arity > 1:
-        return False
-    along = node.attrs.get("axis", -1) in {-1, x.rank - 1}
-    held = [tensor_of(v) for v in node.inputs[1:] if not is_absent(v)]
-    shape = (x.type.size(x.rank - 1),)
-    return along and None not in shape and all(t and t.array.shape == shape for t in held)
 
 
 def normed_streams(graph: Graph) -> Iterator[Stream]:
@@ -63,17 +53,6 @@ def centred(array: Array, axis: int) -> Array:
     mean = np.where(np.abs(total) <= rounding, 0.0, total / array.shape[axis])
     less: Array = (numbers - mean).astype(array.dtype)
     return less
-
-
-def tied(coupling: Coupling, node: Node, port: Port) -> dict[Value, int]:
-    """The axes that a node ties to a port channel by channel, in their order, by their values."""
-    found = {}
-    for owner, link in coupling.links_of(port):
-        end = link.a if link.b == port else link.b
-        straight = np.array_equal(link.index, np.arange(width(port)))
-        if owner is node and link.kind == "same" and straight and width(end) == width(port):
-            found[end[0]] = end[1]
-    return found
 
 
 def _followed(graph: Graph, start: Port) -> Stream:

@@ -1,0 +1,31 @@
+"""Streams of channels that norms read: what a norm is, and which axes a node ties one to one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from redir.channels.coupling import Coupling
+from redir.ir import Node, Port, Value, width
+from redir.ops import is_absent, tensor_of
+
+
+def is_norm(node: Node, name: str) -> bool:
+    """Whether a node norms along the last axis, with constant numbers for each channel."""
+    x = node.inputs[0] if node.inputs else None
+    if node.op.standard != name or x is None or not x.rank or node.arity > 1:
+        return False
+    along = node.attrs.get("axis", -1) in {-1, x.rank - 1}
+    held = [tensor_of(v) for v in node.inputs[1:] if not is_absent(v)]
+    shape = (x.type.size(x.rank - 1),)
+    return along and None not in shape and all(t and t.array.shape == shape for t in held)
+
+
+def tied(coupling: Coupling, node: Node, port: Port) -> dict[Value, int]:
+    """The axes that a node ties to a port channel by channel, in their order, by their values."""
+    found = {}
+    for owner, link in coupling.links_of(port):
+        end = link.a if link.b == port else link.b
+        straight = np.array_equal(link.index, np.arange(width(port)))
+        if owner is node and link.kind == "same" and straight and width(end) == width(port):
+            found[end[0]] = end[1]
+    return found
