@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from redir.passes.hash import Hash
     from redir.passes.merge import Merge
     from redir.passes.merge_tokens import MergeTokens
+    from redir.passes.narrow_stream import NarrowStream
     from redir.passes.palettize import Palettize
     from redir.passes.prune import Prune
     from redir.passes.prune_vocabulary import PruneVocabulary
@@ -49,6 +50,7 @@ __all__ = [
     "LowRank",
     "Merge",
     "MergeTokens",
+    "NarrowStream",
     "Narrower",
     "Palettize",
     "Pivoted",
