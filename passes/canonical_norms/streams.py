@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from redir import ops
 from redir.channels.coupling import Coupling
 from redir.channels.streams import is_norm, tied
 from redir.ir import Graph, Node, Port, Value
-from redir.ir.tensor import Array, epsilon
 from redir.ops import tensor_of
 
 
@@ -40,19 +37,6 @@ def normed_streams(graph: Graph) -> Iterator[Stream]:
             x = node.inputs[0]
             yield (found := _followed(graph, (x, (x.rank or 0) - 1)))
             seen.update(found.norms)
-
-
-def centred(array: Array, axis: int) -> Array:
-    """Numbers less their mean along an axis, in float64 and rounded once.
-
-    Those stay that add up to 0 but for their own rounding, and so do their zeros.
-    """
-    numbers = array.astype(np.float64)
-    total = numbers.sum(axis, keepdims=True)
-    rounding = epsilon(array.dtype) * np.abs(numbers).sum(axis, keepdims=True)
-    mean = np.where(np.abs(total) <= rounding, 0.0, total / array.shape[axis])
-    less: Array = (numbers - mean).astype(array.dtype)
-    return less
 
 
 def _followed(graph: Graph, start: Port) -> Stream:

@@ -1,4 +1,4 @@
-"""Streams of channels that norms read: what a norm is, and which axes a node ties one to one."""
+"""Streams of channels that norms read: what a norm is, what is tied to it, and a mean of zero."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from redir.channels.coupling import Coupling
 from redir.ir import Node, Port, Value, width
+from redir.ir.tensor import Array, epsilon
 from redir.ops import is_absent, tensor_of
 
 
@@ -29,3 +30,16 @@ def tied(coupling: Coupling, node: Node, port: Port) -> dict[Value, int]:
         if owner is node and link.kind == "same" and straight and width(end) == width(port):
             found[end[0]] = end[1]
     return found
+
+
+def centred(array: Array, axis: int) -> Array:
+    """Numbers less their mean along an axis, in float64 and rounded once.
+
+    Those stay that add up to 0 but for their own rounding, and so do their zeros.
+    """
+    numbers = array.astype(np.float64)
+    total = numbers.sum(axis, keepdims=True)
+    rounding = epsilon(array.dtype) * np.abs(numbers).sum(axis, keepdims=True)
+    mean = np.where(np.abs(total) <= rounding, 0.0, total / array.shape[axis])
+    less: Array = (numbers - mean).astype(array.dtype)
+    return less

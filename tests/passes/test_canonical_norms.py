@@ -17,8 +17,9 @@ from redir.frontends.onnx import from_proto
 from redir.ir import Graph, Node, Value
 from redir.ir.interpreter import evaluate
 from redir.ir.tensor import Array
+from redir.layers import readers
 from redir.passes import CanonicalNorms, canonical_norms
-from redir.passes.canonical_norms import readers, streams
+from redir.passes.canonical_norms import streams
 from redir.passes.eliminate_dead_channels import EliminateDeadChannels
 from redir.pipeline import Pipeline
 from redir.runtime.inputs import whole_feeds

@@ -35,8 +35,11 @@ class Fold:
         return bool(np.all(self.scale == 1)) and len(self.norm.inputs) < 3  # noqa: PLR2004
 
 
-def fold_of(graph: Graph, norm: Node) -> Fold | str:
-    """What is to be done so that a norm has neither scale nor bias, or why it cannot be."""
+def fold_of(graph: Graph, norm: Node, spare: float = 0) -> Fold | str:
+    """What is to be done so that a norm has neither scale nor bias, or why it cannot be.
+
+    Biases of its readers may hold so many numbers more than its own as there are to ``spare``.
+    """
     x, scale = norm.inputs[:2]
     given = [v for v in norm.inputs[2:3] if not is_absent(v)]
     arrays = [_numbers(v) for v in (scale, *given)]
@@ -46,7 +49,7 @@ def fold_of(graph: Graph, norm: Node) -> Fold | str:
         return layers
     fold = Fold(norm, arrays[0], bias, layers)
     freed = sum(v.type.size(0) or 0 for v in given if graph.uses[v] == 1)
-    return _misfit(graph, fold, freed) or fold
+    return _misfit(graph, fold, freed + spare) or fold
 
 
 def _numbers(value: Value) -> Array:
@@ -97,7 +100,7 @@ def _passed(coupling: Coupling, node: Node, port: Port) -> Mapping[Value, int]:
     return {v: linked[v] for v in node.outputs if v in linked} if alone else {}
 
 
-def _misfit(graph: Graph, fold: Fold, freed: int) -> str | None:
+def _misfit(graph: Graph, fold: Fold, freed: float) -> str | None:
     """Why layers cannot take a scale and a bias, if they cannot."""
     cost = 0
     for layer in fold.layers:
