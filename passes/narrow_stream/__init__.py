@@ -37,9 +37,9 @@ class NarrowStream(Observing):
 
     Inputs come from ``statistics``, ``examples`` of them (0: as many as the channels need), drawn
     by ``seed``. A model stays as it is where something else reads or makes its stream, or has to
-    know its channels apart; where LayerNormalization is left, which ``canonical-norms`` makes
-    plain; and where the multiply-adds would not become fewer. This loses accuracy. From SliceGPT
-    (Ashkboos et al., ICLR 2024).
+    know its channels apart; where a LayerNormalization takes off a mean that is not zero, as it is
+    behind ``canonical-norms``; and where the multiply-adds would not become fewer. This loses
+    accuracy. From SliceGPT (Ashkboos et al., ICLR 2024).
     """
 
     width: float = 0.9

@@ -13,9 +13,10 @@ from redir.ir import Graph, Node, Port, Value
 from redir.ir.rewriter import Outputs, transform
 from redir.ir.tensor import Array, Tensor
 from redir.ops import tensor_of
+from redir.passes.narrow_stream.means import without_means
 from redir.passes.narrow_stream.readings import readings
 from redir.passes.narrow_stream.scales import evened
-from redir.passes.narrow_stream.spaces import Space, spaces
+from redir.passes.narrow_stream.spaces import Space, at
 
 Bases = Mapping[Port, Array]
 """By axis of a constant, what is to lie along it: (channels, channels that stay)."""
@@ -33,7 +34,10 @@ class Narrowing:
         """That of a space, or why it has to stay as it is."""
         if space.obstacle:
             return space.obstacle
-        even = _at(evened(space), space.place)
+        plain = without_means(space)
+        if isinstance(plain, str):
+            return plain
+        even = at(evened(at(plain, space.place)), space.place)
         if even.obstacle:
             return even.obstacle
         if even.entered:
@@ -50,7 +54,7 @@ class Narrowing:
     def on(self, bases: Bases) -> Graph:
         """The graph with constants on other bases, and without channels behind these."""
         after = _turned(self.space.graph, bases)
-        return _without(_at(after, self.space.place), self.channels)
+        return _without(at(after, self.space.place), self.channels)
 
     def _pinned(self) -> str:
         """What else needs all channels, if something does."""
@@ -60,11 +64,6 @@ class Narrowing:
             return f"{pins[0]} needs to know how many channels there are"
         kept = coupling.groups_of(list(self.space.ports)) & coupling.pinned
         return "other axes are tied to it that must stay" if kept else ""
-
-
-def _at(graph: Graph, place: int) -> Space:
-    """The space of a graph at a place among all."""
-    return next(space for space in spaces(graph) if space.place == place)
 
 
 def _without(space: Space, channels: int) -> Graph:

@@ -25,27 +25,36 @@ class Reading:
 def readings(space: Space) -> Sequence[Reading]:
     """The values that layers read along a space by constants, each once."""
     found = dict[Port, Reading]()
-    for port in ((value, axis) for value, axes in space.constants.items() for axis in axes):
-        read, makes = _ends(space, port)
+    for port in _held(space):
+        read, writes = _ends(space, port)
         for end in read:
             weights = found.setdefault(end, Reading(end)).weights
-            weights += [port] if len(read) == 1 and not makes else []
+            weights += [port] if len(read) == 1 and not writes else []
     return list(found.values())
+
+
+def makes(space: Space) -> Sequence[Port]:
+    """The axes of constants by which something is made that flows along a space."""
+    return [port for port in _held(space) if _ends(space, port)[1]]
+
+
+def _held(space: Space) -> Sequence[Port]:
+    return [(value, axis) for value, axes in space.constants.items() for axis in axes]
 
 
 def _ends(space: Space, held: Port) -> tuple[set[Port], bool]:
     """What layers read by the axis of a constant, and whether it makes something, too."""
-    constant, read, makes = space.graph.analysis(fixed), set[Port](), False
+    constant, read, writes = space.graph.analysis(fixed), set[Port](), False
     for port in (order := [held]):
         for node in space.graph.readers.get(port[0], ()):
             for end, kind in _linked(space, node, port):
                 if kind == "summed":
                     read.add(end)
                 elif end[0] not in constant:
-                    makes = True
+                    writes = True
                 elif end not in order:
                     order.append(end)
-    return read, makes
+    return read, writes
 
 
 def _linked(space: Space, node: Node, port: Port) -> Iterator[tuple[Port, str]]:

@@ -61,9 +61,10 @@ class Space:
 
     They begin at one axis, and go on from operator to operator. ``constants`` have the axes of
     constants that lie along it, ``normed`` is what norms read, and ``layers`` are the nodes that
-    add up over it. At the scales of single channels that it ``leaves`` it ends, as at those by
-    which it is ``entered``. Where it is ``written``, something else than these makes what flows
-    along it. ``obstacle`` says why it cannot be turned, if it cannot.
+    add up over it; norms that are ``meant`` take a mean off. At the scales of single channels that
+    it ``leaves`` it ends, as at those by which it is ``entered``. Where it is ``written``,
+    something else than these makes what flows along it. ``obstacle`` says why it cannot be turned,
+    if it cannot.
     """
 
     graph: Graph
@@ -72,6 +73,7 @@ class Space:
     constants: dict[Value, list[int]] = field(default_factory=dict)
     normed: dict[Value, None] = field(default_factory=dict)
     layers: dict[Node, None] = field(default_factory=dict)
+    meant: dict[Node, None] = field(default_factory=dict)
     leaves: dict[Node, Scale] = field(default_factory=dict)
     entered: dict[Node, Scale] = field(default_factory=dict)
     written: bool = False
@@ -137,7 +139,9 @@ class Space:
             return self._scaled(scale, port, ends)
         if summed:
             return self._summed(node, port, ends, summed)
-        if _squares(self.graph, node, port):
+        meant = is_norm(node, MEANT) and node.inputs[0] is port[0]
+        if meant or _squares(self.graph, node, port):
+            self.meant.update({node: None} if meant else {})
             self.normed[port[0]] = None
             return []
         return self._added(node, ends)
@@ -246,6 +250,11 @@ def spaces(graph: Graph) -> Iterator[Space]:
             yield (found := Space.of(graph, start, place))
             seen.update(found.ports)
             place += 1
+
+
+def at(graph: Graph, place: int) -> Space:
+    """The space of a graph at a place among all."""
+    return next(space for space in spaces(graph) if space.place == place)
 
 
 def _normed(graph: Graph, node: Node) -> Port | None:

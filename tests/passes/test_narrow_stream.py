@@ -131,6 +131,18 @@ def alike(stream: Stream, x: Value) -> Value:
     return stream.linear(ops.MatMul(y, ops.Transpose(y, perm=(0, 2, 1))), 3)
 
 
+def decoder(end: End, opset: int = 23) -> Graph:
+    """A stream with LayerNorms, the last of which ``canonical-norms`` leaves."""
+    stream = Stream(layer_norm, bias=True, opset=opset)
+    y = end(stream, stream.normed(stream.gated(stream.embedded())))
+    return CanonicalNorms()(Graph({"ids": IDS}, {"y": y}, opset={"": opset}))
+
+
+def many(stream: Stream, y: Value) -> Value:
+    """A last layer without a bias, which would have more numbers than that of the norm."""
+    return ops.MatMul(y, const(stream.numbers(8, 20)))
+
+
 MODELS = {
     **{name: Stream(norm).graph(layers=2) for name, norm in PARTS.items()},
     "biases": Stream(rms, bias=True).graph(),
@@ -139,6 +151,9 @@ MODELS = {
         Stream(layer_norm, bias=True, opset=17).graph()
     ),
     "a tied table": tied(),
+    "a last LayerNorm before many words": decoder(many),
+    "a last LayerNorm before many words, older": decoder(many, 17),
+    "a last LayerNorm that is given out": decoder(lambda _, y: y),
     "rotary": rotary(),
     "images": image(),
     "a norm that is given out": of(Stream.normed),
@@ -185,6 +200,14 @@ def test_a_last_layer_that_is_tied_has_a_matrix_before_it() -> None:
     assert (4, 4) in held
     assert (10, 4) in held
     assert operators(after).count("MatMul") == operators(tied()).count("MatMul") + 1
+
+
+def test_a_last_layer_takes_the_bias_of_the_norm_before_it() -> None:
+    after = check_on(NarrowStream(width=0.5, align=1, statistics="drawn"), decoder(many))
+    held = [t.array.shape for n in after.nodes if (t := ops.tensor_of(n.outputs[0])) is not None]
+    assert (4, 20) in held
+    assert (20,) in held
+    assert "LayerNormalization" not in operators(after)
 
 
 def test_widths_are_multiples() -> None:
@@ -288,6 +311,7 @@ LEFT = {
     "an input": (given_in(), "an input of the graph is added to it"),
     "an output": (given_out(), "the graph gives it out"),
     "LayerNorm": (Stream(layer_norm).graph(), "takes a mean off"),
+    "LayerNorm before a tied table": (CanonicalNorms()(tied(layer_norm)), "takes a mean off"),
     "what is bent": (of(normed(ops.Relu)), "does not add up whole channels"),
     "another reader": (beside(ops.Relu), "does not add up whole channels"),
     "the same number for all channels": (
@@ -376,5 +400,5 @@ def test_keeps_its_promises() -> None:
 @given(networks())
 def test_all_channels_turned_compute_the_same(graph: Graph) -> None:
     space = next(iter(spaces(graph)))
-    assume(not space.obstacle)
+    assume(isinstance(Narrowing.of(space, space.width), Narrowing))
     expect_same(turned(graph), graph)
