@@ -51,7 +51,7 @@ def scale_of(node: Node) -> Scale | None:
     held, x = tensor_of(node.inputs[place]), node.inputs[1 - place]
     assert held is not None
     along = [size for size in held.array.shape if size != 1]
-    fits = x.type == node.outputs[0].type and held.array.dtype.kind == "f"
+    fits = x.type == node.outputs[0].type
     return Scale(node, place, held.array.reshape(-1)) if fits and len(along) == 1 else None
 
 
@@ -117,9 +117,9 @@ class Space:
         if value in self.graph.outputs.values():
             self._refuse("the graph gives it out")
         if tensor_of(value) is not None:
-            if value.type.dtype.kind != "f":
-                return self._refuse(f"{value.node} holds integers")
             self.constants.setdefault(value, []).append(axis)
+            if value.type.dtype.kind != "f":
+                return self._refuse(f"{value.node} is {value.type.dtype}")
             found = list[Port]()
         else:
             found = self._through(value.node, port)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from ml_dtypes import bfloat16
+from numpy.typing import DTypeLike
 
 from redir import ops
 from redir.errors import BadPipeline, Unchanged
@@ -19,7 +21,7 @@ from redir.passes.narrow_stream.choosing import bases
 from redir.passes.narrow_stream.narrowing import Narrowing
 from redir.passes.narrow_stream.spaces import spaces
 from redir.testing import check_on, check_pass
-from tests.helpers import const, ints, operators, placeholder
+from tests.helpers import const, ints, one_of_three, operators, placeholder
 from tests.streams import IDS, PARTS, Stream, layer_norm
 
 TEXTS = [{"ids": np.random.default_rng(seed).integers(0, 10, (8, 6))} for seed in range(4)]
@@ -138,6 +140,17 @@ def decoder(end: End, opset: int = 23) -> Graph:
     return CanonicalNorms()(Graph({"ids": IDS}, {"y": y}, opset={"": opset}))
 
 
+def halved(dtype: DTypeLike) -> Graph:
+    """A stream of numbers of half precision."""
+    stream = Stream(rms)
+    table, up, down, end = (stream.numbers(*s) for s in ((10, 8), (8, 5), (5, 8), (8, 3)))
+    x = ops.Gather(const(table, dtype), IDS)
+    y = ops.MatMul(rms(x, const(np.linspace(0.5, 2, 8), dtype)), const(up, dtype))
+    x = ops.Add(x, ops.MatMul(ops.Relu(y), const(down, dtype)))
+    y = ops.MatMul(rms(x, const(np.ones(8), dtype)), const(end, dtype))
+    return Graph({"ids": IDS}, {"y": y}, opset={"": 23})
+
+
 def many(stream: Stream, y: Value) -> Value:
     """A last layer without a bias, which would have more numbers than that of the norm."""
     return ops.MatMul(y, const(stream.numbers(8, 20)))
@@ -173,8 +186,9 @@ def test_a_stream_that_is_turned_computes_the_same(graph: Graph) -> None:
     expect_same(after, graph)
 
 
-@every_model
-def test_channels_go(graph: Graph) -> None:
+@pytest.mark.parametrize("name", one_of_three(MODELS))
+def test_channels_go(name: str) -> None:
+    graph = MODELS[name]
     after = check_on(NarrowStream(width=0.5, align=1, statistics="drawn"), graph)
     assert {space.width for space in spaces(after)} == {4}
 
@@ -182,6 +196,14 @@ def test_channels_go(graph: Graph) -> None:
 @every_model
 def test_all_channels_are_all_there_is(graph: Graph) -> None:
     assert NarrowStream(width=1.0, align=1)(graph) is graph
+
+
+def test_half_precision() -> None:
+    graph = halved(np.float16)
+    given = feeds(graph)
+    found, wanted = (evaluate(g, given)["y"] for g in (turned(graph), graph))
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, wanted, atol=1e-2)
 
 
 def within(graph: Graph, rank: int) -> Graph:
@@ -340,6 +362,7 @@ LEFT = {
     "no layer": (of(unread), "no layer reads it"),
     "a size": (of(counted), "how many channels there are"),
     "norms behind sums": (of(post), "more multiply-adds than"),
+    "half precision of another kind": (halved(bfloat16), "is bfloat16"),
     "few channels": (Stream(rms, width=7).graph(), "all of its channels are to stay"),
 }
 
