@@ -11,12 +11,14 @@ from redir.channels.coupling import Coupling
 from redir.channels.removal import without
 from redir.ir import Graph, Node, Port, Value
 from redir.ir.rewriter import Outputs, transform
-from redir.ir.tensor import Array, Tensor
+from redir.ir.tensor import Array, DType, Tensor
 from redir.ops import tensor_of
 from redir.passes.narrow_stream.means import without_means
 from redir.passes.narrow_stream.readings import readings
 from redir.passes.narrow_stream.scales import evened
 from redir.passes.narrow_stream.spaces import Space, at
+
+_AT_ONCE = 2**12  # rows of a table: all of one in float64 may be gigabytes
 
 Bases = Mapping[Port, Array]
 """By axis of a constant, what is to lie along it: (channels, channels that stay)."""
@@ -86,12 +88,22 @@ def _turned(graph: Graph, bases: Bases) -> Graph:
         tensor = tensor_of(value) if value in axes else None
         if tensor is None:
             return None
-        array = tensor.array.astype(np.float64)
-        for axis in axes[value]:
-            new = np.tensordot(array, bases[value, axis], (axis, 0))
-            ends = [(0, 0)] * (array.ndim - 1) + [(0, array.shape[axis] - new.shape[-1])]
-            array = np.moveaxis(np.pad(new, ends), -1, axis)
-        held = Tensor.take(np.ascontiguousarray(array, tensor.array.dtype))
+        array = tensor.array
+        for left, axis in enumerate(reversed(axes[value])):
+            exact = np.float64 if left + 1 < len(axes[value]) else tensor.array.dtype
+            array = _on(array, axis, bases[value, axis], np.dtype(exact))
+        held = Tensor.take(np.ascontiguousarray(array))
         return replace(node, attrs={"value": held}).outputs
 
     return transform(graph, visit)
+
+
+def _on(array: Array, axis: int, basis: Array, dtype: DType) -> Array:
+    """An array on another basis along an axis, computed in float64, and zeros behind that."""
+    rows = np.moveaxis(array, axis, -1)
+    flat, (channels, left) = rows.reshape(-1, rows.shape[-1]), basis.shape
+    new = np.zeros((len(flat), channels), dtype)
+    for start in range(0, len(flat), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        new[part, :left] = flat[part].astype(np.float64) @ basis
+    return np.moveaxis(new.reshape(rows.shape), -1, axis)
