@@ -79,6 +79,11 @@ def shifted(stream: Stream, x: Value) -> Value:
     return stream.linear(ops.Add(stream.normed(x), const(np.arange(8) / 8)), 3)
 
 
+def again(stream: Stream, x: Value) -> Value:
+    """What is scaled is normed once more, which no scale goes through."""
+    return stream.linear(rms(stream.normed(x), const(np.ones(8))), 3)
+
+
 def shared(stream: Stream, x: Value) -> Value:
     """Two norms with scales of their own, read by one layer's weights."""
     held = const(stream.numbers(8, 5))
@@ -136,6 +141,7 @@ MODELS = {
     "images": image(),
     "a norm that is given out": of(Stream.normed),
     "a scale before something is added": of(shifted),
+    "a norm of a norm": of(again),
     "weights that two norms share": of(shared),
     "weights that are large": of(huge),
     "products of the stream with itself": of(alike),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import linalg
 
+from redir.errors import Unsupported
 from redir.ir import Graph, Port, width
 from redir.ir.tensor import Array
 from redir.passes.narrow_stream.narrowing import Bases, Narrowing
@@ -22,7 +23,7 @@ def moments(graph: Graph, found: Sequence[Reading], batches: Batches) -> Mapping
     """The second moments (channels, channels) of what layers read, over all batches.
 
     Raises:
-        Unsupported: the graph cannot be run.
+        Unsupported: the graph cannot be run, or they are not finite.
     """
     named = {f"x{place}": reading.port for place, reading in enumerate(found)}
     shown = {name: value for name, (value, _) in named.items()}
@@ -32,7 +33,11 @@ def moments(graph: Graph, found: Sequence[Reading], batches: Batches) -> Mapping
         made = run(batch)
         for name, port in named.items():
             rows = np.moveaxis(made[name], port[1], -1).reshape(-1, width(port))
-            grams[port] += rows.T @ rows
+            rows = rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
+            with np.errstate(over="ignore", invalid="ignore"):  # which is told of below
+                grams[port] += rows.T @ rows
+    if not all(np.isfinite(gram).all() for gram in grams.values()):
+        raise Unsupported("what flows through it, or the square of that, is not finite")
     return grams
 
 
@@ -44,7 +49,7 @@ def bases(plan: Narrowing, batches: Batches) -> Bases:
     what they say best of all others, by least squares.
 
     Raises:
-        Unsupported: the graph cannot be run.
+        Unsupported: the graph cannot be run, or second moments are not finite.
     """
     space, found = plan.space, readings(plan.space)
     grams = moments(space.graph, found, batches)

@@ -35,7 +35,7 @@ def evened(space: Space) -> Graph:
         port = node.outputs[0], (node.outputs[0].rank or 0) - 1
         behind = space if port in space.ports else Space.of(space.graph, port)
         several = behind.written or behind.leaves or len(behind.entered) > 1
-        if behind.obstacle or several or not _fits(behind, scale):
+        if behind.obstacle or several or behind.normed or not _fits(behind, scale):
             found.matrices[node] = scale
             continue
         found.plain[node] = scale

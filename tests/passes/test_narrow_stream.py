@@ -20,7 +20,7 @@ from redir.passes.narrow_stream.choosing import bases
 from redir.passes.narrow_stream.narrowing import Narrowing
 from redir.passes.narrow_stream.spaces import Scale, Space, spaces
 from redir.testing import check_on, check_pass
-from tests.helpers import one_of_three, operators
+from tests.helpers import const, one_of_three, operators
 from tests.streams import PARTS, Stream, layer_norm
 from tests.turning import LEFT, MODELS, decoder, halved, many, of, read, rms, tied
 
@@ -78,6 +78,15 @@ def test_half_precision() -> None:
     found, wanted = (evaluate(g, given)["y"] for g in (turned(graph), graph))
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, wanted, atol=1e-2)
+
+
+def test_sums_of_squares_beyond_half_precision() -> None:
+    batch = {"ids": np.zeros((2**17, 6), np.int64)}
+    (space,) = spaces(halved(np.float16))
+    plan = Narrowing.of(space, 5)
+    assert isinstance(plan, Narrowing)
+    after = plan.on(bases(plan, [batch]))
+    assert np.isfinite(evaluate(after, TEXTS[0])["y"]).all()
 
 
 def within(graph: Graph, rank: int) -> Graph:
@@ -150,6 +159,16 @@ def test_a_model_that_cannot_be_run_stays() -> None:
     graph = of(mystery)
     with pytest.warns(Unchanged, match="it cannot be run"):
         assert NarrowStream(align=1)(graph) is graph
+
+
+def test_a_model_that_makes_no_finite_squares_stays() -> None:
+    def far(stream: Stream, x: Value) -> Value:
+        y = ops.Mul(stream.norm(x, const(np.ones(8))), const(1e30))
+        return stream.linear(y, 3)
+
+    graph = of(far)
+    with pytest.warns(Unchanged, match="is not finite"):
+        assert NarrowStream(align=1, statistics="drawn")(graph) is graph
 
 
 @pytest.mark.parametrize(
