@@ -60,7 +60,7 @@ class Sizes:
 
     @cached_property
     def whole(self) -> Graph:
-        """The graph at these sizes: itself where it leaves none open."""
+        """The graph at these sizes: itself where it leaves none open, or may take two branches."""
         return self._on(self._types, self._found)
 
     @cached_property
@@ -83,6 +83,9 @@ class Sizes:
             {name: found.values[value] for name, value in values.items()}
             for values in (self.graph.inputs, self.graph.outputs)
         )
+        unmade = {value for value in found.values.values() if value.node is None}
+        if not unmade.issubset(inputs.values()):  # of an If, of which no branch is known
+            return self.graph
         return replace(self.graph, inputs=inputs, outputs=outputs)
 
     @cached_property

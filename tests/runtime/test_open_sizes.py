@@ -11,6 +11,7 @@ import pytest
 
 from redir import ops
 from redir.check.outputs import verify
+from redir.cost import Sizes
 from redir.errors import BadInput, Unsupported
 from redir.ir import Graph, Node, Value
 from redir.ir.interpreter import evaluate
@@ -262,6 +263,18 @@ def test_what_a_branch_reads_is_made_to_fit() -> None:
     chosen = ops.If(flag, x, then_branch=body, else_branch=body, captures=("x",))
     graph = Graph({"flag": flag, "x": x}, {"y": chosen})
     assert chosen_shapes(graph) == {"flag": (), "x": (4, 3)}
+
+
+def test_what_either_branch_may_make_stays_open() -> None:
+    x, inner, flag = floats("n", 3), floats("n", 3), placeholder(dtype=bool)
+    bodies = (Graph({"x": inner}, {"y": op(inner)}) for op in (ops.Relu, ops.Neg))
+    attrs = dict(zip(("then_branch", "else_branch"), bodies, strict=True))
+    y = ops.MatMul(ops.If(flag, x, **attrs, captures=("x",)), weight(3, 2))
+    graph = Graph({"flag": flag, "x": x}, {"y": y})
+    sizes = Sizes.of(graph)
+    assert sizes.type(y).shape == (1, 2)
+    assert sizes.whole is sizes.batched is graph
+    assert sizes.node(graph.nodes[-1]) is graph.nodes[-1]
 
 
 def test_a_border_that_mirrors_finds_what_it_mirrors() -> None:
