@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +18,12 @@ from redir.passes.narrow_stream.spaces import Scale, Space
 
 @dataclass
 class Folded:
-    """What becomes of scales: ``constants`` take those of some along axes, ``matrices`` others."""
+    """What becomes of scales: ``constants`` take those of some along axes, ``matrices`` others.
 
+    Those that are ``even`` stay.
+    """
+
+    even: Mapping[Node, Scale]
     constants: dict[Value, list[tuple[int, Array]]] = field(default_factory=dict)
     plain: dict[Node, Scale] = field(default_factory=dict)
     matrices: dict[Node, Scale] = field(default_factory=dict)
@@ -28,9 +33,10 @@ def evened(space: Space) -> Graph:
     """The graph in which no norm scales single channels of a space.
 
     What reads them takes the scale. Where that cannot be it is a matrix with the scale on its
-    diagonal, which can be turned.
+    diagonal, which can be turned. Numbers that all channels are scaled by are those of the space
+    alone: what shared them would lose channels with it.
     """
-    found = Folded()
+    found = Folded(space.even)
     for node, scale in space.leaves.items():
         port = node.outputs[0], (node.outputs[0].rank or 0) - 1
         behind = space if port in space.ports else Space.of(space.graph, port)
@@ -41,7 +47,7 @@ def evened(space: Space) -> Graph:
         found.plain[node] = scale
         for value, axes in behind.constants.items():
             found.constants.setdefault(value, []).extend((a, scale.numbers) for a in axes)
-    return _rewritten(space.graph, found) if space.leaves else space.graph
+    return _rewritten(space.graph, found) if space.leaves or space.even else space.graph
 
 
 def _fits(behind: Space, scale: Scale) -> bool:
@@ -54,11 +60,16 @@ def _fits(behind: Space, scale: Scale) -> bool:
 def _rewritten(graph: Graph, found: Folded) -> Graph:
     matmul = lookup("MatMul", graph.opset.get("", OPSET))
     assert matmul is not None
+    shared = (scale.node.inputs[scale.place] for scale in found.even.values())
+    own = {v: ops.constant(t.array, v) for v in shared if (t := tensor_of(v)) is not None}
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Outputs | None:
         tensor = tensor_of(node.outputs[0]) if node.outputs[0] in found.constants else None
         if tensor is not None:
             return _scaled(node, tensor, found.constants[node.outputs[0]])
+        if node in found.even:
+            both = zip(node.inputs, inputs, strict=True)
+            return node.on(own.get(old, v) for old, v in both).outputs
         scale = found.plain.get(node) or found.matrices.get(node)
         if scale is None:
             return None

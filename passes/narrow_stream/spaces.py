@@ -61,10 +61,10 @@ class Space:
 
     They begin at one axis, and go on from operator to operator. ``constants`` have the axes of
     constants that lie along it, ``normed`` is what norms read, and ``layers`` are the nodes that
-    add up over it; norms that are ``meant`` take a mean off. At the scales of single channels that
-    it ``leaves`` it ends, as at those by which it is ``entered``. Where it is ``written``,
-    something else than these makes what flows along it. ``obstacle`` says why it cannot be turned,
-    if it cannot.
+    add up over it; norms that are ``meant`` take a mean off. Scales that are ``even`` it goes
+    through. At those of single channels that it ``leaves`` it ends, as at those by which it is
+    ``entered``. Where it is ``written``, something else than these makes what flows along it.
+    ``obstacle`` says why it cannot be turned, if it cannot.
     """
 
     graph: Graph
@@ -74,6 +74,7 @@ class Space:
     normed: dict[Value, None] = field(default_factory=dict)
     layers: dict[Node, None] = field(default_factory=dict)
     meant: dict[Node, None] = field(default_factory=dict)
+    even: dict[Node, Scale] = field(default_factory=dict)
     leaves: dict[Node, Scale] = field(default_factory=dict)
     entered: dict[Node, Scale] = field(default_factory=dict)
     written: bool = False
@@ -175,6 +176,7 @@ class Space:
         if value is scale.x and is_norm(node, "RMSNormalization"):
             self.normed[value] = None
         if scale.is_even:
+            self.even[node] = scale
             return [(v, ends[v]) for v in (scale.x, node.outputs[0])]
         (self.leaves if value is scale.x else self.entered)[node] = scale
         last = ends[scale.x] == (scale.x.rank or 0) - 1

@@ -21,7 +21,7 @@ from redir.passes.narrow_stream.narrowing import Narrowing
 from redir.passes.narrow_stream.spaces import Scale, Space, spaces
 from redir.testing import check_on, check_pass
 from tests.helpers import const, one_of_three, operators
-from tests.streams import PARTS, Stream, layer_norm
+from tests.streams import IDS, PARTS, Stream, layer_norm
 from tests.turning import LEFT, MODELS, decoder, halved, many, of, read, rms, tied
 
 TEXTS = [{"ids": np.random.default_rng(seed).integers(0, 10, (8, 6))} for seed in range(4)]
@@ -113,6 +113,18 @@ def test_a_last_layer_takes_the_bias_of_the_norm_before_it() -> None:
     assert (4, 20) in held
     assert (20,) in held
     assert "LayerNormalization" not in operators(after)
+
+
+@pytest.mark.parametrize("other", ["a stream", "hidden channels"])
+def test_what_shares_the_numbers_of_a_scale_keeps_its_channels(other: str) -> None:
+    stream, ones = Stream(rms), const(np.ones(8))
+    y = stream.norm(stream.embedded(), ones)
+    made = stream.embedded() if other == "a stream" else ops.Relu(stream.linear(y, 8))
+    z = stream.linear(stream.norm(made, ones), 3)
+    graph = Graph({"ids": IDS}, {"y": stream.linear(y, 3), "z": z}, opset={"": 23})
+    first, *others = spaces(turned(graph, 5))
+    assert [first.width, *(space.width for space in others)] == [5, 8]
+    expect_same(turned(graph), graph)
 
 
 def test_widths_are_multiples() -> None:
