@@ -60,11 +60,11 @@ class Space:
     """Axes along which a graph computes the same if all that lies along them is turned.
 
     They begin at one axis, and go on from operator to operator. ``constants`` have the axes of
-    constants that lie along it, ``normed`` is what norms read, and ``layers`` are the nodes that
-    add up over it; norms that are ``meant`` take a mean off. Scales that are ``even`` it goes
-    through. At those of single channels that it ``leaves`` it ends, as at those by which it is
-    ``entered``. Where it is ``written``, something else than these makes what flows along it.
-    ``obstacle`` says why it cannot be turned, if it cannot.
+    constants that lie along it, and ``normed`` is what norms read; norms that are ``meant`` take a
+    mean off. Scales that are ``even`` it goes through. At those of single channels that it
+    ``leaves`` it ends, as at those by which it is ``entered``. Where it is ``written``, something
+    else than these makes what flows along it. ``obstacle`` says why it cannot be turned, if it
+    cannot.
     """
 
     graph: Graph
@@ -72,7 +72,6 @@ class Space:
     place: int = 0
     constants: dict[Value, list[int]] = field(default_factory=dict)
     normed: dict[Value, None] = field(default_factory=dict)
-    layers: dict[Node, None] = field(default_factory=dict)
     meant: dict[Node, None] = field(default_factory=dict)
     even: dict[Node, Scale] = field(default_factory=dict)
     leaves: dict[Node, Scale] = field(default_factory=dict)
@@ -193,7 +192,6 @@ class Space:
         ((other, axis),) = summed
         if other is port[0]:
             return self._refuse(f"{node} multiplies it by itself")
-        self.layers[node] = None
         constant = self.graph.analysis(fixed)
         self.written |= (other in constant) == (port[0] in constant)
         return [(other, axis)]

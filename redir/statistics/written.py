@@ -77,8 +77,9 @@ class Decoder:
         texts, length = self.read.shape
         if is_fixed(self.graph):
             return texts
-        one = Sizes(self.graph, self.read.sized(1, length)).whole
-        flows = sum(nbytes(v.type) for node in one.nodes if node.inputs for v in node.outputs)
+        one = Sizes(self.graph, self.read.sized(1, length))
+        values = (v for node in self.graph.nodes if node.inputs for v in node.outputs)
+        flows = sum(nbytes(one.type(value)) for value in values)
         fit = allowance(self.graph) // max(flows, 1)
         return max(min(_AT_ONCE // (length * self.size), fit), 1)
 

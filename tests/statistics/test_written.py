@@ -122,6 +122,17 @@ def test_what_flows_fits_into_what_the_model_may_take(monkeypatch: pytest.Monkey
     assert np.array_equal(np.concatenate([batch["ids"] for batch in batches]), whole)
 
 
+def test_what_flows_around_a_branch_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = ids_input("n", "length")
+    x, flag = hidden(ids), ops.Greater(ops.ReduceMax(ids, keepdims=0), const(3, np.int64))
+    inner = Value(x.type)
+    bodies = [Graph({"x": inner}, {"y": op(inner)}) for op in (ops.Tanh, ops.Neg)]
+    y = ops.If(flag, x, then_branch=bodies[0], else_branch=bodies[1], captures=("x",))
+    graph = Graph({"ids": ids}, {"logits": ops.MatMul(y, const(HEAD))})
+    monkeypatch.setattr(limits, "limit", lambda: 64 * (4 * WIDTH + WORDS) * 4 + 100)
+    assert written.Decoder.of(graph).at_once == 1
+
+
 def test_sizes_that_a_model_fixes_are_kept() -> None:
     batches = WRITTEN.batches(decoder(2, 9), 3, 0)
     assert [batch["ids"].shape for batch in batches] == [(2, 9), (2, 9)]
