@@ -77,6 +77,7 @@ def _joined(form: Factoring, seen: Mapping[Node, Seen]) -> Seen:
     if not others:
         return first
     counts = np.array([sum(len(where[0]) for where in part.places) for part in parts])
+    counts = counts if counts.any() else np.ones_like(counts)  # where none reads a row
     moments = together([part.moments for part in parts], counts)
     means = np.array([part.moments.target - moments.target for part in parts]) / form.metric.scale
     squares = np.array([part.spread for part in parts]) ** 2 + means**2

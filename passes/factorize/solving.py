@@ -77,7 +77,8 @@ def observed(
         kept = sum(len(where[0]) for where in ends[1])
         seen_of = None if counts is None else counts[-kept:]
         moments = shared.alone(form, *ends, seen_of).towards(wanted[-kept:], seen_of)
-        spread = wanted.std(0) / np.abs(form.metric.scale)
+        deviation = wanted.std(0) if len(wanted) else np.zeros(form.layer.outputs)
+        spread = deviation / np.abs(form.metric.scale)
         seen[node] = Seen(places, moments, spread, flows, counts)
         return made
 

@@ -115,15 +115,15 @@ def _centred(rows: Array, counts: Array | None) -> tuple[Array, Array]:
     """The mean of rows, and these about it, each times the root of what it counts."""
     mean = _mean(rows, counts)
     found = rows - mean.astype(rows.dtype)
-    if counts is not None:
+    if counts is not None and len(rows):
         found *= np.sqrt(counts / counts.mean()).astype(rows.dtype)[:, None]
     return mean, found
 
 
 def _mean(rows: Array, counts: Array | None) -> Array:
-    """The mean of rows, each of which counts as ``counts`` says."""
-    if counts is None:
-        found: Array = rows.mean(0, dtype=np.float64)
+    """The mean of rows, each of which counts as ``counts`` says: 0 where there are none."""
+    if counts is None or not len(rows):
+        found: Array = rows.sum(0, dtype=np.float64) / max(len(rows), 1)
         return found
     shares: Array = counts / counts.sum()
     return shares @ rows.astype(np.float64)
@@ -131,6 +131,8 @@ def _mean(rows: Array, counts: Array | None) -> Array:
 
 def _chance(rows: Array, gram: Array) -> float:
     """The share of the correlations of features that as few rows as these give by chance."""
+    if not len(rows):
+        return 0.0
     squares = np.square(rows, dtype=np.float64)
     pairs = np.square(squares.sum(1)).mean() - np.square(squares).sum(1).mean()
     seen = np.square(gram).sum() - np.square(np.diag(gram)).sum()

@@ -221,6 +221,16 @@ def test_sizes_may_differ_from_place_to_place() -> None:
     assert parameters(after) < parameters(graph)
 
 
+@pytest.mark.parametrize("rows", [0, 8])
+def test_a_place_that_reads_no_rows_says_nothing(rows: int) -> None:
+    x, held = placeholder("n", 16), normal(16, 16)
+    ends = (ops.Slice(x, ints(0), ints(end), ints(0)) for end in (0, rows))
+    made = [*(ops.MatMul(each, held) for each in ends), ops.MatMul(x, normal(16, 16))]
+    graph = Graph({"x": x}, {f"y{place}": value for place, value in enumerate(made)})
+    after = Factorize(macs=0.7, **FEW)(graph)
+    assert macs(after) <= 0.7 * macs(graph)
+
+
 ROW, IMAGE, HELD = placeholder("n", 6), placeholder("n", 6, 5, 5), normal(6, 6)
 KERNELS = normal(6, 6, 3, 3)
 
