@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,19 @@ class Vocabulary:
             raise BadInput(f"{path}: {_FORMS}") from None
         return _counted(str(path), counts)
 
-    def texts(
-        self, rng: np.random.Generator, shape: tuple[int, ...], size: int, lengths: Array
-    ) -> Array:
-        """Ids below ``size``, (examples, tokens) as ``shape`` says, of texts ``lengths`` long.
+    @classmethod
+    def of_all(cls, size: int) -> Vocabulary:
+        """That of all ids below ``size``, each as likely as any other, with nothing around."""
+        return cls("", np.arange(size), np.ones(size))
+
+    @cached_property
+    def shares(self) -> Array:
+        """How likely each of the ids is: (n,)."""
+        found: Array = self.counts / self.counts.sum()
+        return found
+
+    def fits(self, size: int) -> None:
+        """Refuse a model that has fewer words, of ids below ``size``.
 
         Raises:
             BadInput: the file has ids beyond that.
@@ -68,7 +78,9 @@ class Vocabulary:
         most = max(int(self.ids.max()), *self.first, *self.last, 0)
         if most >= size:
             raise BadInput(f"{self.path}: the model has no word of id {most}, but {size} words")
-        found = rng.choice(self.ids, shape, p=self.counts / self.counts.sum())
+
+    def marked(self, found: Array, lengths: Array) -> Array:
+        """Ids (examples, tokens) of texts ``lengths`` (examples,) long, with what is around."""
         found[:, : len(self.first)] = self.first
         for place, word in enumerate(self.last):
             at = np.maximum(lengths - len(self.last) + place, 0)

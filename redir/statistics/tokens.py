@@ -15,6 +15,7 @@ from redir.ir import Graph
 from redir.ir.tensor import Array
 from redir.runtime.inputs import Inputs
 from redir.runtime.open_sizes import Shapes, fitting_shapes
+from redir.statistics.topics import Topics, topics
 from redir.statistics.walk import is_fixed
 
 _WORDS = 64  # that a table has at least: what has fewer tells kinds, and not words
@@ -104,10 +105,11 @@ class Tokens:
     """Texts of words drawn at random: ids of a table that the graph looks up.
 
     Each word is as likely as any other, or as a file at ``path`` says: counts of ids, or the
-    ``tokenizer.json`` of the model, whose marks then begin and end each text. They are short, three
-    tokens and mostly up to a dozen more: the longer a text of words that have nothing to do with
-    each other, the less it is like one that has a meaning. There are as many tokens as in so many
-    examples of the usual size.
+    ``tokenizer.json`` of the model, whose marks then begin and end each text. A share of the words
+    of a text, large or small, are alike: see ``Topics``. They are short, three tokens and mostly up
+    to a dozen more: the longer a text of words that have nothing to do with each other, the less it
+    is like one that has a meaning. There are as many tokens as in so many examples of the usual
+    size.
     """
 
     path: str = ""
@@ -155,8 +157,9 @@ class Tokens:
         """Arrays for all inputs, of texts ``lengths`` (examples,) long."""
         whole = int(lengths.max()) if read.is_open else read.shape[1]
         within = np.arange(whole) < lengths.reshape(-1, 1)
+        alike = read.graph.analysis(topics)
         given = {
-            name: np.where(within, self._drawn(rng, within.shape, size, lengths), 0)
+            name: self._drawn(rng, within, size, alike.get(name))
             for name, size in read.words.items()
         }
         if read.others:
@@ -165,12 +168,15 @@ class Tokens:
         return read.filled(given, within)
 
     def _drawn(
-        self, rng: np.random.Generator, shape: tuple[int, ...], size: int, lengths: Array
+        self, rng: np.random.Generator, within: Array, size: int, alike: Topics | None
     ) -> Array:
-        """Ids (examples, tokens), with the marks of a tokenizer around each text."""
-        if self.vocabulary is None:
-            return rng.integers(0, size, shape)
-        return self.vocabulary.texts(rng, shape, size, lengths)
+        """Ids (examples, tokens) ``within`` texts, with the marks of a tokenizer around each."""
+        words = self.vocabulary or Vocabulary.of_all(size)
+        words.fits(size)
+        found = rng.choice(words.ids, within.shape, p=words.shares)
+        if alike is not None and len(alike.table) >= size:
+            found = alike.drawn(rng, found, words)
+        return np.where(within, words.marked(found, within.sum(1)), 0)
 
     def __str__(self) -> str:
         return self.path or "tokens"

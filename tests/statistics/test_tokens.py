@@ -16,6 +16,7 @@ from redir.ir.tensor import TensorType
 from redir.statistics import draws_lengths, source
 from redir.statistics.sources import AUTO, DRAWN
 from redir.statistics.tokens import TOKENS, reads_text
+from redir.statistics.topics import topics
 from tests.helpers import const, ints
 
 RNG = np.random.default_rng(0)
@@ -252,3 +253,87 @@ def rebound(value: Value, env: dict[Value, Value]) -> Value:
     if value not in env and value.node is not None:
         env[value] = value.node.on([rebound(v, env) for v in value.node.inputs]).outputs[0]
     return env[value]
+
+
+def grouped(words: int = WORDS, *, ids: Value | None = None, scale: float = 1.0) -> Graph:
+    """Words that are looked up in a table in which those of 40 in a row are alike."""
+    ids = integers("n", "length") if ids is None else ids
+    noise = 0.01 * RNG.normal(size=(words, 8))
+    table = np.repeat(RNG.normal(size=(words // 40, 8)), 40, axis=0) + noise
+    return Graph({"ids": ids}, {"y": ops.ReduceMean(ops.Gather(const(table * scale), ids))})
+
+
+def alike(batches: Any) -> list[float]:
+    """For each text, how often two of its words are of one group."""
+    found = []
+    for batch in batches:
+        groups = batch["ids"] // 40
+        pairs = (groups[:, :, None] == groups[:, None]).sum((1, 2)) - groups.shape[1]
+        found += (pairs / (groups.shape[1] * (groups.shape[1] - 1))).tolist()
+    return found
+
+
+def test_a_share_of_the_words_of_a_text_are_alike_and_shares_are_of_all_sizes() -> None:
+    found = alike(TOKENS.batches(grouped(), 16, 0))
+    assert np.mean(found) > 0.35  # by chance 0.2 would be, and with topics 0.2 + 0.8 / 3
+    assert min(found) < 0.2
+    assert max(found) > 0.9
+
+
+def test_words_are_as_likely_as_any_other_with_topics_too() -> None:
+    ids = np.concatenate([b["ids"].reshape(-1) for b in TOKENS.batches(grouped(), 400, 0)])
+    counts = np.bincount(ids, minlength=WORDS) / len(ids) * WORDS
+    assert np.abs(np.sort(counts)[[5, -5]] - 1).max() < 0.5
+
+
+def test_words_of_a_topic_are_those_of_the_file_and_as_likely(tmp_path: Path) -> None:
+    path = tmp_path / "counts.json"
+    path.write_text(json.dumps({str(word): 9 if word % 2 else 1 for word in range(20, 180)}))
+    ids = np.concatenate(
+        [b["ids"].reshape(-1) for b in source(str(path)).batches(grouped(), 100, 0)]
+    )
+    assert ids.min() >= 20
+    assert ids.max() < 180
+    assert np.mean(ids % 2) == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "graph",
+    {
+        "a table of whole numbers": Graph(
+            {"ids": (whole := integers("n", "length"))},
+            {"y": ops.Gather(ops.constant(np.arange(400).reshape(200, 2)), whole)},
+        ),
+        "a table of one axis": Graph(
+            {"ids": (line := integers("n", "length"))},
+            {"y": ops.Gather(const(RNG.normal(size=200)), line)},
+        ),
+        "a table that is computed": Graph(
+            {"ids": (made := integers("n", "length"))},
+            {"y": ops.Gather(ops.MatMul(const(RNG.normal(size=(200, 3))), const(np.eye(3))), made)},
+        ),
+        "ids read twice": Graph(
+            {"ids": (twice := integers("n", "length"))},
+            {"y": ops.Gather(const(RNG.normal(size=(200, 3))), ops.Add(twice, twice))},
+        ),
+    }.values(),
+)
+def test_words_go_with_no_others_where_no_table_says_so(graph: Graph) -> None:
+    assert not topics(graph)
+
+
+@pytest.mark.parametrize("scale", [0.0, np.nan, np.inf, 1e38, 1e-38])
+def test_a_table_may_hold_any_numbers(scale: float) -> None:
+    with np.errstate(all="ignore"):
+        graph = grouped(scale=scale)
+    ids = np.concatenate([b["ids"].reshape(-1) for b in TOKENS.batches(graph, 4, 0)])
+    assert ids.min() >= 0
+    assert ids.max() < WORDS
+
+
+def test_a_table_is_found_behind_what_moves_ids_or_casts_them() -> None:
+    ids = integers("n", "length")
+    moved = ops.Reshape(ops.Cast(ids, to=6), ints(-1, 8))
+    table = RNG.normal(size=(200, 4))
+    found = topics(Graph({"ids": ids}, {"y": ops.Gather(const(table), moved)}))
+    assert np.array_equal(found["ids"].table, table.astype(np.float32))
