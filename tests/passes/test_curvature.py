@@ -205,10 +205,10 @@ def test_matrices_at_several_places_are_not_weighed() -> None:
 def test_less_is_lost_than_without() -> None:
     lost = []
     for curvature in (True, False):
-        made = Factorize(statistics="tokens", examples=64, params=0.7, curvature=curvature)
+        made = Factorize(statistics="tokens", examples=64, params=0.8, curvature=curvature)
         feed, graphs = inputs(200, 7), (NETWORK, made.run(NETWORK))
         lost.append(nats(*(runner(graph)(feed)["y"] for graph in graphs)))
-    assert lost[0] < 0.95 * lost[1]
+    assert lost[0] < 0.8 * lost[1]
 
 
 def test_without_curvature_nothing_is_weighed() -> None:
