@@ -9,8 +9,8 @@ import numpy as np
 
 from redir import ops
 from redir.channels.coupling import Coupling
-from redir.channels.streams import is_norm
-from redir.ir import Graph, Link, Node, Port, Value, width
+from redir.channels.streams import is_norm, is_straight
+from redir.ir import Graph, Node, Port, Value, width
 from redir.ir.tensor import Array
 from redir.ops import tensor_of
 from redir.ops.links import axes_of
@@ -157,7 +157,7 @@ class Space:
                 if owner is not node or link.a == link.b:
                     continue
                 end = link.a if link.b == here else link.b
-                if link.kind not in {"same", "summed"} or not _is_straight(link):
+                if link.kind not in {"same", "summed"} or not is_straight(link):
                     return None, ()
                 if link.kind == "summed":
                     summed += [end] if here == port else []
@@ -211,11 +211,6 @@ class Space:
         flows = any(v not in constant for v in node.outputs)
         self.written |= flows and any(node.inputs[i] in constant for i in places)
         return list(ends.items())
-
-
-def _is_straight(link: Link) -> bool:
-    """Whether a link ties each channel to that at its own place."""
-    return width(link.a) == width(link.b) and np.array_equal(link.index, np.arange(width(link.a)))
 
 
 def _squares(graph: Graph, node: Node, port: Port) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from redir.channels.coupling import Coupling
-from redir.ir import Node, Port, Value, width
+from redir.ir import Link, Node, Port, Value, width
 from redir.ir.tensor import Array, epsilon
 from redir.ops import is_absent, tensor_of
 
@@ -26,8 +26,7 @@ def tied(coupling: Coupling, node: Node, port: Port) -> dict[Value, int]:
     found = {}
     for owner, link in coupling.links_of(port):
         end = link.a if link.b == port else link.b
-        straight = np.array_equal(link.index, np.arange(width(port)))
-        if owner is node and link.kind == "same" and straight and width(end) == width(port):
+        if owner is node and link.kind == "same" and is_straight(link):
             found[end[0]] = end[1]
     return found
 
@@ -43,3 +42,8 @@ def centred(array: Array, axis: int) -> Array:
     mean = np.where(np.abs(total) <= rounding, 0.0, total / array.shape[axis])
     less: Array = (numbers - mean).astype(array.dtype)
     return less
+
+
+def is_straight(link: Link) -> bool:
+    """Whether a link ties each channel to that at its own place."""
+    return width(link.a) == width(link.b) and np.array_equal(link.index, np.arange(width(link.a)))

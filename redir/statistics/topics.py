@@ -44,7 +44,7 @@ class Topics:
         return np.where(rng.random(found.shape) < share, picked, found)
 
     def _likeness(self, words: Array) -> Array:
-        """The cosine, times some number, of each of ``words`` with any: (those, words)."""
+        """How alike each of ``words`` is to any: (those, words), in proportion to the cosine."""
         with np.errstate(all="ignore"):  # a table may hold any numbers
             toward = self.table[words] - self._mean
             found: Array = (toward @ self.table.T - (toward @ self._mean)[:, None]) / self._lengths
@@ -87,7 +87,7 @@ def _looks_up(node: Node, ids: Value) -> bool:
 
 
 def _numbers(table: Array) -> Array | None:
-    """Rows of float32, if it is a table of such, and not too large for two of it."""
+    """The rows as float32, unless they are no such numbers, or a copy would be too large."""
     rows = table.ndim == _MATRIX and table.dtype.kind == "f" and 0 < table.size <= _MOST
     with np.errstate(all="ignore"):
         return table.astype(np.float32, copy=False) if rows else None
